@@ -1,0 +1,125 @@
+"""The whole contract of a backend, on one page.
+
+A backend turns a `TaskSpec` into a `Command` and what the operating system said (`Finished`)
+into what the CLI meant (`Answer`). Both methods are pure: no clock, no file, no process. To add
+a CLI, write one module with a subclass of `Backend`, list it in `workers/backends/__init__.py`,
+and record transcripts of its output under `tests/transcripts/<name>/`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from workers.spec import ErrorKind, TaskSpec, Usage
+
+StoppedBy = Literal["timeout", "canceled"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A process to start.
+
+    `env` is laid over the worker's own environment; the names in `secret_env` are masked
+    wherever a command is shown. `stdin` is all that the process will read; it is never left
+    open. `warnings` name the options that this backend cannot honour.
+    """
+
+    argv: Sequence[str]
+    stdin: bytes
+    env: Mapping[str, str] = field(default_factory=dict)
+    secret_env: frozenset[str] = frozenset()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Captured:
+    """What a process wrote to one stream.
+
+    `head` is its beginning, up to the cap; `size` counts all bytes that came. Where there were
+    more than the cap, `path` is a file with everything that was kept.
+    """
+
+    head: bytes = b""
+    size: int = 0
+    path: Path | None = None
+
+    @classmethod
+    def of(cls, head: bytes) -> Captured:
+        """Capture of a stream that fitted under the cap."""
+        return cls(head=head, size=len(head))
+
+    def text(self) -> str:
+        """Return the head as text; bytes that are not UTF-8 become U+FFFD."""
+        return self.head.decode("utf-8", "replace")
+
+    def lines(self) -> Iterator[str]:
+        """Yield all lines, those beyond the cap included, without their line ends."""
+        if self.path is None:
+            yield from self.text().splitlines()
+            return
+        with self.path.open(encoding="utf-8", errors="replace") as stream:
+            for line in stream:
+                yield line.rstrip("\r\n")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """What the operating system said about a process that ended.
+
+    `returncode` is -N for signal N. `stopped_by` is set when we ended it: never infer that
+    from the code, since some CLIs exit 0 when they are stopped.
+    """
+
+    returncode: int
+    stdout: Captured
+    stderr: Captured
+    duration_seconds: float = 0.0
+    stopped_by: StoppedBy | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the CLI meant. A task is ok exactly when `error_kind` is None.
+
+    `error` is one readable line. Fields that the CLI did not report stay None.
+    """
+
+    output: str | None = None
+    error: str | None = None
+    error_kind: ErrorKind | None = None
+    model: str | None = None
+    session_id: str | None = None
+    usage: Usage | None = None
+    cost_usd: float | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class Backend(ABC):
+    """One AI coding CLI.
+
+    Attributes:
+        name: what task files call it.
+        install_hint: the command that installs it, for the `not_installed` error.
+        version_argv: prints the CLI's version on one line and exits 0.
+    """
+
+    name: str
+    install_hint: str
+    version_argv: tuple[str, ...]
+
+    @abstractmethod
+    def command(self, spec: TaskSpec) -> Command:
+        """Build the command line that runs `spec`. The prompt goes to stdin, never to argv."""
+
+    @abstractmethod
+    def parse(self, finished: Finished) -> Answer:
+        """Read the CLI's output. Exit code 0 alone is not success."""
+
+
+def unsupported(backend: str, spec_field: str, why: str) -> str:
+    """Return the one form of warning for an option that a backend cannot honour."""
+    return f"{backend}: {spec_field} is not supported, ignored ({why})"

@@ -1,0 +1,189 @@
+"""The types that cross the wire: what a task is, and what became of it.
+
+Each is defined here and nowhere else. The task file is validated against `TaskSpec`'s
+annotations (by `clinvk.taskfile`), workers decode the same class from Redis with
+`from_wire`. The constraints are `annotated_types`, so a worker needs no pydantic.
+
+Wire format: one JSON object, `"v": WIRE_VERSION`, fields that are at their default left out.
+A reader accepts its own version and older ones, and refuses newer ones: a field that it does
+not know could be a limit that it would not enforce.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from annotated_types import Gt, MinLen, Predicate
+
+from workers.errors import WireError
+
+WIRE_VERSION = 1
+
+ApprovalMode = Literal["default", "auto", "none", "always"]
+SandboxMode = Literal["default", "read-only", "workspace", "full"]
+
+
+class Outcome(StrEnum):
+    """How a task ended. Every task of a run ends in exactly one of these."""
+
+    OK = "ok"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    TIMEOUT = "timeout"
+    LOST = "lost"
+
+
+class ErrorKind(StrEnum):
+    """Why a task is not ok: what a script would branch on."""
+
+    FAILED = "failed"
+    RATE_LIMITED = "rate_limited"
+    AUTH = "auth"
+    QUOTA = "quota"
+    REFUSED = "refused"
+    TIMEOUT = "timeout"
+    CANCELED = "canceled"
+    LOST = "lost"
+    NOT_INSTALLED = "not_installed"
+    INVALID = "invalid"
+    TOO_LARGE = "too_large"
+
+
+def not_blank(text: str) -> bool:
+    """Whether the text has a character that is not white space."""
+    return bool(text.strip())
+
+
+class Wire:
+    """JSON encoding shared by the types that cross the wire."""
+
+    __slots__ = ()
+
+    def to_wire(self) -> str:
+        """Encode as one JSON object, fields at their default left out."""
+        body: dict[str, Any] = {"v": WIRE_VERSION}
+        for spec_field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, spec_field.name)
+            if value is None or value == spec_field.default:
+                continue
+            if isinstance(value, list | dict) and not value:
+                continue
+            body[spec_field.name] = value.to_dict() if isinstance(value, Usage) else value
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def from_wire(cls, text: str | bytes) -> Self:
+        """Decode what `to_wire` of this or an older version wrote.
+
+        Raises:
+            WireError: not JSON, a newer version, or fields that do not fit.
+        """
+        try:
+            body = json.loads(text)
+            version = body.pop("v")
+            if version > WIRE_VERSION:
+                raise WireError(
+                    f"{cls.__name__} is of wire version {version}, this worker reads up to "
+                    f"{WIRE_VERSION}: upgrade it"
+                )
+            return cls._from_fields(body)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise WireError(f"cannot decode a {cls.__name__}: {error}") from error
+
+    @classmethod
+    def _from_fields(cls, body: dict[str, Any]) -> Self:
+        return cls(**body)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSpec(Wire):
+    """One prompt for one backend, with everything that a worker needs to run it."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
+
+    backend: Annotated[str, MinLen(1)]
+    prompt: Annotated[str, Predicate(not_blank)]
+    model: Annotated[str, Predicate(not_blank)] | None = None
+    workdir: Annotated[str, Predicate(not_blank)] | None = None
+    approval_mode: ApprovalMode | None = None
+    sandbox_mode: SandboxMode | None = None
+    output_format: str | None = None
+    max_tokens: Annotated[int, Gt(0)] | None = None
+    max_turns: Annotated[int, Gt(0)] | None = None
+    system_prompt: str | None = None
+    timeout_seconds: Annotated[float, Gt(0)] | None = None
+    id: Annotated[str, Predicate(not_blank)] | None = None
+    name: str | None = None
+    tags: list[str] = field(default_factory=list)
+    meta: dict[str, str] = field(default_factory=dict)
+    extra: list[str] = field(default_factory=list)
+    allowed_tools: list[str] | None = None
+
+    @property
+    def queue(self) -> str:
+        """The Celery queue that this task waits in."""
+        return queue_of(self.backend)
+
+
+def queue_of(backend: str) -> str:
+    """The Celery queue of a backend: one per backend, because limits are per backend."""
+    return f"clinvk.{backend}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens as the CLI counted them. Cached input counts as input."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+
+    def to_dict(self) -> dict[str, int]:
+        """Return the three counts by name."""
+        return {
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "total_tokens": self.total_tokens,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskResult(Wire):
+    """What became of one task of a run.
+
+    `exit_code` is the CLI's own, as the OS gave it (-N for signal N); -1 when the CLI was
+    never started or when we stopped it. Times are RFC 3339 in UTC.
+    """
+
+    index: int
+    status: Outcome
+    exit_code: int
+    duration_seconds: float
+    output: str | None = None
+    output_file: str | None = None
+    error: str | None = None
+    error_kind: ErrorKind | None = None
+    attempts: int = 1
+    worker: str | None = None
+    model: str | None = None
+    session_id: str | None = None
+    usage: Usage | None = None
+    cost_usd: float | None = None
+    warnings: list[str] = field(default_factory=list)
+    start_time: str | None = None
+    end_time: str | None = None
+
+    @classmethod
+    def _from_fields(cls, body: dict[str, Any]) -> Self:
+        body["status"] = Outcome(body["status"])
+        if "error_kind" in body:
+            body["error_kind"] = ErrorKind(body["error_kind"])
+        if "usage" in body:
+            body["usage"] = Usage(**body["usage"])
+        return cls(**body)
+
+
