@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from annotated_types import Gt, MinLen, Predicate
+from annotated_types import Ge, Gt, MinLen, Predicate
 
 from workers.errors import WireError
 
@@ -112,8 +112,8 @@ class TaskSpec(Wire):
     approval_mode: ApprovalMode | None = None
     sandbox_mode: SandboxMode | None = None
     output_format: str | None = None
-    max_tokens: Annotated[int, Gt(0)] | None = None
-    max_turns: Annotated[int, Gt(0)] | None = None
+    max_tokens: Annotated[int, Ge(1)] | None = None
+    max_turns: Annotated[int, Ge(1)] | None = None
     system_prompt: str | None = None
     timeout_seconds: Annotated[float, Gt(0)] | None = None
     id: Annotated[str, Predicate(not_blank)] | None = None
@@ -187,3 +187,31 @@ class TaskResult(Wire):
         return cls(**body)
 
 
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions(Wire):
+    """What the submitter asked of a run as a whole."""
+
+    max_parallel: int = 3
+    fail_fast: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """A run's counts and times, as the run's record in Redis has them.
+
+    `ok + failed + canceled + timeout + lost == total` once `ended_ms` is set. Times are
+    milliseconds since the epoch by the Redis server's clock.
+    """
+
+    run_id: str
+    total: int
+    ok: int = 0
+    failed: int = 0
+    canceled: int = 0
+    timeout: int = 0
+    lost: int = 0
+    created_ms: int = 0
+    ended_ms: int | None = None
+    cancel_reason: str | None = None

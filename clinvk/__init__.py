@@ -1,0 +1,3 @@
+"""clinvk: run many prompts through AI coding CLIs at once and bring back ordered results."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,50 @@
+"""Submit a run, watch it, cancel it: all that the commands know about Redis and Celery."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from workers.spec import RunOptions, RunSummary, TaskResult, TaskSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened in a run.
+
+    `started`: attempt `attempt` of task `index` began on `worker`.
+    `finished`: task `index` has its one `result`. Comes exactly once for each index.
+    `ended`: the run is over, the last event.
+    """
+
+    kind: Literal["started", "finished", "ended"]
+    at_ms: int = 0
+    index: int = -1
+    attempt: int = 1
+    worker: str | None = None
+    result: TaskResult | None = None
+
+
+class Run(Protocol):
+    """One submitted run."""
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+
+    def events(self) -> Iterator[Event]:
+        """Yield the run's events from its beginning, waiting for new ones, until `ended`."""
+
+    def cancel(self, reason: str) -> None:
+        """Mark the run canceled; its events go on until `ended`. Safe from any thread."""
+
+    def summary(self) -> RunSummary:
+        """Read the run's counts and times."""
+
+
+class Client(Protocol):
+    """A way to reach the workers."""
+
+    def submit(self, specs: Sequence[TaskSpec], options: RunOptions) -> Run:
+        """Record a run and release its first tasks."""
