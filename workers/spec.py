@@ -63,8 +63,8 @@ class Wire:
 
     __slots__ = ()
 
-    def to_wire(self) -> str:
-        """Encode as one JSON object, fields at their default left out."""
+    def to_wire(self) -> bytes:
+        """Encode as one JSON object in UTF-8, fields at their default left out."""
         body: dict[str, Any] = {"v": WIRE_VERSION}
         for spec_field in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, spec_field.name)
@@ -73,7 +73,10 @@ class Wire:
             if isinstance(value, list | dict) and not value:
                 continue
             body[spec_field.name] = value.to_dict() if isinstance(value, Usage) else value
-        return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+        try:
+            return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        except UnicodeEncodeError:  # half a surrogate pair, which only an escape can carry
+            return json.dumps(body, separators=(",", ":")).encode()
 
     @classmethod
     def from_wire(cls, text: str | bytes) -> Self:
@@ -130,7 +133,7 @@ class TaskSpec(Wire):
 
 
 def queue_of(backend: str) -> str:
-    """The Celery queue of a backend: one per backend, because limits are per backend."""
+    """Return the Celery queue of a backend: one each, because limits are per backend."""
     return f"clinvk.{backend}"
 
 
@@ -187,8 +190,6 @@ class TaskResult(Wire):
         return cls(**body)
 
 
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions(Wire):
     """What the submitter asked of a run as a whole."""
@@ -215,3 +216,8 @@ class RunSummary:
     created_ms: int = 0
     ended_ms: int | None = None
     cancel_reason: str | None = None
+
+    @property
+    def canceled_run(self) -> bool:
+        """Whether the run as a whole was canceled, by a person or by fail-fast."""
+        return self.cancel_reason is not None

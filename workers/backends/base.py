@@ -16,7 +16,11 @@ from typing import Literal
 
 from workers.spec import ErrorKind, TaskSpec, Usage
 
-StoppedBy = Literal["timeout", "canceled"]
+StoppedBy = Literal["timeout", "canceled", "cut_off"]
+"""Its deadline, the run's cancellation, or the worker's lost touch with Redis."""
+
+LINE_CHARS = 1 << 26
+"""Longer lines come in pieces, so that no output can fill the memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +43,8 @@ class Command:
 class Captured:
     """What a process wrote to one stream.
 
-    `head` is its beginning, up to the cap; `size` counts all bytes that came. Where there were
-    more than the cap, `path` is a file with everything that was kept.
+    For stdout `head` is its beginning, up to the cap, and where there was more `path` is a file
+    with everything that was kept. For stderr `head` is its end. `size` counts all bytes.
     """
 
     head: bytes = b""
@@ -62,7 +66,7 @@ class Captured:
             yield from self.text().splitlines()
             return
         with self.path.open(encoding="utf-8", errors="replace") as stream:
-            for line in stream:
+            while line := stream.readline(LINE_CHARS):
                 yield line.rstrip("\r\n")
 
 
@@ -71,13 +75,15 @@ class Finished:
     """What the operating system said about a process that ended.
 
     `returncode` is -N for signal N. `stopped_by` is set when we ended it: never infer that
-    from the code, since some CLIs exit 0 when they are stopped.
+    from the code, since some CLIs exit 0 when they are stopped. `leftovers` says that it left
+    processes behind, which were ended.
     """
 
     returncode: int
     stdout: Captured
     stderr: Captured
     duration_seconds: float = 0.0
+    leftovers: bool = False
     stopped_by: StoppedBy | None = None
 
 

@@ -1,0 +1,42 @@
+"""The way to the workers: a private fleet of one, or the broker that is configured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from clinvk import local
+from clinvk.client import Client
+from workers.config import WorkerConfig
+
+
+@contextmanager
+def connect(
+    broker_url: str | None,
+    *,
+    worker: WorkerConfig,
+    queues: Sequence[str],
+    slots: int,
+    server: str | None,
+) -> Iterator[Client]:
+    """Give a client of the broker, or without one of a private server with its own worker.
+
+    `worker`, `queues`, `slots` and `server` say what the private worker is like; they are not
+    used with a broker.
+
+    Raises:
+        BrokerError: the broker cannot be reached, or the private one not be started.
+    """
+    if broker_url is None:
+        with local.start(worker, queues, slots, server) as fleet:
+            # Imported while server and worker come up.
+            from clinvk.celery_client import CeleryClient
+
+            fleet.wait_for_server()
+            yield CeleryClient(fleet.broker_url, fleet.check)
+    else:
+        from clinvk.celery_client import CeleryClient
+
+        client = CeleryClient(broker_url)
+        client.ping()
+        yield client

@@ -1,0 +1,203 @@
+"""One task from its stored spec to its result, as a list of named steps.
+
+A failed prompt is a result, never an exception: every way to fail ends in a `TaskResult`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from workers.backends import Registry
+from workers.backends.base import Answer, Backend, Command, Finished
+from workers.config import WorkerConfig
+from workers.errors import WireError
+from workers.kernel import Lease
+from workers.process import OutputLimits, StopSignal, run
+from workers.spec import ErrorKind, Outcome, TaskResult, TaskSpec
+
+
+class RefusedError(Exception):
+    """A task that cannot be started here; becomes its result."""
+
+    def __init__(self, kind: ErrorKind, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A task that is ready to run."""
+
+    spec: TaskSpec
+    backend: Backend
+    command: Command
+    workdir: str | None
+
+
+class Executor:
+    """Runs tasks on this machine."""
+
+    def __init__(self, config: WorkerConfig, worker: str) -> None:
+        self.worker = worker
+        self._registry = Registry.from_config(config.backends)
+        self._limits = OutputLimits(
+            output_bytes=config.output_bytes,
+            spill_bytes=config.spill_bytes,
+            spill_dir=Path(config.spill_dir).expanduser(),
+        )
+
+    def execute(self, lease: Lease, wire: bytes, stop: StopSignal) -> TaskResult | None:
+        """Run one attempt to its end.
+
+        Returns None where the worker lost touch and stopped the command: somebody else has
+        the task by then.
+        """
+        started = datetime.now(UTC)
+        warnings: tuple[str, ...] = ()
+        finished: Finished | None = None
+        try:
+            job = self._prepare(wire)
+            warnings = job.command.warnings
+            finished = self._run(job, lease, stop)
+            answer = self._understand(job, finished)
+        except RefusedError as refusal:
+            answer = Answer(error=str(refusal), error_kind=refusal.kind)
+        if stop.reason == "cut_off":
+            return None
+        return TaskResult(
+            index=lease.index,
+            status=_outcome(answer),
+            exit_code=_exit_code(finished, answer),
+            duration_seconds=round(finished.duration_seconds, 3) if finished else 0.0,
+            output=answer.output if answer.error_kind is None else None,
+            output_file=str(finished.stdout.path) if finished and finished.stdout.path else None,
+            error=answer.error,
+            error_kind=answer.error_kind,
+            attempts=lease.attempt,
+            worker=self.worker,
+            model=answer.model,
+            session_id=answer.session_id,
+            usage=answer.usage,
+            cost_usd=answer.cost_usd,
+            warnings=[*warnings, *answer.warnings],
+            start_time=_rfc3339(started),
+            end_time=_rfc3339(datetime.now(UTC)),
+        )
+
+    def _prepare(self, wire: bytes) -> Job:
+        """Decode the spec, find its backend, build the command, check what it needs."""
+        try:
+            spec = TaskSpec.from_wire(wire)
+        except WireError as error:
+            raise RefusedError(ErrorKind.INVALID, str(error)) from error
+        if spec.backend not in self._registry.names():
+            known = ", ".join(sorted(self._registry.names()))
+            raise RefusedError(
+                ErrorKind.INVALID,
+                f'worker {self.worker} has no backend "{spec.backend}" (it has {known})',
+            )
+        backend = self._registry.get(spec.backend)
+        command = backend.command(spec)
+        workdir = self._workdir(spec)
+        self._check_installed(backend, command)
+        return Job(spec, backend, command, workdir)
+
+    def _workdir(self, spec: TaskSpec) -> str | None:
+        if spec.workdir is None:
+            return None
+        path = Path(spec.workdir).expanduser()
+        if not path.is_dir():
+            what = "is not a directory" if path.exists() else "does not exist"
+            raise RefusedError(ErrorKind.INVALID, f"workdir {path} {what} on worker {self.worker}")
+        return str(path)
+
+    def _check_installed(self, backend: Backend, command: Command) -> None:
+        search = command.env.get("PATH", os.environ.get("PATH", os.defpath))
+        if shutil.which(command.argv[0], path=search) is None:
+            raise RefusedError(
+                ErrorKind.NOT_INSTALLED,
+                f"{command.argv[0]} is not installed on worker {self.worker}: "
+                f"{backend.install_hint}",
+            )
+
+    def _run(self, job: Job, lease: Lease, stop: StopSignal) -> Finished:
+        if stop.reason is not None:
+            raise RefusedError(ErrorKind.CANCELED, "canceled before it started")
+        try:
+            return run(
+                job.command,
+                marker=str(lease),
+                stop=stop,
+                limits=self._limits,
+                cwd=job.workdir,
+                timeout_seconds=job.spec.timeout_seconds,
+            )
+        except OSError as error:
+            kind = ErrorKind.TOO_LARGE if error.errno == errno.E2BIG else ErrorKind.FAILED
+            program = job.command.argv[0]
+            raise RefusedError(kind, f"cannot start {program} on {self.worker}: {error}") from error
+        except ValueError as error:  # a NUL in an argument
+            raise RefusedError(
+                ErrorKind.INVALID, f"cannot start {job.spec.backend}: {error}"
+            ) from error
+
+    def _understand(self, job: Job, finished: Finished) -> Answer:
+        """Read the answer; that we stopped the command counts more than what it said."""
+        answer = job.backend.parse(finished)
+        if finished.stopped_by == "timeout":
+            limit = f"{job.spec.timeout_seconds:g}"
+            answer = replace(answer, error=f"stopped after {limit} s", error_kind=ErrorKind.TIMEOUT)
+        elif finished.stopped_by == "canceled":
+            answer = replace(answer, error="canceled", error_kind=ErrorKind.CANCELED)
+        warnings = [*answer.warnings]
+        if finished.leftovers:
+            warnings.append(f"{job.spec.backend} left processes running; they were stopped")
+        return self._within_limits(replace(answer, warnings=tuple(warnings)), finished)
+
+    def _within_limits(self, answer: Answer, finished: Finished) -> Answer:
+        limit = self._limits.output_bytes
+        warnings = list(answer.warnings)
+        if finished.stdout.size > limit:
+            kept = finished.stdout.path
+            where = f"all of it is in {kept} on {self.worker}" if kept else "the rest is lost"
+            warnings.append(
+                f"the output of {finished.stdout.size} bytes is over the limit of {limit}: {where}"
+            )
+        output = answer.output
+        if output is not None and len(output) > limit // 4:  # may be over, in UTF-8
+            output = output.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
+        return replace(answer, output=output, warnings=tuple(warnings))
+
+
+def _outcome(answer: Answer) -> Outcome:
+    match answer.error_kind:
+        case None:
+            return Outcome.OK
+        case ErrorKind.TIMEOUT:
+            return Outcome.TIMEOUT
+        case ErrorKind.CANCELED:
+            return Outcome.CANCELED
+        case _:
+            return Outcome.FAILED
+
+
+def _exit_code(finished: Finished | None, answer: Answer) -> int:
+    """Return the CLI's own code; -1 when we stopped it or never started it.
+
+    A CLI that exits 0 without an answer has failed, with 1, so that scripts which look at the
+    exit code alone see it.
+    """
+    if finished is None or finished.stopped_by is not None:
+        return -1
+    if finished.returncode == 0 and answer.error_kind is not None:
+        return 1
+    return finished.returncode
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,5 @@
+-- cancel(run, reason) -> {unpublished, {index...}}
+-- See cancel() in _prelude.lua. Canceling a run that is canceled or over changes nothing.
+--   ARGV  run id, reason
+touch(ARGV[1])
+return cancel(ARGV[1], ARGV[2])

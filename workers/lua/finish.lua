@@ -1,0 +1,21 @@
+-- finish(run, index, attempt, status, result) -> {recorded, unpublished, {index...}, admitted}
+-- Record a task's result once, fenced by the attempt; free its slot; let the next ones out.
+-- A failure in a fail-fast run cancels the run in the same step, so that nothing new starts
+-- after it: the second and third value are then those of cancel.
+--   ARGV  run id, task index, attempt, status (a counter of the run's record), result (JSON)
+-- recorded is 0 where the attempt no longer owns the task: the result is dropped.
+local run, index, attempt, status, result = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local entry = redis.call('HGET', out_key(run), index)
+if not entry or string.match(entry, '^(%d+):') ~= attempt then return {0, 0, {}, {}} end
+redis.call('HDEL', out_key(run), index)
+redis.call('ZREM', leases_key(), lease_name(run, index, attempt))
+redis.call('HSET', results_key(run), index, result)
+redis.call('XADD', events_key(run), '*', 'kind', 'finished', 'index', index,
+           'attempt', attempt)
+local taken = {0, {}}
+if status ~= 'ok' and redis.call('HGET', run_key(run), 'fail_fast') == '1' then
+  taken = cancel(run, 'fail_fast')
+end
+settle(run, status, 1)
+touch(run)
+return {1, taken[1], taken[2], admit(run)}

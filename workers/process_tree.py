@@ -1,0 +1,107 @@
+"""Find and end processes that left their parent: the part of process control that is per system.
+
+The coding CLIs put their tools into sessions of their own (setsid), so a signal to the process
+group does not reach them. Two things find them: a marker in the environment, which children
+inherit, and on Linux the subreaper attribute, by which orphans become children of the worker
+instead of init's (prctl(2), PR_SET_CHILD_SUBREAPER).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sys
+from collections.abc import Iterable, Set
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
+
+MARKER = "CLINVK_TASK"
+PR_SET_CHILD_SUBREAPER = 36
+
+_subreaper = False
+
+
+def become_subreaper() -> bool:
+    """Adopt orphaned descendants from now on. Returns whether this system can (Linux)."""
+    global _subreaper
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        _subreaper = bool(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+    return _subreaper
+
+
+def adopted_alive(except_children: Set[int] = frozenset()) -> bool:
+    """Whether orphans live among our children; reaps those that have ended.
+
+    Orphans become children of the main thread, and tasks are started from other threads; what
+    the main thread started itself is named in `except_children`. Where the system cannot tell,
+    the answer is yes.
+    """
+    children = _children() if _subreaper else None
+    if children is None:
+        return True
+    alive = [_alive(child) for child in children if child not in except_children]
+    return any(alive)  # after all were looked at: each look reaps
+
+
+def _alive(child: int) -> bool:
+    """Whether a child runs; reaps it if it has ended."""
+    try:
+        return os.waitpid(child, os.WNOHANG)[0] == 0
+    except ChildProcessError:
+        return False
+
+
+def marked(marker: str) -> list[psutil.Process]:
+    """Return all processes that carry this task's marker in their environment."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(MARKER) == marker:
+                found.append(process)
+    return found
+
+
+def end(processes: Iterable[psutil.Process], grace_seconds: float) -> None:
+    """TERM, wait for them up to `grace_seconds`, then KILL what is left and wait for that."""
+    import psutil
+
+    alive = list(processes)
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+    _, alive = psutil.wait_procs(alive, timeout=grace_seconds)
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(alive, timeout=grace_seconds)
+
+
+def descendants(except_children: Set[int]) -> list[psutil.Process]:
+    """Return everything below this process, less these children of it."""
+    children = _children()
+    if children is not None and not set(children) - except_children:
+        return []
+    import psutil
+
+    return [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if process.pid not in except_children
+    ]
+
+
+def _children() -> list[int] | None:
+    """List the children of the main thread, adopted ones included; None if unknown."""
+    pid = os.getpid()
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    except OSError:  # not Linux, or a kernel without CONFIG_PROC_CHILDREN
+        return None
+    return [int(child) for child in text.split()]

@@ -1,0 +1,43 @@
+"""The Celery tasks: decode, claim, execute, return."""
+
+from __future__ import annotations
+
+from celery.exceptions import Ignore
+
+from workers.app import app
+from workers.dispatch import AGGREGATE, AGGREGATE_FAILED, EXECUTE
+from workers.keeper import station
+from workers.kernel import Lease
+
+
+@app.task(name=EXECUTE)  # type: ignore[untyped-decorator]
+def execute(run: str, index: int, attempt: int) -> None:
+    """Run one attempt of one task. Returns to the chord whatever became of the prompt.
+
+    Raises:
+        Ignore: this attempt is not, or no longer, the one that counts: somebody else returns
+            to the chord for the task.
+    """
+    keeper, executor = station().keeper, station().executor
+    lease = Lease(run, index, attempt)
+    claim = keeper.kernel.claim(lease, executor.worker)
+    if claim.verdict == "stale":
+        raise Ignore
+    if claim.verdict == "canceled":
+        return
+    with keeper.hold(lease) as stop:
+        result = executor.execute(lease, claim.spec, stop)
+    if result is None or not keeper.dispatcher.finish(lease, result):
+        raise Ignore
+
+
+@app.task(name=AGGREGATE)  # type: ignore[untyped-decorator]
+def aggregate(run: str) -> None:
+    """Close the run: the chord's body."""
+    station().keeper.kernel.aggregate(run)
+
+
+@app.task(name=AGGREGATE_FAILED)  # type: ignore[untyped-decorator]
+def aggregate_failed(run: str) -> None:
+    """Close the run: the errback of the chord's body, when a member was revoked."""
+    station().keeper.kernel.aggregate(run)
