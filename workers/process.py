@@ -322,15 +322,20 @@ def signal_group(group: int, number: int) -> bool:
 
 
 def _end_leftovers(group: int, marker: str) -> bool:
-    """End what the command left behind in its group or elsewhere; whether there was any."""
-    found = False
-    if signal_group(group, signal.SIGTERM):
-        found = True
-        process_tree.end(process_tree.marked(marker), LEFTOVER_GRACE_SECONDS)
-        signal_group(group, signal.SIGKILL)
-    elif process_tree.adopted_alive():
+    """End what the command left behind, in its group or elsewhere; whether there was any."""
+    found = signal_group(group, signal.SIGTERM)
+    if found or process_tree.adopted_alive():
         escaped = process_tree.marked(marker)
-        found = bool(escaped)
         process_tree.end(escaped, LEFTOVER_GRACE_SECONDS)
-    process_tree.adopted_alive()
+        found = found or bool(escaped)
+        _end_group(group)
+        process_tree.adopted_alive()
     return found
+
+
+def _end_group(group: int) -> None:
+    """KILL what is left of a group, and wait until it is gone."""
+    give_up_at = time.monotonic() + LEFTOVER_GRACE_SECONDS
+    while signal_group(group, signal.SIGKILL) and time.monotonic() < give_up_at:
+        process_tree.adopted_alive()  # a zombie counts until it is reaped
+        time.sleep(0.005)

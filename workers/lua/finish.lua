@@ -17,5 +17,6 @@ if status ~= 'ok' and redis.call('HGET', run_key(run), 'fail_fast') == '1' then
   taken = cancel(run, 'fail_fast')
 end
 settle(run, status, 1)
+local admitted = admit(run)
 touch(run)
-return {1, taken[1], taken[2], admit(run)}
+return {1, taken[1], taken[2], admitted}

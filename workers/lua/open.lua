@@ -4,5 +4,6 @@
 local run = ARGV[1]
 if redis.call('HGET', run_key(run), 'state') ~= 'submitting' then return {} end
 redis.call('HSET', run_key(run), 'state', 'running')
+local admitted = admit(run)
 touch(run)
-return admit(run)
+return admitted

@@ -37,9 +37,9 @@ for _, lease in ipairs(due) do
   end
 end
 for run in pairs(runs) do
-  touch(run)
   readmitted[#readmitted + 1] = run
   readmitted[#readmitted + 1] = admit(run)
+  touch(run)
 end
 local complete = redis.call('ZRANGEBYSCORE', complete_key(), '-inf', now - ARGV[3])
 return {given_up, readmitted, complete}

@@ -1,0 +1,58 @@
+"""What all tests share: a real server, a clean home, and rules that every test must keep."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from clinvk.local import find_server
+from tests import harness
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """No test sees, or writes to, the configuration of whoever runs it."""
+    for name in harness.clinvk_variables():
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real server of this test process's own; its broker URL."""
+    directory = tmp_path_factory.mktemp("server")
+    socket = directory / "s.sock"
+    process = subprocess.Popen(
+        [find_server(None), "--port", "0", "--unixsocket", str(socket), "--save", ""],
+        cwd=directory,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        harness.wait_until(lambda: _answers(socket), "the test server to answer")
+        yield f"redis+socket://{socket}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers(socket: Path) -> bool:
+    try:
+        with redis.Redis(unix_socket_path=str(socket)) as client:
+            return bool(client.ping())
+    except redis.RedisError:
+        return False
+
+
+@pytest.fixture
+def broker_url(server: str) -> Iterator[str]:
+    """An empty broker; at the end of the test each of our keys must have a lifetime."""
+    with redis.Redis(unix_socket_path=server.removeprefix("redis+socket://")) as client:
+        client.flushall()
+        yield server
+        assert harness.keys_without_lifetime(client) == []

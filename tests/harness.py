@@ -1,0 +1,91 @@
+"""Helpers that tests share: conditions to wait for, processes to find, commands to run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+PATIENCE_SECONDS = 60.0
+CLINVK = [sys.executable, "-m", "clinvk"]
+
+
+def wait_until(condition: Callable[[], Any], what: str) -> Any:
+    """Wait for a condition and return its value; fail, naming it, when it does not come."""
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    while not (value := condition()):
+        if time.monotonic() > give_up_at:
+            raise AssertionError(f"waited {PATIENCE_SECONDS:.0f} s for {what}")
+        time.sleep(0.01)
+    return value
+
+
+def clinvk_variables() -> list[str]:
+    """The environment variables that would change what clinvk does."""
+    return [
+        name for name in os.environ if name.startswith("CLINVK_") and name != "CLINVK_CLI_CACHE"
+    ]
+
+
+def keys_without_lifetime(client: Any) -> list[str]:
+    """Our keys that would stay for ever."""
+    return [key.decode() for key in client.scan_iter("clinvk:*") if client.pttl(key) == -1]
+
+
+def running(pid: int) -> bool:
+    """Whether a process exists and is not just waiting to be reaped."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def with_environment(name: str, value: str) -> list[psutil.Process]:
+    """All processes that have this variable in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(name) == value and running(process.pid):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left: its exit status and its two streams."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+def clinvk(
+    *arguments: str,
+    stdin: str | None = None,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    command: Sequence[str] = CLINVK,
+) -> Outcome:
+    """Run clinvk as a user would, as a process of its own."""
+    done = subprocess.run(
+        [*command, *arguments],
+        input=stdin,
+        stdin=subprocess.DEVNULL if stdin is None else None,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        timeout=PATIENCE_SECONDS * 2,
+        check=False,
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)

@@ -1,0 +1,222 @@
+"""The verbs, over a real server and over fakeredis: the scripts do the same on both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import fakeredis
+import pytest
+
+from tests import harness
+from workers import kernel as kernel_module
+from workers.kernel import Canceled, Handout, Kernel, Lease
+from workers.spec import ErrorKind, Outcome, RunOptions, TaskResult, TaskSpec
+
+RUN = "20260102-030405-abcdef01"
+
+
+@pytest.fixture(params=["server", "fakeredis"])
+def kernel(request: pytest.FixtureRequest) -> Iterator[Kernel]:
+    if request.param == "server":
+        yield Kernel.connect(request.getfixturevalue("broker_url"))
+    else:
+        fake = Kernel(fakeredis.FakeRedis())
+        yield fake
+        assert harness.keys_without_lifetime(fake.redis) == []
+
+
+def submit(
+    kernel: Kernel, backends: str = "a a a a", run: str = RUN, **options: int | bool
+) -> list[Handout]:
+    specs = [TaskSpec(backend=name, prompt=f"p{i}") for i, name in enumerate(backends.split())]
+    queues = list(dict.fromkeys(spec.queue for spec in specs))
+    return kernel.submit(run, specs, queues, RunOptions(**options), len(specs))  # type: ignore[arg-type]
+
+
+def result(index: int, status: Outcome = Outcome.OK) -> TaskResult:
+    kind = None if status is Outcome.OK else ErrorKind.FAILED
+    return TaskResult(
+        index=index, status=status, exit_code=0, duration_seconds=0.1, error_kind=kind
+    )
+
+
+def finish(kernel: Kernel, index: int, status: Outcome = Outcome.OK, attempt: int = 1) -> list[int]:
+    recorded = kernel.finish(Lease(RUN, index, attempt), result(index, status))
+    assert recorded.ok
+    return [handout.index for handout in recorded.admitted]
+
+
+def claim(kernel: Kernel, index: int, attempt: int = 1) -> str:
+    return kernel.claim(Lease(RUN, index, attempt), "w").verdict
+
+
+def kinds(kernel: Kernel) -> list[str]:
+    return [event["kind"] for event in kernel.wait_events(RUN, "0", 10)[1]]
+
+
+def test_no_more_than_max_parallel_are_handed_out_in_task_order(kernel: Kernel) -> None:
+    assert submit(kernel, "a b a b a", max_parallel=2) == [
+        Handout(0, 1, "clinvk.a"),
+        Handout(1, 1, "clinvk.b"),
+    ]
+    assert claim(kernel, 0) == claim(kernel, 1) == "go"
+    assert finish(kernel, 1) == [2]
+    assert claim(kernel, 2) == "go"
+    assert finish(kernel, 0) == [3]
+    assert finish(kernel, 2) == [4]
+
+
+def test_a_claim_gives_the_spec_once(kernel: Kernel) -> None:
+    submit(kernel)
+    first = kernel.claim(Lease(RUN, 0, 1), "w")
+    assert first.verdict == "go"
+    assert TaskSpec.from_wire(first.spec) == TaskSpec(backend="a", prompt="p0")
+    assert claim(kernel, 0) == "stale"
+
+
+def test_claims_of_what_is_not_out_are_stale(kernel: Kernel) -> None:
+    submit(kernel, max_parallel=1)
+    assert claim(kernel, 0, attempt=2) == "stale"
+    assert claim(kernel, 3) == "stale"
+    assert kernel.claim(Lease("no-such-run", 0, 1), "w").verdict == "stale"
+
+
+def test_a_result_is_recorded_once(kernel: Kernel) -> None:
+    submit(kernel, "a")
+    claim(kernel, 0)
+    finish(kernel, 0)
+    again = kernel.finish(Lease(RUN, 0, 1), result(0, Outcome.FAILED))
+    assert not again.ok
+    assert kernel.results(RUN, [0]) == [result(0)]
+    assert kernel.summary(RUN).ok == 1  # type: ignore[union-attr]
+
+
+def test_a_run_closes_once_and_only_when_all_results_are_in(kernel: Kernel) -> None:
+    submit(kernel, "a a")
+    claim(kernel, 0)
+    claim(kernel, 1)
+    finish(kernel, 0)
+    assert not kernel.aggregate(RUN)
+    finish(kernel, 1, Outcome.TIMEOUT)
+    assert kernel.aggregate(RUN)
+    assert kernel.aggregate(RUN)
+    summary = kernel.summary(RUN)
+    assert summary is not None
+    assert (summary.total, summary.ok, summary.timeout) == (2, 1, 1)
+    assert summary.ended_ms is not None
+    assert summary.ended_ms >= summary.created_ms > 0
+    assert kinds(kernel) == ["started", "started", "finished", "finished", "ended"]
+
+
+def test_fail_fast_takes_back_all_that_no_worker_has(kernel: Kernel) -> None:
+    submit(kernel, "a a a a a", max_parallel=3, fail_fast=True)
+    claim(kernel, 0)
+    claim(kernel, 1)  # 2 is published and not claimed, 3 and 4 are pending
+    recorded = kernel.finish(Lease(RUN, 0, 1), result(0, Outcome.FAILED))
+    assert recorded.canceled == Canceled(2, [2])
+    assert recorded.admitted == []
+    assert claim(kernel, 2) == "canceled"
+    assert kernel.renew([Lease(RUN, 1, 1)]) == [Lease(RUN, 1, 1)]
+    finish(kernel, 1, Outcome.CANCELED)
+    assert kernel.aggregate(RUN)
+    summary = kernel.summary(RUN)
+    assert summary is not None
+    assert (summary.failed, summary.canceled, summary.cancel_reason) == (1, 4, "fail_fast")
+
+
+def test_without_fail_fast_a_failure_stops_nothing(kernel: Kernel) -> None:
+    submit(kernel, "a a", max_parallel=1)
+    claim(kernel, 0)
+    assert finish(kernel, 0, Outcome.FAILED) == [1]
+
+
+def test_cancel_is_told_to_workers_and_happens_once(kernel: Kernel) -> None:
+    before = kernel.last_signal()
+    submit(kernel, max_parallel=2)
+    claim(kernel, 0)
+    assert kernel.cancel(RUN, "interrupted") == Canceled(2, [1])
+    assert not kernel.cancel(RUN, "again")
+    assert not kernel.cancel("no-such-run", "x")
+    position, runs = kernel.wait_signals(before, 10)
+    assert runs == [RUN]
+    assert kernel.wait_signals(position, 10) == (position, [])
+    assert kernel.last_signal() == position
+
+
+def test_renewal_keeps_what_is_ours_and_names_what_is_not(kernel: Kernel) -> None:
+    submit(kernel)
+    claim(kernel, 0)
+    mine, unclaimed, stale = Lease(RUN, 0, 1), Lease(RUN, 1, 1), Lease(RUN, 0, 7)
+    assert set(kernel.renew([mine, unclaimed, stale])) == {unclaimed, stale}
+
+
+@pytest.fixture
+def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leases that have run out as soon as they are given."""
+    monkeypatch.setattr(kernel_module, "LEASE_SECONDS", 0)
+    monkeypatch.setattr(kernel_module, "HANDOUT_SECONDS", 0)
+    monkeypatch.setattr(kernel_module, "COMPLETE_AFTER_SECONDS", 0)
+
+
+@pytest.mark.usefixtures("no_time")
+def test_a_lost_task_is_handed_out_again_and_its_first_worker_is_refused(kernel: Kernel) -> None:
+    submit(kernel, "a a a", max_parallel=1)
+    claim(kernel, 0)
+    reaped = kernel.reap()
+    assert reaped.admitted == {RUN: [Handout(0, 2, "clinvk.a")]}
+    assert kernel.renew([Lease(RUN, 0, 1)]) == [Lease(RUN, 0, 1)]
+    assert not kernel.finish(Lease(RUN, 0, 1), result(0)).ok
+    assert claim(kernel, 0, attempt=1) == "stale"
+    assert claim(kernel, 0, attempt=2) == "go"
+    assert finish(kernel, 0, attempt=2) == [1]
+    assert kinds(kernel) == ["started", "lost", "started", "finished"]
+
+
+@pytest.mark.usefixtures("no_time")
+def test_a_message_that_nobody_claimed_is_published_again_without_end(kernel: Kernel) -> None:
+    submit(kernel, "a")
+    for attempt in range(2, 10):
+        reaped = kernel.reap()
+        assert reaped.given_up == []
+        assert reaped.admitted == {RUN: [Handout(0, attempt, "clinvk.a")]}
+
+
+@pytest.mark.usefixtures("no_time")
+def test_a_task_that_kills_its_workers_is_given_up(kernel: Kernel) -> None:
+    submit(kernel, "a")
+    for attempt in (1, 2):
+        claim(kernel, 0, attempt)
+        assert kernel.reap().given_up == []
+    claim(kernel, 0, 3)
+    assert kernel.reap().given_up == kernel.reap().given_up == [Lease(RUN, 0, 3)]
+    finish(kernel, 0, Outcome.LOST, attempt=3)
+    assert kernel.aggregate(RUN)
+
+
+@pytest.mark.usefixtures("no_time")
+def test_a_task_lost_in_a_canceled_run_is_not_started_again(kernel: Kernel) -> None:
+    submit(kernel, "a")
+    claim(kernel, 0)
+    kernel.cancel(RUN, "interrupted")
+    reaped = kernel.reap()
+    assert reaped.given_up == [Lease(RUN, 0, 1)]
+    assert reaped.admitted == {}
+
+
+@pytest.mark.usefixtures("no_time")
+def test_the_reaper_finds_runs_that_their_chord_did_not_close(kernel: Kernel) -> None:
+    submit(kernel, "a")
+    claim(kernel, 0)
+    finish(kernel, 0)
+    assert kernel.reap().complete == [RUN]
+    kernel.aggregate(RUN)
+    assert kernel.reap().complete == []
+
+
+def test_a_run_of_many_chunks_is_whole(kernel: Kernel) -> None:
+    total = 2 * kernel_module.SUBMIT_CHUNK + 1
+    assert len(submit(kernel, " ".join(["a"] * total), max_parallel=total)) == total
+
+
+def test_a_run_that_is_not_there_has_no_summary(kernel: Kernel) -> None:
+    assert kernel.summary("no-such-run") is None

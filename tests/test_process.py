@@ -1,0 +1,223 @@
+"""A command runs to its end, and nothing of it is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from workers import process_tree
+from workers.backends.base import Command, Finished
+from workers.process import OutputLimits, StopSignal, run
+
+PYTHON = sys.executable
+MARKER = "test-run:0:1"
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> Iterator[str]:
+    """A marker of this test's own; no process may carry it when the test ends."""
+    name = f"{tmp_path.name}-{os.getpid()}:0:1"
+    yield name
+    assert process_tree.marked(name) == []
+
+
+@pytest.fixture
+def execute(tmp_path: Path, marker: str) -> Callable[..., Finished]:
+    def execute_(
+        code: str,
+        stdin: bytes = b"",
+        timeout_seconds: float | None = None,
+        stop: StopSignal | None = None,
+        output_bytes: int = 1000,
+        spill_bytes: int = 100_000,
+        grace: float = 5.0,
+    ) -> Finished:
+        with stop or StopSignal() as signal_:
+            return run(
+                Command(argv=[PYTHON, "-c", code], stdin=stdin),
+                marker=marker,
+                stop=signal_,
+                limits=OutputLimits(
+                    output_bytes=output_bytes,
+                    spill_bytes=spill_bytes,
+                    spill_dir=tmp_path / "spill",
+                ),
+                cwd=str(tmp_path),
+                timeout_seconds=timeout_seconds,
+                term_grace_seconds=grace,
+            )
+
+    return execute_
+
+
+Execute = Callable[..., Finished]
+
+
+def test_output_code_and_directory_are_the_commands_own(execute: Execute, tmp_path: Path) -> None:
+    finished = execute(
+        "import os, sys; print(os.getcwd()); print('no', file=sys.stderr); sys.exit(7)"
+    )
+    assert finished.returncode == 7
+    assert finished.stdout.text() == f"{tmp_path}\n"
+    assert finished.stderr.text() == "no\n"
+    assert finished.stopped_by is None
+    assert not finished.leftovers
+
+
+def test_prompt_of_many_megabytes_arrives_whole_and_stdin_ends(execute: Execute) -> None:
+    prompt = os.urandom(5_000_000)
+    finished = execute(
+        "import hashlib, sys; print(hashlib.sha1(sys.stdin.buffer.read()).hexdigest())", prompt
+    )
+    import hashlib
+
+    assert finished.stdout.text().strip() == hashlib.sha1(prompt).hexdigest()
+
+
+def test_a_command_that_never_reads_its_prompt_is_not_waited_for(execute: Execute) -> None:
+    assert execute("print('done')", b"x" * 5_000_000).stdout.text() == "done\n"
+
+
+def test_death_by_signal_is_told_as_such(execute: Execute) -> None:
+    finished = execute("import os; os.kill(os.getpid(), 9)")
+    assert finished.returncode == -signal.SIGKILL
+    assert finished.stopped_by is None
+
+
+def test_the_workers_own_settings_are_hidden(
+    execute: Execute, marker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLINVK_BROKER_URL", "redis://:secret@host")
+    finished = execute("import os; print({k: v for k, v in os.environ.items() if 'CLINVK' in k})")
+    assert finished.stdout.text() == f"{{'CLINVK_TASK': '{marker}'}}\n"
+
+
+def test_deadline_ends_a_sleeper(execute: Execute) -> None:
+    finished = execute("import time; time.sleep(600)", timeout_seconds=0.2)
+    assert finished.stopped_by == "timeout"
+    assert finished.returncode == -signal.SIGTERM
+
+
+def test_deadline_kills_what_ignores_term_and_says_so_whatever_the_code(execute: Execute) -> None:
+    code = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True)"
+    finished = execute(f"{code}; time.sleep(600)", timeout_seconds=0.3, grace=0.3)
+    assert finished.stopped_by == "timeout"
+    assert finished.returncode == -signal.SIGKILL
+    polite = execute(
+        "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(0)); time.sleep(600)",
+        timeout_seconds=0.5,
+    )
+    assert polite.stopped_by == "timeout"
+    assert polite.returncode in {0, -signal.SIGTERM}
+
+
+def test_a_stop_signal_ends_a_command_from_another_thread(execute: Execute, tmp_path: Path) -> None:
+    stop = StopSignal()
+    started = tmp_path / "started"
+
+    def cancel() -> None:
+        while not started.exists():
+            threading.Event().wait(0.01)
+        stop.set("canceled")
+        stop.set("timeout")  # the first reason counts
+
+    threading.Thread(target=cancel).start()
+    finished = execute(
+        "import pathlib, time; pathlib.Path('started').touch(); time.sleep(600)", stop=stop
+    )
+    assert finished.stopped_by == "canceled"
+
+
+SESSION_OF_ITS_OWN = """
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
+        time.sleep(600)
+    os._exit(0)
+os.wait()
+time.sleep({})
+"""
+
+
+def test_what_escaped_into_a_session_of_its_own_is_ended_with_the_command(
+    execute: Execute,
+) -> None:
+    finished = execute(SESSION_OF_ITS_OWN.format(600), timeout_seconds=1.0)
+    escaped = int(finished.stdout.text())
+    assert not psutil.pid_exists(escaped)
+    assert finished.stopped_by == "timeout"
+
+
+def test_what_a_command_left_behind_is_ended_and_reported(execute: Execute) -> None:
+    finished = execute(SESSION_OF_ITS_OWN.format(0))
+    assert finished.returncode == 0
+    assert finished.leftovers
+    assert not psutil.pid_exists(int(finished.stdout.text()))
+
+
+def test_a_background_child_that_holds_the_pipes_does_not_hold_the_task(execute: Execute) -> None:
+    finished = execute(
+        "import subprocess; print(subprocess.Popen(['sleep', '600']).pid, flush=True)"
+    )
+    assert finished.leftovers
+    assert not psutil.pid_exists(int(finished.stdout.text()))
+
+
+def test_output_over_the_cap_is_spilled_whole(execute: Execute) -> None:
+    finished = execute("print('x' * 50_000); print('the end')")
+    assert finished.stdout.size == 50_009
+    assert finished.stdout.head == b"x" * 1000
+    assert finished.stdout.path is not None
+    assert finished.stdout.path.read_bytes() == b"x" * 50_000 + b"\nthe end\n"
+    assert finished.stdout.path.stat().st_mode & 0o777 == 0o600
+    assert list(finished.stdout.lines()) == ["x" * 50_000, "the end"]
+
+
+def test_the_spill_has_a_limit_and_the_flood_is_read_to_its_end(execute: Execute) -> None:
+    finished = execute("for _ in range(300): print('y' * 1023)", spill_bytes=100_000)
+    assert finished.returncode == 0
+    assert finished.stdout.size == 300 * 1024
+    assert finished.stdout.path is not None
+    assert finished.stdout.path.stat().st_size == 100_000
+
+
+def test_a_full_disk_costs_the_rest_of_the_output_not_the_task(
+    execute: Execute, tmp_path: Path
+) -> None:
+    (tmp_path / "spill").write_text("in the way of the directory")
+    finished = execute("print('z' * 5000)")
+    assert finished.returncode == 0
+    assert finished.stdout.size == 5001
+    assert finished.stdout.path is None
+
+
+def test_of_stderr_the_end_is_kept(execute: Execute) -> None:
+    finished = execute(
+        "import sys\nfor n in range(200_000): print('line', n, file=sys.stderr)\nsys.exit(1)"
+    )
+    assert finished.stderr.text().endswith("line 199999\n")
+    assert len(finished.stderr.head) <= 1 << 18
+
+
+def test_bytes_that_are_no_text_are_replaced(execute: Execute) -> None:
+    finished = execute("import sys; sys.stdout.buffer.write(b'a\\xff\\x00b')")
+    assert finished.stdout.text() == "a\ufffd\0b"
+
+
+def test_a_program_that_is_not_there_raises(tmp_path: Path, marker: str) -> None:
+    with StopSignal() as stop, pytest.raises(FileNotFoundError):
+        run(
+            Command(argv=["/no/such/program"], stdin=b""),
+            marker=marker,
+            stop=stop,
+            limits=OutputLimits(spill_dir=tmp_path),
+        )
