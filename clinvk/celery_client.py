@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 import redis
 
 from clinvk.client import Event
-from workers.app import use_broker
+from workers.app import create_app
 from workers.dispatch import Dispatcher
 from workers.errors import BrokerError
 from workers.kernel import Kernel
@@ -34,8 +34,13 @@ class CeleryClient:
     def __init__(self, broker_url: str, check_health: Callable[[], None] = lambda: None) -> None:
         self._broker_url = broker_url
         self._kernel = Kernel.connect(broker_url)
-        self._dispatcher = Dispatcher(use_broker(broker_url), self._kernel)
+        self._dispatcher = Dispatcher(create_app(broker_url), self._kernel)
         self._check_health = check_health
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._kernel.close()
+        self._dispatcher.app.close()
 
     def ping(self) -> None:
         """Check that the broker answers.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from clinvk import local
 from clinvk.client import Client
@@ -33,10 +33,11 @@ def connect(
             from clinvk.celery_client import CeleryClient
 
             fleet.wait_for_server()
-            yield CeleryClient(fleet.broker_url, fleet.check)
+            with closing(CeleryClient(fleet.broker_url, fleet.check)) as client:
+                yield client
     else:
         from clinvk.celery_client import CeleryClient
 
-        client = CeleryClient(broker_url)
-        client.ping()
-        yield client
+        with closing(CeleryClient(broker_url)) as client:
+            client.ping()
+            yield client

@@ -106,7 +106,7 @@ def start(
         server=_server_argv(program, directory),
         worker=[
             *(sys.executable, "-m", "workers", "--queues", ",".join(queues)),
-            *("--concurrency", str(slots), "--hostname", "local@%h"),
+            *("--concurrency", str(slots), "--name", "local"),
         ],
     )
     environment = {
@@ -125,9 +125,7 @@ def start(
     try:
         yield LocalFleet(directory, guard)
     finally:
-        assert guard.stdin is not None
-        guard.stdin.close()
-        guard.wait()
+        guard.communicate()  # closes its stdin, and waits for its end
         # Already gone, unless the guard itself was killed.
         shutil.rmtree(directory, ignore_errors=True)
 

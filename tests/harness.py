@@ -47,12 +47,18 @@ def running(pid: int) -> bool:
         return False
 
 
-def with_environment(name: str, value: str) -> list[psutil.Process]:
-    """All processes that have this variable in their environment."""
+def of_directory(directory: str) -> list[psutil.Process]:
+    """All other processes that have this directory as TMPDIR or in their command line.
+
+    (A server writes its title over its environment.)
+    """
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get(name) == value and running(process.pid):
+            named = process.environ().get("TMPDIR") == directory or any(
+                directory in argument for argument in process.cmdline()
+            )
+            if named and running(process.pid) and process.pid != os.getpid():
                 found.append(process)
         except psutil.Error:
             continue

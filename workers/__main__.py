@@ -7,6 +7,7 @@ line takes to load and with the chatter between workers off.
 from __future__ import annotations
 
 import argparse
+import socket
 import sys
 
 from workers.app import app
@@ -17,11 +18,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m workers", description=__doc__)
     parser.add_argument("--queues", required=True, help="comma-separated names")
     parser.add_argument("--concurrency", type=int, default=3, help="tasks at once")
-    parser.add_argument("--hostname", help="the worker's name, clinvk@HOST by default")
+    parser.add_argument("--name", default="clinvk", help="it will be called NAME@HOST")
     parser.add_argument("--loglevel", default="WARNING")
     options = parser.parse_args()
     worker = app.Worker(
-        hostname=options.hostname or "clinvk@%h",
+        hostname=f"{options.name}@{socket.gethostname()}",
         queues=options.queues,
         # One thread more than tasks: the body of a chord must not wait for an hour's task.
         concurrency=options.concurrency + 1,

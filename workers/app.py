@@ -15,43 +15,44 @@ from workers.config import BROKER_URL
 from workers.keeper import KeeperStep
 from workers.kernel import RUN_LIFETIME_SECONDS, celery_url
 
-app = Celery("clinvk", include=["workers.tasks"])
-app.conf.update(
-    # JSON only. Pickle would let whoever reaches the broker run code on every worker.
-    task_serializer="json",
-    result_serializer="json",
-    accept_content=["json"],
-    # Members of the chord return nothing that anyone reads: results are in the run's record.
-    # The chord itself is counted all the same.
-    task_ignore_result=True,
-    result_expires=RUN_LIFETIME_SECONDS,
-    # On receipt, see above. With late acknowledgement Redis would deliver a task again after
-    # the visibility timeout, and it would run twice.
-    task_acks_late=False,
-    # A task is a subprocess; the thread that has it only waits. Celery's own time limits do
-    # not work on threads: deadlines are ours (workers/process.py).
-    worker_pool="threads",
-    # No more messages than threads. Admission lets out no more than can run anyway.
-    worker_prefetch_multiplier=1,
-    # A worker may be up before Redis is, and outlives its restarts.
-    broker_connection_retry_on_startup=True,
-    broker_connection_max_retries=None,
-    worker_cancel_long_running_tasks_on_connection_loss=False,
-    # Standard output belongs to whoever started the worker.
-    worker_redirect_stdouts=False,
-    worker_hijack_root_logger=False,
-    broker_transport_options={"socket_keepalive": True},
-)
-app.steps["worker"].add(KeeperStep)
 
+def create_app(broker_url: str | None) -> Celery:
+    """Give a Celery application for a broker. Redis holds the messages and the chords' counts.
 
-def use_broker(broker_url: str) -> Celery:
-    """Point the application at a broker. Redis holds the messages and the chords' counts."""
-    url = celery_url(broker_url)
-    app.conf.broker_url = url
-    app.conf.result_backend = url
+    Clients create one of their own; workers run the module's `app`.
+    """
+    app = Celery("clinvk", include=["workers.tasks"], set_as_current=False)
+    url = broker_url and celery_url(broker_url)
+    app.conf.update(
+        broker_url=url,
+        result_backend=url,
+        # JSON only. Pickle would let whoever reaches the broker run code on every worker.
+        task_serializer="json",
+        result_serializer="json",
+        accept_content=["json"],
+        # Members of the chord return nothing that anyone reads: results are in the run's record.
+        # The chord itself is counted all the same.
+        task_ignore_result=True,
+        result_expires=RUN_LIFETIME_SECONDS,
+        # On receipt, see above. With late acknowledgement Redis would deliver a task again after
+        # the visibility timeout, and it would run twice.
+        task_acks_late=False,
+        # A task is a subprocess; the thread that has it only waits. Celery's own time limits do
+        # not work on threads: deadlines are ours (workers/process.py).
+        worker_pool="threads",
+        # No more messages than threads. Admission lets out no more than can run anyway.
+        worker_prefetch_multiplier=1,
+        # A worker may be up before Redis is, and outlives its restarts.
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        # Standard output belongs to whoever started the worker.
+        worker_redirect_stdouts=False,
+        worker_hijack_root_logger=False,
+        broker_transport_options={"socket_keepalive": True},
+    )
+    app.steps["worker"].add(KeeperStep)
     return app
 
 
-if BROKER_URL in os.environ:
-    use_broker(os.environ[BROKER_URL])
+app = create_app(os.environ.get(BROKER_URL))

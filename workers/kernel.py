@@ -146,6 +146,10 @@ class Kernel:
         """Give a kernel for this broker; connects at the first verb."""
         return cls(redis.Redis.from_url(redis_url(broker_url)))
 
+    def close(self) -> None:
+        """Close all connections."""
+        self.redis.close()
+
     @cached_property
     def _scripts(self) -> dict[str, Any]:
         folder = resources.files("workers") / "lua"

@@ -1,0 +1,235 @@
+"""Local mode: the whole road, with a real server and a real worker, and nothing left after."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from clinvk import local
+from clinvk.client import Client, Event
+from clinvk.fleet import connect
+from tests import harness
+from workers.config import WorkerConfig
+from workers.errors import BrokerError
+from workers.spec import Outcome, RunOptions, TaskResult, TaskSpec
+
+SCRIPT = """
+import sys, time
+word, _, argument = sys.stdin.read().partition(" ")
+if word == "sleep":
+    time.sleep(float(argument))
+if word == "fail":
+    sys.exit(int(argument))
+print(word, argument)
+"""
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No directory and no process of a local fleet survives the test."""
+    temporary = tmp_path / "t"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    yield
+    harness.wait_until(
+        lambda: not harness.of_directory(str(temporary)),
+        "all processes of the local fleet to end",
+    )
+    assert [path.name for path in temporary.iterdir()] == []
+
+
+@pytest.fixture
+def fleet() -> Iterator[Client]:
+    with _connect() as client:
+        yield client
+
+
+def _connect(script: str = SCRIPT):  # type: ignore[no-untyped-def]
+    return connect(
+        None,
+        worker=WorkerConfig(backends={"py": {"command": [sys.executable, "-c", script]}}),
+        queues=["clinvk.py"],
+        slots=4,
+        server=None,
+    )
+
+
+def specs(*prompts: str) -> list[TaskSpec]:
+    return [TaskSpec(backend="py", prompt=prompt) for prompt in prompts]
+
+
+def results(events: list[Event]) -> list[TaskResult]:
+    """One result for each index, in order; that is what the stream promises."""
+    found = [event.result for event in events if event.result is not None]
+    assert sorted(result.index for result in found) == list(range(len(found)))
+    assert events[-1].kind == "ended"
+    return sorted(found, key=lambda result: result.index)
+
+
+def test_ordered_results_of_a_run(fleet: Client) -> None:
+    run = fleet.submit(specs("one", "sleep 0.3", "fail 3", "four"), RunOptions(max_parallel=4))
+    ended = results(list(run.events()))
+    assert [result.status for result in ended] == ["ok", "ok", "failed", "ok"]
+    assert [result.output for result in ended] == ["one ", "sleep 0.3", None, "four "]
+    assert ended[2].exit_code == 3
+    summary = run.summary()
+    assert (summary.ok, summary.failed, summary.ended_ms is not None) == (3, 1, True)
+
+
+def test_a_watcher_that_comes_late_sees_the_whole_run(fleet: Client) -> None:
+    run = fleet.submit(specs("one", "two"), RunOptions())
+    first = list(run.events())
+    assert list(run.events()) == first
+
+
+def test_no_more_than_max_parallel_run_at_once(fleet: Client) -> None:
+    run = fleet.submit(specs(*["sleep 0.05"] * 12), RunOptions(max_parallel=2))
+    running, most = 0, 0
+    for event in run.events():
+        running += {"started": 1, "finished": -1, "ended": 0}[event.kind]
+        most = max(most, running)
+    assert most == 2
+
+
+def test_fail_fast_stops_what_runs_and_starts_nothing_new(fleet: Client) -> None:
+    run = fleet.submit(
+        specs("sleep 600", "sleep 600", "fail 1", *["never"] * 20),
+        RunOptions(max_parallel=3, fail_fast=True),
+    )
+    events = list(run.events())
+    ended = results(events)
+    assert [result.status for result in ended] == ["canceled"] * 2 + ["failed"] + ["canceled"] * 20
+    assert {event.index for event in events if event.kind == "started"} == {0, 1, 2}
+    summary = run.summary()
+    assert (summary.failed, summary.canceled, summary.cancel_reason) == (1, 22, "fail_fast")
+
+
+def test_a_canceled_run_ends_with_a_result_for_each_task(fleet: Client) -> None:
+    run = fleet.submit(specs("sleep 600", "never"), RunOptions(max_parallel=1))
+    events = []
+    for event in run.events():
+        events.append(event)
+        if event.kind == "started":
+            run.cancel("interrupted")
+    assert [result.status for result in results(events)] == [Outcome.CANCELED] * 2
+    assert [result.exit_code for result in results(events)] == [-1, -1]
+
+
+def test_a_run_canceled_before_a_worker_is_up_ends(fleet: Client) -> None:
+    run = fleet.submit(specs("a", "b", "c"), RunOptions(max_parallel=3))
+    run.cancel("interrupted")
+    ended = results(list(run.events()))
+    assert len(ended) == 3
+    assert run.summary().canceled_run
+
+
+def processes(word: str) -> list[psutil.Process]:
+    """The processes of the local fleet with this word in their command line."""
+    return [p for p in harness.of_directory(os.environ["TMPDIR"]) if word in " ".join(p.cmdline())]
+
+
+def test_a_killed_worker_is_replaced_and_its_task_runs_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started = tmp_path / "started"
+    script = f"""
+import pathlib, time
+path = pathlib.Path({str(started)!r})
+if not path.exists():
+    path.touch()
+    time.sleep(600)
+print("second")
+"""
+    with _connect(script) as client:
+        run = client.submit(specs("x"), RunOptions())
+        harness.wait_until(started.exists, "the task to start")
+        (worker,) = processes("-m workers")
+        worker.kill()
+        ended = results(list(run.events()))
+    assert [(result.output, result.attempts) for result in ended] == [("second", 2)]
+
+
+def test_a_dead_server_is_an_error_that_says_so(fleet: Client) -> None:
+    run = fleet.submit(specs("sleep 600"), RunOptions())
+    events = run.events()
+    assert next(events).kind == "started"
+    (server,) = [p for p in processes("server.sock") if p.name().endswith("-server")]
+    server.kill()
+    with pytest.raises(BrokerError):
+        list(events)
+
+
+CLIENT = """
+import sys
+sys.path.insert(0, {root!r})
+from tests.test_local import _connect, specs
+from workers.spec import RunOptions
+with _connect() as client:
+    run = client.submit(specs("sleep 600", "sleep 600"), RunOptions())
+    for event in run.events():
+        print(event.kind, flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_client_that_is_killed_leaves_nothing(number: signal.Signals) -> None:
+    root = str(Path(__file__).parent.parent)
+    client = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(CLIENT).format(root=root)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    assert client.stdout is not None
+    assert client.stdout.readline() == "started\n"
+    assert client.stdout.readline() == "started\n"
+    client.send_signal(number)
+    client.wait()
+    client.stdout.close()  # and the fixture waits for everything else to be gone
+
+
+def test_the_directory_is_private_and_no_port_is_open(fleet: Client) -> None:
+    directory = next(Path(os.environ["TMPDIR"]).iterdir())
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert (directory / "worker.json").stat().st_mode & 0o777 == 0o600
+    for process in processes(""):
+        assert process.net_connections(kind="inet") == []
+
+
+def test_a_worker_that_cannot_start_is_an_error_with_its_last_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(local, "sys", type("S", (), {"executable": "/bin/false"}))
+    with pytest.raises(BrokerError, match="the local worker ended"), _connect():
+        pass
+
+
+def test_a_server_program_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BrokerError, match=r"local\.server: .*nowhere is not an executable file"):
+        local.find_server(str(tmp_path / "nowhere"))
+
+
+def _without_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local.importlib.util, "find_spec", lambda name: None)
+
+
+def test_without_the_wheel_a_server_on_path_serves(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _without_wheel(monkeypatch)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BrokerError, match="install valkey-server"):
+        local.find_server(None)
+    program = tmp_path / "redis-server"
+    program.touch(mode=0o755)
+    assert local.find_server(None) == str(program)

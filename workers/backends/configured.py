@@ -1,0 +1,54 @@
+"""A backend from configuration: prompt on stdin, answer on stdout, exit code 0 is ok."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from workers.backends.base import Answer, Backend, Command, Finished, unsupported
+from workers.spec import ErrorKind, TaskSpec
+
+UNSUPPORTED = (
+    "model",
+    "approval_mode",
+    "sandbox_mode",
+    "max_tokens",
+    "max_turns",
+    "system_prompt",
+    "allowed_tools",
+)
+
+
+class Configured(Backend):
+    """Any command line that reads a prompt and writes an answer."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], env: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self.install_hint = f"see backends.{name}.command in the configuration"
+        self.version_argv = ()
+        self._argv = tuple(command)
+        self._env = dict(env or {})
+
+    def command(self, spec: TaskSpec) -> Command:
+        """Run the configured command line, with the task's extra arguments at its end."""
+        return Command(
+            argv=(*self._argv, *spec.extra),
+            stdin=spec.prompt.encode("utf-8", "replace"),
+            env=self._env,
+            secret_env=frozenset(self._env),
+            warnings=tuple(
+                unsupported(self.name, field, "its command line is fixed in the configuration")
+                for field in UNSUPPORTED
+                if getattr(spec, field) is not None
+            ),
+        )
+
+    def parse(self, finished: Finished) -> Answer:
+        """Take stdout as the answer."""
+        output = finished.stdout.text().rstrip("\r\n")
+        if finished.returncode == 0:
+            return Answer(output=output)
+        lines = [line.strip() for line in finished.stderr.lines() if line.strip()]
+        error = lines[-1][:500] if lines else f"exited with code {finished.returncode}"
+        return Answer(output=output or None, error=error, error_kind=ErrorKind.FAILED)
