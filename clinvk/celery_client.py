@@ -6,7 +6,6 @@ Importing this loads Celery and redis-py; everything that a command needs before
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import redis
 
 from clinvk.client import Event
 from workers.app import create_app
+from workers.config import mask_password
 from workers.dispatch import Dispatcher
 from workers.errors import BrokerError
 from workers.kernel import Kernel
@@ -160,8 +160,3 @@ def _event(entry: dict[str, str], results: dict[int, TaskResult]) -> Event | Non
             )
         case _:  # an event of a newer version, or one that the display has no use for
             return None
-
-
-def mask_password(url: str) -> str:
-    """Return the URL with its password as `***`."""
-    return re.sub(r"(://[^:/@]*:)[^@/]*@", r"\1***@", url)

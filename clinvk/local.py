@@ -122,12 +122,21 @@ def start(
         env=environment,
         start_new_session=True,
     )
+    leave_at_once = False
     try:
         yield LocalFleet(directory, guard)
+    except (KeyboardInterrupt, SystemExit):
+        leave_at_once = True  # the guard goes on without us
+        raise
     finally:
-        guard.communicate()  # closes its stdin, and waits for its end
-        # Already gone, unless the guard itself was killed.
-        shutil.rmtree(directory, ignore_errors=True)
+        assert guard.stdin is not None
+        guard.stdin.close()
+        if not leave_at_once:
+            guard.wait()
+            # Already gone, unless the guard itself was killed.
+            shutil.rmtree(directory, ignore_errors=True)
+        assert guard.stdout is not None
+        guard.stdout.close()
 
 
 def _make_directory() -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -48,3 +49,8 @@ class WorkerConfig:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             json.dump(asdict(self), stream)
+
+
+def mask_password(url: str) -> str:
+    """Return a broker URL with its password as `***`, fit for messages and logs."""
+    return re.sub(r"(://[^:/@]*:)[^/]*@", r"\1***@", url)

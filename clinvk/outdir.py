@@ -1,0 +1,66 @@
+"""`output_dir`: one file per task as it ends, and the summary; each written whole, mode 0600."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from clinvk.client import Event
+from clinvk.render import document
+from clinvk.report import Report
+from workers.errors import UsageError
+from workers.spec import TaskSpec
+
+NAME_CHARS = 80
+
+
+class OutputDir:
+    """Writes a run's results into a directory."""
+
+    def __init__(self, path: str, specs: Sequence[TaskSpec]) -> None:
+        """Make sure of the directory before anything runs.
+
+        Raises:
+            UsageError: it cannot be made, or not be written to.
+        """
+        self._path = Path(path).expanduser()
+        self._specs = specs
+        self._digits = max(3, len(str(len(specs))))
+        try:
+            self._path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self._path):
+                pass
+        except OSError as error:
+            raise UsageError(f"output_dir {self._path}: cannot be written: {error.strerror}") from (
+                error
+            )
+
+    def saw(self, event: Event) -> None:
+        """Write the file of a task that ended."""
+        if event.result is None:
+            return
+        spec = self._specs[event.index]
+        label = re.sub(r"[^\w.-]+", "_", spec.id or spec.name or spec.backend)[:NAME_CHARS]
+        name = f"{event.index + 1:0{self._digits}d}_{label}.json"
+        self._write(
+            name,
+            {"task": document.task(spec), "result": document.entry(spec, event.result)},
+        )
+
+    def close(self, report: Report) -> None:
+        """Write the summary."""
+        self._write("summary.json", document.document(report))
+
+    def _write(self, name: str, content: Any) -> None:
+        descriptor, temporary = tempfile.mkstemp(dir=self._path, prefix=".clinvk-")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                stream.write(document.dump(content))
+            Path(temporary).replace(self._path / name)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise

@@ -1,0 +1,225 @@
+"""What a person sees while a run goes on. Data goes to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import IO, TYPE_CHECKING
+
+from clinvk.client import Event
+from workers.spec import Outcome, TaskSpec
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+TICK_SECONDS = 0.125
+CHROME_ROWS = 4
+"""Rows of the display beside those of running tasks, and one that stays free."""
+
+
+class Output:
+    """Lines of data on stdout. Once nobody reads them it stays quiet, and says so once."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self.broken = False
+
+    def write(self, text: str) -> None:
+        """Write text; a reader that went away is not an error here."""
+        if self.broken:
+            return
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (BrokenPipeError, OSError) as error:
+            self.broken = True
+            # What the interpreter flushes at exit must not raise again.
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            note(f"clinvk: standard output cannot be written ({error.strerror}); the run goes on")
+
+
+def note(text: str) -> None:
+    """Write a line to stderr, if there is one."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
+class Quiet:
+    """Shows nothing while a run goes on."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    def print(self, line: str) -> None:
+        """Write a line of data."""
+        self._output.write(line + "\n")
+
+    def saw(self, event: Event) -> None:
+        """Take note of an event."""
+
+    def __enter__(self) -> Quiet:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+class Plain(Quiet):
+    """A line on stderr as each task ends, for logs."""
+
+    def __init__(self, output: Output, specs: Sequence[TaskSpec]) -> None:
+        super().__init__(output)
+        self._specs = specs
+        self._ended = 0
+
+    def saw(self, event: Event) -> None:
+        """Say how a task ended."""
+        if event.result is None:
+            return
+        from clinvk.render.words import fit, title
+
+        self._ended += 1
+        spec, result = self._specs[event.index], event.result
+        name = fit(title(spec), 60)
+        status = f"{result.status.upper()} {result.duration_seconds:.2f}s"
+        note(f"[{self._ended}/{len(self._specs)}] {spec.backend} {status} {name}")
+
+
+class Live(Quiet):
+    """A display on the terminal that redraws itself, and is gone when the run has ended.
+
+    Lines of data are held back until the next redraw, because stdout may be the same terminal:
+    the display is taken away, the lines are written, and it is drawn again below them.
+    """
+
+    def __init__(self, output: Output, specs: Sequence[TaskSpec], console: Console) -> None:
+        from rich.live import Live as RichLive
+
+        super().__init__(output)
+        self._specs = specs
+        self._console = console
+        self._live = RichLive(
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            vertical_overflow="crop",
+        )
+        self._lock = threading.Lock()
+        self._lines: list[str] = []
+        self._running: dict[int, float] = {}
+        self._outcomes: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
+        self._started_at = time.monotonic()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._redraw, name="clinvk-display", daemon=True)
+
+    def __enter__(self) -> Live:
+        self._live.start()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.set()
+        self._thread.join()
+        self._live.stop()
+        self._write_lines()
+
+    def print(self, line: str) -> None:
+        """Write a line of data at the next redraw."""
+        with self._lock:
+            self._lines.append(line)
+
+    def saw(self, event: Event) -> None:
+        """Take note of what began and what ended."""
+        with self._lock:
+            if event.kind == "started":
+                self._running[event.index] = time.monotonic()
+            elif event.result is not None:
+                self._running.pop(event.index, None)
+                self._outcomes[event.result.status] += 1
+
+    def _redraw(self) -> None:
+        while not self._closing.wait(TICK_SECONDS):
+            if self._lines:
+                self._live.stop()
+                self._write_lines()
+                self._live.start()
+            self._live.update(self._display(), refresh=True)
+
+    def _write_lines(self) -> None:
+        with self._lock:
+            lines, self._lines = self._lines, []
+        if lines:
+            self._output.write("\n".join(lines) + "\n")
+
+    def _display(self) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        with self._lock:
+            running = sorted(self._running.items())
+            outcomes = dict(self._outcomes)
+        now = time.monotonic()
+        room = max(1, self._console.height - CHROME_ROWS)
+        shown = running if len(running) <= room else running[: room - 1]
+        rows = [self._task_row(index, now - since) for index, since in shown]
+        if len(shown) < len(running):
+            rows.append(Text(f"  + {len(running) - len(shown)} more running", style="dim"))
+        return Group(*rows, self._totals(outcomes, len(running), now - self._started_at))
+
+    def _task_row(self, index: int, seconds: float) -> RenderableType:
+        from rich.text import Text
+
+        from clinvk.render.words import fit, title
+
+        spec = self._specs[index]
+        head = f"  {elapsed(seconds):>7} [{index + 1}] {spec.backend} "
+        room = max(0, self._console.width - len(head) - 1)
+        text = Text(head, style="cyan", no_wrap=True, overflow="crop", end="")
+        return Text.assemble(text, fit(title(spec), room), no_wrap=True, overflow="crop")
+
+    def _totals(self, outcomes: dict[Outcome, int], running: int, seconds: float) -> RenderableType:
+        from rich.text import Text
+
+        total = len(self._specs)
+        ended = sum(outcomes.values())
+        failed = ended - outcomes[Outcome.OK] - outcomes[Outcome.CANCELED]
+        words = [f"{ended}/{total}", f"{running} running", f"{outcomes[Outcome.OK]} ok"]
+        if failed:
+            words.append(f"{failed} failed")
+        if outcomes[Outcome.CANCELED]:
+            words.append(f"{outcomes[Outcome.CANCELED]} canceled")
+        words.append(elapsed(seconds))
+        tail = ", ".join(words)
+        room = min(30, self._console.width - len(tail) - 4)
+        filled = room * ended // total if room > 0 else 0
+        bar = "━" * filled + "─" * (room - filled) + " " if room >= 5 else ""
+        style = "red" if failed else "green"
+        return Text.assemble("  ", (bar, style), tail, no_wrap=True, overflow="crop")
+
+
+def elapsed(seconds: float) -> str:
+    """Return a duration in the units that a person would use."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}:{minutes:02d}:{rest:02d}"
+    return f"{minutes}:{rest:02d}" if minutes else f"{seconds:.1f}s"
+
+
+def choose(output: Output, specs: Sequence[TaskSpec], *, quiet: bool, data_only: bool) -> Quiet:
+    """Choose the display: live on a terminal, plain lines in logs where stdout has none."""
+    if quiet:
+        return Quiet(output)
+    if sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        from rich.console import Console
+
+        return Live(output, specs, Console(stderr=True))
+    return Plain(output, specs) if data_only else Quiet(output)

@@ -1,0 +1,39 @@
+"""The effective configuration, with the origin of each value and secrets masked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from clinvk.render.plan import MASK
+from workers.config import mask_password
+
+Row = tuple[str, Any, str]
+
+
+def lines(rows: Iterable[Row]) -> Iterator[str]:
+    """Yield `place: value  # origin` for each setting."""
+    shown = [(f"{place}: {_text(place, value)}", origin) for place, value, origin in rows]
+    width = max(len(text) for text, _ in shown)
+    for text, origin in shown:
+        yield f"{text:<{width}}  # {origin}"
+
+
+def document(rows: Iterable[Row]) -> dict[str, Any]:
+    """Return the same as a JSON document."""
+    return {
+        place: {"value": _masked(place, value), "origin": origin} for place, value, origin in rows
+    }
+
+
+def _text(place: str, value: Any) -> str:
+    return json.dumps(_masked(place, value), ensure_ascii=False)
+
+
+def _masked(place: str, value: Any) -> Any:
+    if place == "broker_url" and value is not None:
+        return mask_password(value)
+    if place.endswith(".env"):
+        return dict.fromkeys(value, MASK)
+    return value

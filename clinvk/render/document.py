@@ -1,0 +1,70 @@
+"""A run as one JSON document; the shape is a contract that scripts rely on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from clinvk.report import Report, rfc3339
+from workers.spec import Outcome, TaskResult, TaskSpec
+
+
+def document(report: Report) -> dict[str, Any]:
+    """Return the document of a run."""
+    completed, failed, canceled = report.counts()
+    return {
+        "run_id": report.run_id,
+        "total_tasks": len(report.results),
+        "completed": completed,
+        "failed": failed,
+        "canceled": canceled,
+        "total_duration_seconds": report.duration_seconds,
+        "start_time": rfc3339(report.started_ms),
+        "end_time": rfc3339(report.ended_ms),
+        "results": [entry(spec, result) for spec, result in report.rows()],
+    }
+
+
+def entry(spec: TaskSpec, result: TaskResult) -> dict[str, Any]:
+    """Return one task's entry. Keys with nothing to say are left out."""
+    body: dict[str, Any] = {"index": result.index, "backend": spec.backend, "status": result.status}
+    if result.status is Outcome.OK:
+        body["output"] = result.output or ""
+    optional = {
+        "output_file": result.output_file,
+        "error": result.error,
+        "error_kind": result.error_kind,
+        "attempts": result.attempts,
+        "worker": result.worker,
+        "model": result.model,
+        "session_id": result.session_id,
+        "usage": result.usage and result.usage.to_dict(),
+        "cost_usd": result.cost_usd,
+        "task_id": spec.id,
+        "task_name": spec.name,
+        "tags": spec.tags,
+        "meta": spec.meta,
+        "warnings": result.warnings,
+        "start_time": result.start_time,
+        "end_time": result.end_time,
+    }
+    body["exit_code"] = result.exit_code
+    body["duration_seconds"] = result.duration_seconds
+    return body | {key: value for key, value in optional.items() if value not in (None, [], {})}
+
+
+def task(spec: TaskSpec) -> dict[str, Any]:
+    """Return a task as it was submitted, less what was not given."""
+    given = dataclasses.asdict(spec)
+    return {key: value for key, value in given.items() if value not in (None, [], {})}
+
+
+def dump(value: Any) -> str:
+    """Write JSON for people and programs: indented, UTF-8, with a line end."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair in an answer
+        text = json.dumps(value, indent=2)
+    return text + "\n"

@@ -1,0 +1,59 @@
+"""What a run would do: each command exactly as it would be started."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from workers.backends.base import Backend, Command
+from workers.spec import TaskSpec
+
+MASK = "***"
+
+Planned = tuple[TaskSpec, str, Command]
+"""A task, the place of its prompt, and its command."""
+
+
+def plan(specs: Sequence[TaskSpec], sources: Sequence[str], get: Any) -> list[Planned]:
+    """Build every task's command; `get` gives a backend by its name."""
+    planned = []
+    for spec, source in zip(specs, sources, strict=True):
+        backend: Backend = get(spec.backend)
+        planned.append((spec, f"{source}.prompt", backend.command(spec)))
+    return planned
+
+
+def lines(planned: Sequence[Planned]) -> Iterator[str]:
+    """Yield each task's command line, as one could paste it into a shell."""
+    for number, (spec, source, command) in enumerate(planned, start=1):
+        directory = f"cd {shlex.quote(spec.workdir)} && " if spec.workdir else ""
+        variables = "".join(f"{name}={shlex.quote(v)} " for name, v in _shown(command).items())
+        prompt = f"< {source} ({len(command.stdin)} bytes)"
+        argv = shlex.join(command.argv)
+        yield f"[{number}] {spec.backend}: {directory}{variables}{argv} {prompt}"
+
+
+def document(planned: Sequence[Planned]) -> dict[str, Any]:
+    """Return the same as a JSON document."""
+    return {
+        "tasks": [
+            {
+                "index": index,
+                "backend": spec.backend,
+                "argv": list(command.argv),
+                "env": _shown(command),
+                "workdir": spec.workdir,
+                "timeout_seconds": spec.timeout_seconds,
+                "stdin": {"source": source, "bytes": len(command.stdin)},
+                "warnings": list(command.warnings),
+            }
+            for index, (spec, source, command) in enumerate(planned)
+        ]
+    }
+
+
+def _shown(command: Command) -> dict[str, str]:
+    return {
+        name: MASK if name in command.secret_env else value for name, value in command.env.items()
+    }

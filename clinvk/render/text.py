@@ -1,0 +1,62 @@
+"""A run as text: a line as each task ends, then the table, then the totals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from clinvk.render.words import first_line, fit, one_line, pad, title
+from clinvk.report import Report
+from workers.spec import Outcome, TaskResult, TaskSpec
+
+RULE_CELLS = 60
+BACKEND_CELLS = 12
+COLUMNS_CELLS = 38
+"""What stands before TASK."""
+MIN_TASK_CELLS = 10
+
+
+def header(total: int, max_parallel: int, *, fail_fast: bool) -> str:
+    """Say what is about to run."""
+    suffix = ", fail-fast" if fail_fast else ""
+    return f"Running {total} tasks (max {max_parallel} parallel{suffix})..."
+
+
+def ended(result: TaskResult, width: int) -> str:
+    """Say how one task ended, in one line."""
+    said = (
+        first_line(result.output or "")
+        if result.status is Outcome.OK
+        else f"{result.status.upper()}: {one_line(result.error or '')}"
+    )
+    return fit(f"[{result.index + 1}] {said}".rstrip(), width)
+
+
+def table(report: Report, width: int) -> Iterator[str]:
+    """Yield the table's lines, in task order."""
+    yield "Results"
+    yield "=" * RULE_CELLS
+    yield f"{'#':<5}{'BACKEND':<13}{'STATUS':<9}{'DURATION':<11}TASK"
+    yield "-" * RULE_CELLS
+    for spec, result in report.rows():
+        yield _row(spec, result, width)
+        if result.error:
+            yield fit(f"     Error: {one_line(result.error)}", max(width, RULE_CELLS))
+    yield "-" * RULE_CELLS
+
+
+def _row(spec: TaskSpec, result: TaskResult, width: int) -> str:
+    backend = pad(one_line(spec.backend), BACKEND_CELLS)
+    duration = f"{result.duration_seconds:.2f}s"
+    name = fit(title(spec), max(width - COLUMNS_CELLS, MIN_TASK_CELLS))
+    status = result.status.upper()
+    return f"{result.index + 1:<4} {backend} {status:<8} {duration:<10} {name}".rstrip()
+
+
+def total(report: Report) -> str:
+    """Return the last line; its parts always add up."""
+    completed, failed, canceled = report.counts()
+    parts = [f"{completed} completed", f"{failed} failed"]
+    if canceled:
+        parts.append(f"{canceled} canceled")
+    count = len(report.results)
+    return f"Total: {count} tasks, {', '.join(parts)} ({report.duration_seconds:.2f}s)"

@@ -1,0 +1,58 @@
+"""A run as it ended, and the exit code that goes with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from workers.spec import Outcome, TaskResult, TaskSpec
+
+EXIT_OK = 0
+EXIT_TASK_FAILED = 1
+EXIT_USAGE = 2
+EXIT_CONFIG = 3
+EXIT_BROKER = 4
+EXIT_SIGNAL = 128
+"""Plus the signal's number: 130 for Ctrl-C, 143 for SIGTERM."""
+
+FAILED = (Outcome.FAILED, Outcome.TIMEOUT, Outcome.LOST)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Every task of a run with its result, in order, and when the run began and ended."""
+
+    run_id: str
+    specs: Sequence[TaskSpec]
+    results: Sequence[TaskResult]
+    started_ms: int
+    ended_ms: int
+
+    def counts(self) -> tuple[int, int, int]:
+        """Return how many completed, failed and were canceled; they add up to the total."""
+        outcomes = Counter(result.status for result in self.results)
+        failed = sum(outcomes[outcome] for outcome in FAILED)
+        return outcomes[Outcome.OK], failed, outcomes[Outcome.CANCELED]
+
+    def rows(self) -> Iterator[tuple[TaskSpec, TaskResult]]:
+        """Yield each task with its result."""
+        return zip(self.specs, self.results, strict=True)
+
+    @property
+    def duration_seconds(self) -> float:
+        """From submit to the end of the run."""
+        return max(0, self.ended_ms - self.started_ms) / 1000
+
+    @property
+    def exit_code(self) -> int:
+        """0 if every task is ok, else 1."""
+        completed, _, _ = self.counts()
+        return EXIT_OK if completed == len(self.results) else EXIT_TASK_FAILED
+
+
+def rfc3339(at_ms: int) -> str:
+    """Format milliseconds since the epoch."""
+    moment = datetime.fromtimestamp(at_ms / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,381 @@
+"""All settings, where each comes from, and which of two wins.
+
+Precedence for every setting, values like `false` and `0` included:
+flag > environment (`CLINVK_…`) > task file > configuration file > default.
+
+A variable's name is its place in the configuration file in capitals:
+`unified_flags.max_turns` is `CLINVK_UNIFIED_FLAGS_MAX_TURNS`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+
+from clinvk.problems import describe, nearest
+from workers.backends import builtin_names
+from workers.config import WorkerConfig
+from workers.errors import ConfigError
+from workers.spec import ApprovalMode, SandboxMode, TaskSpec
+
+DEFAULT_PATH = "~/.clinvk/config.yaml"
+PREFIX = "CLINVK_"
+DEFAULT = "default"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class ParallelSection(_Section):
+    """`parallel`: how runs are run."""
+
+    max_workers: Annotated[int, Field(ge=1)] = 3
+    fail_fast: bool = False
+    aggregate_output: bool = True
+
+
+class UnifiedSection(_Section):
+    """`unified_flags`: what holds for the tasks of all backends; 0 is none."""
+
+    approval_mode: ApprovalMode = "default"
+    sandbox_mode: SandboxMode = "default"
+    max_turns: Annotated[int, Field(ge=0)] = 0
+    max_tokens: Annotated[int, Field(ge=0)] = 0
+    command_timeout_secs: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+
+
+class BackendSection(_Section):
+    """`backends.<name>`: one backend; with a `command`, one that is defined here."""
+
+    model: str | None = None
+    approval_mode: ApprovalMode | None = None
+    sandbox_mode: SandboxMode | None = None
+    system_prompt: str | None = None
+    extra_flags: list[str] = []
+    allowed_tools: Literal["all"] | list[str] = "all"
+    enabled: bool = True
+    command: Annotated[list[str], Field(min_length=1)] | None = None
+    env: dict[str, str] = {}
+
+
+class QueueSection(_Section):
+    """`queues.<name>`: limits of a backend's queue over the whole fleet."""
+
+    max_concurrency: Annotated[int, Field(ge=1)] | None = None
+    rate: str | None = None
+
+    @field_validator("rate")
+    @classmethod
+    def _rate(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[1-9]\d*/(s|min|h)", value):
+            raise ValueError('must be like "50/min" (a number per s, min or h)')
+        return value
+
+
+class LocalSection(_Section):
+    """`local`: local mode."""
+
+    server: str | None = None
+
+
+class LimitsSection(_Section):
+    """`limits`: how much of a task's output is kept."""
+
+    output_bytes: Annotated[int, Field(ge=1024)] = WorkerConfig().output_bytes
+    spill_bytes: Annotated[int, Field(ge=0)] = WorkerConfig().spill_bytes
+    spill_dir: str = WorkerConfig().spill_dir
+
+
+class Config(_Section):
+    """The whole configuration file."""
+
+    broker_url: str | None = None
+    output_dir: str | None = None
+    parallel: ParallelSection = ParallelSection()
+    unified_flags: UnifiedSection = UnifiedSection()
+    backends: dict[str, BackendSection] = {}
+    queues: dict[str, QueueSection] = {}
+    local: LocalSection = LocalSection()
+    limits: LimitsSection = LimitsSection()
+
+
+Path_ = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The effective configuration. `origins` has the places that were set: file or variable."""
+
+    config: Config
+    path: Path
+    origins: Mapping[Path_, str]
+
+    @cached_property
+    def backends(self) -> dict[str, bool]:
+        """All backends by name, and whether each is enabled."""
+        names = [*builtin_names(), *self._configured]
+        return {name: self._section(name).enabled for name in names}
+
+    @property
+    def _configured(self) -> list[str]:
+        return [name for name, entry in self.config.backends.items() if entry.command is not None]
+
+    @property
+    def worker(self) -> WorkerConfig:
+        """What a worker on this machine is told."""
+        backends = {
+            name: {"command": entry.command, "env": entry.env}
+            for name, entry in self.config.backends.items()
+            if entry.command is not None
+        }
+        return WorkerConfig(backends=backends, **self.config.limits.model_dump())
+
+    def pick(self, flag: Any, file_value: Any, *place: str) -> Any:
+        """Decide one run-level setting: flag, environment, task file, configuration, default."""
+        configured = self._value(place)
+        if flag is not None:
+            return flag
+        if file_value is None or self._from_environment(place):
+            return configured
+        return file_value
+
+    def resolve(self, spec: TaskSpec) -> TaskSpec:
+        """Fill in what the environment and the configuration say of a task of this backend."""
+        section = self._section(spec.backend)
+        name = spec.backend
+        allowed = self._pick_field(spec.allowed_tools, ("backends", name, "allowed_tools"))
+        return dataclasses.replace(
+            spec,
+            model=self._pick_field(spec.model, ("backends", name, "model")) or None,
+            approval_mode=self._mode(spec, "approval_mode"),
+            sandbox_mode=self._mode(spec, "sandbox_mode"),
+            system_prompt=self._pick_field(spec.system_prompt, ("backends", name, "system_prompt"))
+            or None,
+            max_turns=self._pick_field(spec.max_turns, ("unified_flags", "max_turns")) or None,
+            max_tokens=self._pick_field(spec.max_tokens, ("unified_flags", "max_tokens")) or None,
+            timeout_seconds=self._pick_field(
+                spec.timeout_seconds, ("unified_flags", "command_timeout_secs")
+            )
+            or None,
+            extra=[*section.extra_flags, *spec.extra],
+            allowed_tools=None if allowed == "all" else allowed,
+        )
+
+    def _mode(self, spec: TaskSpec, field_name: str) -> Any:
+        places = (("backends", spec.backend, field_name), ("unified_flags", field_name))
+        return self._pick_field(getattr(spec, field_name), *places)
+
+    def _pick_field(self, own: Any, *places: Path_) -> Any:
+        """Decide one field of a task; of `places`, an earlier one beats a later one."""
+        for place in places:
+            if self._from_environment(place):
+                return self._value(place)
+        if own is not None:
+            return own
+        set_places = [place for place in places if place in self.origins]
+        return self._value((*set_places, places[-1])[0])
+
+    def _from_environment(self, place: Path_) -> bool:
+        return self.origins.get(place, "").startswith(PREFIX)
+
+    def _section(self, backend: str) -> BackendSection:
+        return self.config.backends.get(backend) or BackendSection()
+
+    def _value(self, place: Path_) -> Any:
+        value: Any = self.config
+        for part in place:
+            if isinstance(value, dict):
+                value = value.get(part) or BackendSection()
+            else:
+                value = getattr(value, part)
+        return value
+
+    def rows(self) -> Iterator[tuple[str, Any, str]]:
+        """Yield every setting: its place, its effective value, and where that comes from."""
+        backends = {name: self._section(name) for name in {**self.backends, **self.config.backends}}
+        shown = self.config.model_copy(update={"backends": backends})
+        for place, value in _leaves(shown):
+            yield ".".join(place), value, self.origins.get(place, DEFAULT)
+
+
+def load(path: str | None, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read the configuration: the file at `path`, CLINVK_CONFIG or the default place.
+
+    Raises:
+        ConfigError: with all that is wrong, each with its file or variable and place.
+    """
+    named = path or environment.get("CLINVK_CONFIG")
+    location = Path(named or DEFAULT_PATH).expanduser()
+    values = _read(location, named or DEFAULT_PATH, required=named is not None)
+    origins = {place: str(location) for place, _ in _set_leaves(values)}
+    problems = _overlay(values, origins, environment)
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        problems += [_problem(item, origins, named or DEFAULT_PATH) for item in error.errors()]
+    if problems:
+        raise ConfigError(problems)
+    settings = Settings(config, location, origins)
+    if unknown := _unknown_backends(settings, named or DEFAULT_PATH):
+        raise ConfigError(unknown)
+    return settings
+
+
+def _read(location: Path, name: str, *, required: bool) -> dict[str, Any]:
+    try:
+        text = location.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        if required:
+            raise ConfigError([f"{name}: no such file"]) from None
+        return {}
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{name}: is not UTF-8 text (byte {error.start})"]) from error
+    except OSError as error:
+        raise ConfigError([f"{name}: cannot be read: {error.strerror}"]) from error
+    import yaml
+
+    try:
+        values = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError([f"{name}: is not valid YAML: {error.problem}{where}"]) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError([f"{name}: is not valid YAML: {str(error).splitlines()[0]}"]) from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError([f"{name}: must be a mapping of settings"])
+    # A section with everything in it commented out is there, and empty.
+    return {str(key): {} if value is None else value for key, value in values.items()} | {
+        key: values[key] for key in ("broker_url", "output_dir") if key in values
+    }
+
+
+def _unknown_backends(settings: Settings, name: str) -> list[str]:
+    known = settings.backends
+    return [
+        f"{name}: backends.{backend}: unknown backend{nearest(backend, known)}; "
+        "one that is defined here needs a command"
+        for backend in settings.config.backends
+        if backend not in known
+    ]
+
+
+def _problem(error: Mapping[str, Any], origins: Mapping[Path_, str], name: str) -> str:
+    location = [part for part in error["loc"] if not _is_union_tag(part)]
+    place = ""
+    for part in location:
+        place += f"[{part}]" if isinstance(part, int) else f".{part}"
+    text = describe(error, _section_type(tuple(map(str, location[:-1]))).model_fields)
+    text = text.replace("unknown field", "unknown setting")
+    origin = origins.get(tuple(map(str, location)), name)
+    if origin.startswith(PREFIX):
+        return f"{origin}: {text}"
+    return f"{name}: {place.removeprefix('.')}: {text}"
+
+
+def _is_union_tag(part: object) -> bool:
+    return isinstance(part, str) and part.startswith(("literal[", "list["))
+
+
+def _section_type(place: Path_) -> type[BaseModel]:
+    """Find the model of the section at a place; the nearest one above, if there is none."""
+    section: type[BaseModel] = Config
+    for part in place:
+        if part in section.model_fields:
+            annotation = section.model_fields[part].annotation
+            candidates = (annotation, *get_args(annotation))
+            models = [a for a in candidates if isinstance(a, type) and issubclass(a, BaseModel)]
+            section = models[0] if models else section
+    return section
+
+
+def _set_leaves(values: Mapping[str, Any], *prefix: str) -> Iterator[tuple[Path_, Any]]:
+    for key, value in values.items():
+        place = (*prefix, str(key))
+        if isinstance(value, dict) and place[-1] != "env":
+            yield from _set_leaves(value, *place)
+        else:
+            yield place, value
+
+
+def _leaves(section: BaseModel, *prefix: str) -> Iterator[tuple[Path_, Any]]:
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            yield from _leaves(value, *prefix, name)
+        elif name in {"backends", "queues"}:
+            for key, entry in value.items():
+                yield from _leaves(entry, *prefix, name, key)
+        else:
+            yield (*prefix, name), value
+
+
+# The environment.
+
+
+def variable(place: Path_) -> str:
+    """Return the environment variable of a setting."""
+    return PREFIX + re.sub(r"[^A-Z0-9]", "_", "_".join(place).upper())
+
+
+def _overlay(
+    values: dict[str, Any], origins: dict[Path_, str], environment: Mapping[str, str]
+) -> list[str]:
+    """Lay the environment over the file's values; returns what is wrong with it."""
+    backends = {name: BackendSection() for name in (*builtin_names(), *_names(values, "backends"))}
+    queues = {name: QueueSection() for name in (*backends, *_names(values, "queues"))}
+    template = Config(backends=backends, queues=queues)
+    places = {variable(place): (place, default) for place, default in _leaves(template)}
+    for name, (place, _) in places.items():
+        if name in environment and place[-1] not in {"command", "env"}:
+            section = values
+            for part in place[:-1]:
+                section = section.setdefault(part, {}) if isinstance(section, dict) else {}
+            if isinstance(section, dict):
+                section[place[-1]] = _from_text(environment[name], place)
+                origins[place] = name
+    ours = tuple(f"{PREFIX}{name.upper()}_" for name in Config.model_fields)
+    return [
+        f"{name}: unknown setting{nearest(name, places)}"
+        for name in environment
+        if name.startswith(ours) and name not in places
+    ]
+
+
+def _names(values: Mapping[str, Any], section: str) -> list[str]:
+    entries = values.get(section)
+    return list(entries) if isinstance(entries, dict) else []
+
+
+def _from_text(text: str, place: Path_) -> Any:
+    """Read a variable's text as its setting's type; where it does not fit, it stays text."""
+    annotation: Any = _section_type(place[:-1]).model_fields[place[-1]].annotation
+    if "list" in str(annotation):
+        return _list_from_text(text)
+    try:
+        return TypeAdapter(annotation).validate_python(text)
+    except ValidationError:
+        return text
+
+
+def _list_from_text(text: str) -> Any:
+    if text == "all":
+        return text
+    if text.startswith("["):
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -1,0 +1,308 @@
+"""From a task file's text to `TaskSpec`s, with everything that is wrong with it at once.
+
+JSON (`{"tasks": [...]}` or a bare list), JSON Lines (one task a line, whatever the file is
+called, so that `head -n 10` gives a task file again) and YAML, all through the same models.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Annotated, Any, NoReturn
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from clinvk.problems import describe, nearest, shown
+from workers.errors import TaskFileError
+from workers.spec import TaskSpec
+
+STDIN = "<stdin>"
+TASK_FIELDS = tuple(spec_field.name for spec_field in dataclasses.fields(TaskSpec))
+ARGUMENT_FIELDS = ("model", "workdir", "system_prompt", "extra", "allowed_tools")
+"""Fields that end up in a command line, where there can be no NUL."""
+
+_TASK = TypeAdapter(TaskSpec)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskBatch:
+    """A task file that is in order.
+
+    `sources` names each task's place, for messages (`tasks.json: tasks[4]`). The options are
+    None where the file does not set them.
+    """
+
+    tasks: Sequence[TaskSpec]
+    sources: Sequence[str]
+    max_parallel: int | None = None
+    fail_fast: bool | None = None
+    output_dir: str | None = None
+
+
+class FileOptions(BaseModel):
+    """The top level of a task file, beside its tasks."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    max_parallel: Annotated[int, Field(ge=1)] | None = None
+    fail_fast: bool | None = None
+    output_dir: Annotated[str, Field(min_length=1)] | None = None
+
+
+@dataclass(slots=True)
+class _Raw:
+    """A file's tasks before they are looked at, each with its place in the file."""
+
+    tasks: list[tuple[str, Any]]
+    options: dict[str, Any] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    separator: str = "."
+
+
+def read(path: str | None, stdin: IO[bytes]) -> tuple[str, str]:
+    """Read a task file, or stdin where there is none; returns its text and its name.
+
+    Raises:
+        TaskFileError: it cannot be read, or is not UTF-8.
+    """
+    name = STDIN if path is None or path == "-" else path
+    if name == STDIN and stdin.isatty():
+        _fail("no task file: give one with --file, or pipe one to standard input")
+    try:
+        content = stdin.read() if name == STDIN else Path(name).read_bytes()
+    except IsADirectoryError:
+        _fail(f"{name}: is a directory, not a task file")
+    except FileNotFoundError:
+        _fail(f"{name}: no such file")
+    except OSError as error:
+        _fail(f"{name}: cannot be read: {error.strerror}")
+    try:
+        return content.decode("utf-8-sig"), name
+    except UnicodeDecodeError as error:
+        _fail(f"{name}: is not UTF-8 text (byte {error.start}); save it as UTF-8")
+
+
+def parse(text: str, name: str, backends: Mapping[str, bool]) -> TaskBatch:
+    """Validate a task file. `backends` says which there are, and whether they are enabled.
+
+    Raises:
+        TaskFileError: with all problems of the file.
+    """
+    try:
+        raw = _load(text, name)
+    except RecursionError:
+        _fail(f"{name}: is nested too deeply")
+    problems = list(raw.problems)
+    options = FileOptions()
+    try:
+        options = FileOptions.model_validate(raw.options)
+    except ValidationError as error:
+        known = (*FileOptions.model_fields, "tasks")
+        problems += [f"{_place(item['loc'])}: {describe(item, known)}" for item in error.errors()]
+    if not raw.tasks and not problems:
+        problems.append("has no tasks")
+    tasks = []
+    for place, body in raw.tasks:
+        task, found = _task(body, backends)
+        problems += [f"{place}{raw.separator if at else ': '}{at}{text}" for at, text in found]
+        if task is not None:
+            tasks.append(task)
+    problems += _duplicate_ids(raw.tasks)
+    if problems:
+        raise TaskFileError([f"{name}: {problem}" for problem in problems])
+    return TaskBatch(
+        tasks=tasks,
+        sources=[f"{name}: {place}" for place, _ in raw.tasks],
+        max_parallel=options.max_parallel,
+        fail_fast=options.fail_fast,
+        output_dir=options.output_dir,
+    )
+
+
+def _fail(problem: str) -> NoReturn:
+    raise TaskFileError([problem])
+
+
+# From text to plain values.
+
+
+def _load(text: str, name: str) -> _Raw:
+    if not text.strip():
+        _fail(f"{name}: is empty")
+    if name.endswith((".yaml", ".yml")):
+        return _document(*_yaml(text, name), name)
+    try:
+        return _document(*_json(text), name)
+    except json.JSONDecodeError as error:
+        if _is_json_lines(text):
+            return _json_lines(text)
+        if text.lstrip()[0] in "{[":
+            _fail(
+                f"{name}: is not valid JSON: {error.msg} at line {error.lineno}, "
+                f"column {error.colno}" + (" (is it cut off?)" if _at_end(error) else "")
+            )
+    return _document(*_yaml(text, name), name)
+
+
+def _at_end(error: json.JSONDecodeError) -> bool:
+    return error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated")
+
+
+def _json(text: str) -> tuple[Any, list[str]]:
+    """Parse JSON; the second value lists what the parser itself would let pass."""
+    problems: list[str] = []
+
+    def mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            names = [key for key, _ in pairs]
+            twice = sorted({key for key in names if names.count(key) > 1})
+            problems.append(f"{', '.join(map(shown, twice))} stands twice in one object")
+        return result
+
+    def constant(word: str) -> None:
+        problems.append(f"{word} is not a number that JSON knows")
+
+    value = json.loads(text, object_pairs_hook=mapping, parse_constant=constant)
+    return value, problems
+
+
+def _is_json_lines(text: str) -> bool:
+    first = next(line for line in text.splitlines() if line.strip())
+    try:
+        return isinstance(json.loads(first), dict)
+    except json.JSONDecodeError:
+        return False
+
+
+def _json_lines(text: str) -> _Raw:
+    raw = _Raw(tasks=[], separator=": ")
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            body, problems = _json(line)
+        except json.JSONDecodeError as error:
+            raw.problems.append(
+                f"line {number}: is not valid JSON: {error.msg} at column {error.colno}"
+            )
+        else:
+            raw.problems += [f"line {number}: {problem}" for problem in problems]
+            raw.tasks.append((f"line {number}", body))
+    return raw
+
+
+def _yaml(text: str, name: str) -> tuple[Any, list[str]]:
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        return yaml.load(text, loader), []  # noqa: S506  (a safe loader, in C where there is one)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        _fail(f"{name}: is not valid YAML: {error.problem}{where}")
+    except (yaml.YAMLError, ValueError) as error:
+        _fail(f"{name}: is not valid YAML: {str(error).splitlines()[0]}")
+
+
+def _document(value: Any, problems: list[str], name: str) -> _Raw:
+    match value:
+        case {"tasks": list(tasks), **options}:
+            places = [(f"tasks[{index}]", task) for index, task in enumerate(tasks)]
+            named = {str(option): value for option, value in options.items()}
+            return _Raw(tasks=places, options=named, problems=problems)
+        case {"tasks": other}:
+            _fail(f"{name}: tasks: must be a list (got {shown(other)})")
+        case {"steps": _}:
+            _fail(f"{name}: has steps, not tasks: run it with clinvk chain")
+        case {"backend": _} | {"prompt": _}:  # JSON Lines of one line
+            return _Raw(tasks=[("line 1", value)], problems=problems, separator=": ")
+        case list():
+            places = [(f"[{index}]", task) for index, task in enumerate(value)]
+            return _Raw(tasks=places, problems=problems)
+        case _:
+            _fail(f'{name}: must be an object with a list of "tasks" (got {shown(value)})')
+
+
+# From plain values to tasks.
+
+
+def _task(body: Any, backends: Mapping[str, bool]) -> tuple[TaskSpec | None, list[tuple[str, str]]]:
+    """Validate one task; returns it, or pairs of a field's place in it and what is wrong."""
+    if not isinstance(body, dict):
+        return None, [("", f"must be an object (got {shown(body)})")]
+    problems = [(at, ": " + text) for at, text in _text_problems(body)]
+    if not problems:
+        try:
+            task = _TASK.validate_json(json.dumps(body, default=_refuse))
+        except ValidationError as error:
+            problems = [
+                (_place(item["loc"]), ": " + describe(item, TASK_FIELDS)) for item in error.errors()
+            ]
+        except TypeError as error:
+            problems = [("", str(error))]
+    if problem := _backend_problem(body.get("backend"), backends):
+        problems.append(("backend", ": " + problem))
+    return (None, problems) if problems else (task, [])
+
+
+def _refuse(value: object) -> NoReturn:
+    raise TypeError(f"has a value that JSON does not know: {shown(value)}")
+
+
+def _place(location: Sequence[int | str]) -> str:
+    return "".join(
+        f"[{part}]" if isinstance(part, int) else f".{part}" for part in location
+    ).removeprefix(".")
+
+
+def _backend_problem(name: Any, backends: Mapping[str, bool]) -> str | None:
+    if not isinstance(name, str) or not name:
+        return None  # said already
+    if name not in backends:
+        known = [known for known, enabled in backends.items() if enabled]
+        return f'unknown backend "{name}"{nearest(name, known)} (known: {", ".join(known)})'
+    if not backends[name]:
+        return f'backend "{name}" is disabled in the configuration (backends.{name}.enabled)'
+    return None
+
+
+def _text_problems(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    checks: tuple[tuple[Callable[[str, str], bool], str], ...] = (
+        (lambda _, text: _SURROGATE.search(text) is not None, "has half of a surrogate pair"),
+        (lambda name, text: name in ARGUMENT_FIELDS and "\0" in text, "must not have a NUL"),
+    )
+    for name, value in body.items():
+        for text in _strings(value):
+            for is_bad, problem in checks:
+                if is_bad(str(name), text):
+                    yield str(name), problem
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _strings(value: Any) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case list():
+            for item in value:
+                yield from _strings(item)
+        case dict():
+            for key, item in value.items():
+                yield from _strings(key)
+                yield from _strings(item)
+
+
+def _duplicate_ids(tasks: Sequence[tuple[str, Any]]) -> Iterator[str]:
+    first: dict[str, str] = {}
+    for place, body in tasks:
+        identity = body.get("id") if isinstance(body, dict) else None
+        if isinstance(identity, str) and first.setdefault(identity, place) != place:
+            yield f"{place}: id {shown(identity)} is taken by {first[identity]}"

@@ -1,0 +1,124 @@
+"""Follow a run to its end, let a person interrupt it, and make the report."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
+
+from clinvk.client import Event, Run
+from clinvk.progress import note
+from clinvk.report import Report
+from workers.errors import BrokerError
+from workers.spec import ErrorKind, Outcome, TaskResult, TaskSpec
+
+Observer = Callable[[Event], None]
+
+CANCELING = (
+    "Canceling: nothing new starts, running tasks are being stopped (again to leave at once)"
+)
+
+
+class Interruption:
+    """Ctrl-C, SIGTERM and SIGHUP while a run goes on: once cancels it, twice leaves at once.
+
+    Attributes:
+        number: the first signal that came, or None.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._run: Run | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interruption:
+        self._before = {number: signal.signal(number, self._came) for number in self.SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def watch(self, run: Run) -> None:
+        """Cancel this run when a signal comes, or if one has come already."""
+        self._run = run
+        if self.number is not None:
+            self._cancel(run)
+
+    def _came(self, number: int, _frame: FrameType | None) -> None:
+        if self.number is not None:
+            raise SystemExit(128 + number)
+        self.number = number
+        note(CANCELING)
+        if self._run is not None:
+            # Not here: a signal handler may hold up the very call that it interrupted.
+            threading.Thread(target=self._cancel, args=(self._run,), daemon=True).start()
+
+    def _cancel(self, run: Run) -> None:
+        try:
+            run.cancel("interrupted")
+        except BrokerError as error:
+            note(f"clinvk: the run could not be canceled: {error}")
+
+
+def follow(run: Run, specs: Sequence[TaskSpec], observers: Sequence[Observer]) -> Report:
+    """Follow a run to its end. Each observer sees each event.
+
+    Raises:
+        LostTouchError: the broker was lost on the way; has the report as far as it got.
+    """
+    results: dict[int, TaskResult] = {}
+    first_ms = last_ms = 0
+    problem: BrokerError | None = None
+    try:
+        for event in run.events():
+            last_ms = event.at_ms
+            if event.result is not None:
+                results[event.index] = event.result
+            for observer in observers:
+                observer(event)
+        summary = run.summary()
+        first_ms, last_ms = summary.created_ms, summary.ended_ms or last_ms
+    except BrokerError as error:
+        problem = error
+    for index in set(range(len(specs))) - results.keys():
+        results[index] = _unknown(index, str(problem))
+        for observer in observers:
+            observer(Event(kind="finished", at_ms=last_ms, index=index, result=results[index]))
+    report = Report(
+        run_id=run.id,
+        specs=specs,
+        results=[results[index] for index in range(len(specs))],
+        started_ms=first_ms or last_ms,
+        ended_ms=last_ms,
+    )
+    if problem is not None:
+        raise LostTouchError(str(problem), report) from problem
+    return report
+
+
+class LostTouchError(BrokerError):
+    """The broker was lost in the middle of a run.
+
+    Attributes:
+        report: the run as far as it was known; what was not is lost.
+    """
+
+    def __init__(self, message: str, report: Report) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+def _unknown(index: int, why: str) -> TaskResult:
+    return TaskResult(
+        index=index,
+        status=Outcome.LOST,
+        exit_code=-1,
+        duration_seconds=0.0,
+        error=why,
+        error_kind=ErrorKind.LOST,
+    )
