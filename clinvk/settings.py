@@ -30,6 +30,7 @@ from workers.spec import ApprovalMode, SandboxMode, TaskSpec
 DEFAULT_PATH = "~/.clinvk/config.yaml"
 PREFIX = "CLINVK_"
 DEFAULT = "default"
+"""Both the origin of what nobody set, and the mode that leaves a CLI to its own default."""
 
 
 class _Section(BaseModel):
@@ -173,7 +174,8 @@ class Settings:
 
     def _mode(self, spec: TaskSpec, field_name: str) -> Any:
         places = (("backends", spec.backend, field_name), ("unified_flags", field_name))
-        return self._pick_field(getattr(spec, field_name), *places)
+        mode = self._pick_field(getattr(spec, field_name), *places)
+        return None if mode == DEFAULT else mode
 
     def _pick_field(self, own: Any, *places: Path_) -> Any:
         """Decide one field of a task; of `places`, an earlier one beats a later one."""

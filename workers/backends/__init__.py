@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from workers.backends.base import Backend
+from workers.backends.claude import Claude
+from workers.backends.codex import Codex
 from workers.backends.configured import Configured
+from workers.backends.echo import Echo
+from workers.backends.gemini import Gemini
 
-BUILTIN: tuple[Backend, ...] = ()
+BUILTIN: tuple[Backend, ...] = (Claude(), Codex(), Gemini(), Echo())
 
 
 def builtin_names() -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from workers.backends import reading
 from workers.backends.base import Answer, Backend, Command, Finished, unsupported
 from workers.spec import ErrorKind, TaskSpec
 
@@ -49,6 +50,4 @@ class Configured(Backend):
         output = finished.stdout.text().rstrip("\r\n")
         if finished.returncode == 0:
             return Answer(output=output)
-        lines = [line.strip() for line in finished.stderr.lines() if line.strip()]
-        error = lines[-1][:500] if lines else f"exited with code {finished.returncode}"
-        return Answer(output=output or None, error=error, error_kind=ErrorKind.FAILED)
+        return reading.failure(reading.no_answer(finished), ErrorKind.FAILED)

@@ -1,0 +1,122 @@
+"""claude: Claude Code (`claude -p`), measured with 2.1.197.
+
+Success and failure are told by `is_error`, never by `subtype`, which says "success" in most
+errors too. As root the CLI refuses to bypass permissions; that is its own to say.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workers.backends import reading
+from workers.backends.base import Answer, Backend, Command, Finished, unsupported
+from workers.backends.reading import Json
+from workers.spec import ErrorKind, TaskSpec
+
+READ_ONLY_TOOLS = "Read,Grep,Glob"
+
+PERMISSION_MODES = {"auto": "acceptEdits", "none": "bypassPermissions", "always": "default"}
+
+_TEXT_KINDS = (
+    (r"\b529\b|overloaded", ErrorKind.RATE_LIMITED),
+    (r"not logged in|please run /login|invalid api key", ErrorKind.AUTH),
+    (r"exceeds 10MB|prompt is too long|output token maximum", ErrorKind.TOO_LARGE),
+    (r"unknown option|input must be provided|cannot be used with root", ErrorKind.INVALID),
+)
+
+
+class Claude(Backend):
+    """Anthropic's Claude Code."""
+
+    name = "claude"
+    install_hint = "npm install -g @anthropic-ai/claude-code"
+    version_argv = ("claude", "--version")
+
+    def command(self, spec: TaskSpec) -> Command:
+        """Build `claude -p … < prompt`."""
+        argv = ["claude", "-p", "--output-format", "json", "--no-session-persistence"]
+        env: dict[str, str] = {}
+        warnings = []
+        if spec.model:
+            argv += ["--model", spec.model]
+        argv += _modes(spec)
+        if spec.sandbox_mode == "workspace":
+            warnings.append(
+                unsupported(self.name, "sandbox_mode workspace", "it has no sandbox to enforce it")
+            )
+        if spec.max_turns:
+            argv += ["--max-turns", str(spec.max_turns)]
+        if spec.max_tokens:
+            env["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] = str(spec.max_tokens)
+        if spec.system_prompt:
+            argv += ["--append-system-prompt", spec.system_prompt]
+        if spec.allowed_tools is not None:
+            # With "=", because the flag would take every argument that follows.
+            argv += [f"--allowedTools={','.join(spec.allowed_tools)}"]
+        return Command(
+            argv=(*argv, *spec.extra),
+            stdin=spec.prompt.encode("utf-8", "replace"),
+            env=env,
+            warnings=tuple(warnings),
+        )
+
+    def parse(self, finished: Finished) -> Answer:
+        """Read the one JSON object of `--output-format json`."""
+        result: Json = {}
+        for event in reading.objects(finished.stdout.lines()):
+            if event.get("type") == "result":
+                result = event
+        known = _known(result)
+        answer = reading.text(result, "result")
+        if finished.returncode == 0 and result.get("is_error") is False and answer is not None:
+            if reading.count(result, "num_turns") == 0 and answer.startswith("Unknown command"):
+                return reading.failure(answer, ErrorKind.INVALID, **known)
+            return Answer(output=answer, **known)
+        message = _message(result) or reading.no_answer(finished)
+        return reading.failure(message, _kind(result, message), **known)
+
+
+def _modes(spec: TaskSpec) -> list[str]:
+    approval = spec.approval_mode
+    if spec.sandbox_mode == "read-only":
+        # Nothing may be written or run, so "ask nothing" can only mean "refuse the rest".
+        mode = "dontAsk" if approval == "none" else PERMISSION_MODES.get(approval or "")
+        return ["--tools", READ_ONLY_TOOLS, *(["--permission-mode", mode] if mode else [])]
+    mode = PERMISSION_MODES.get(approval or "")
+    return ["--permission-mode", mode] if mode else []
+
+
+def _known(result: Json) -> dict[str, Any]:
+    counts = reading.mapping(result, "usage")
+    input_tokens = sum(
+        reading.count(counts, name)
+        for name in ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+    )
+    models = list(reading.mapping(result, "modelUsage"))
+    cost = result.get("total_cost_usd")
+    return {
+        "model": models[0] if models else None,
+        "session_id": reading.text(result, "session_id"),
+        "usage": reading.usage(input_tokens, reading.count(counts, "output_tokens")),
+        "cost_usd": float(cost) if isinstance(cost, int | float) else None,
+    }
+
+
+def _message(result: Json) -> str | None:
+    errors = result.get("errors")
+    lines = [item for item in errors if isinstance(item, str)] if isinstance(errors, list) else []
+    subtype = reading.text(result, "subtype") or ""
+    if subtype == "error_max_turns":
+        return f"stopped at max_turns ({reading.count(result, 'num_turns')} turns)"
+    if subtype == "error_max_budget_usd":
+        return "stopped at the budget (--max-budget-usd)"
+    return reading.text(result, "result") or "; ".join(lines) or None
+
+
+def _kind(result: Json, message: str) -> ErrorKind:
+    status = reading.count(result, "api_error_status")
+    if result.get("stop_reason") == "refusal":
+        return ErrorKind.REFUSED
+    if status:
+        return reading.kind_of_status(status, message)
+    return reading.kind_of_text(message, _TEXT_KINDS) or ErrorKind.FAILED

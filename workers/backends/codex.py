@@ -1,0 +1,122 @@
+"""codex: OpenAI's Codex CLI (`codex exec`), measured with 0.169.0.
+
+It emits `error` events at each reconnect and `error` items for mere warnings, in runs that
+succeed; only `turn.failed`, or no `turn.completed`, is failure.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from workers.backends import reading
+from workers.backends.base import Answer, Backend, Command, Finished, unsupported
+from workers.backends.reading import Json
+from workers.spec import ErrorKind, TaskSpec
+
+SANDBOXES = {
+    "read-only": "read-only",
+    "workspace": "workspace-write",
+    "full": "danger-full-access",
+}
+
+_STATUS = re.compile(r"(?:unexpected|last) status:? (\d{3})\b")
+_TEXT_KINDS = (
+    (r"rate.?limit|too many requests", ErrorKind.RATE_LIMITED),
+    (r"missing environment variable|unauthorized|forbidden|not logged in", ErrorKind.AUTH),
+    (r"exceeds the maximum length|context.?(length|window)|max_output_tokens", ErrorKind.TOO_LARGE),
+    (r"no prompt provided|not valid UTF-8|unexpected argument|invalid value", ErrorKind.INVALID),
+    (r"^model: |model.*not (found|exist|supported)", ErrorKind.INVALID),
+)
+
+
+class Codex(Backend):
+    """OpenAI's Codex CLI."""
+
+    name = "codex"
+    install_hint = "npm install -g @openai/codex"
+    version_argv = ("codex", "--version")
+
+    def command(self, spec: TaskSpec) -> Command:
+        """Build `codex exec … - < prompt`."""
+        argv = ["codex", "exec", "--json", "--skip-git-repo-check", "--ephemeral"]
+        if spec.model:
+            argv += ["--model", spec.model]
+        argv += _modes(spec)
+        if spec.system_prompt:
+            # The value of -c is TOML; a JSON string is one.
+            argv += ["-c", f"developer_instructions={json.dumps(spec.system_prompt)}"]
+        warnings = [
+            unsupported(self.name, name, "it has no such option")
+            for name in ("max_turns", "max_tokens", "allowed_tools")
+            if getattr(spec, name) is not None
+        ]
+        return Command(
+            argv=(*argv, *spec.extra, "-"),
+            stdin=spec.prompt.encode("utf-8", "replace"),
+            warnings=tuple(warnings),
+        )
+
+    def parse(self, finished: Finished) -> Answer:
+        """Read the events of `--json`: the last agent message of a completed turn."""
+        answer: str | None = None
+        session_id: str | None = None
+        failed: Json | None = None
+        completed: Json | None = None
+        last_error = ""
+        for event in reading.objects(finished.stdout.lines()):
+            match event.get("type"):
+                case "thread.started":
+                    session_id = reading.text(event, "thread_id")
+                case "item.completed":
+                    answer = _agent_message(event) or answer
+                case "turn.completed":
+                    completed = event
+                case "turn.failed":
+                    failed = event
+                case "error":
+                    last_error = reading.text(event, "message") or last_error
+        counts = reading.mapping(completed or {}, "usage")
+        known: dict[str, Any] = {
+            "session_id": session_id,
+            "usage": reading.usage(
+                reading.count(counts, "input_tokens"), reading.count(counts, "output_tokens")
+            ),
+        }
+        if finished.returncode == 0 and completed and not failed:
+            if answer is not None:
+                return Answer(output=answer, **known)
+            return reading.failure("the model gave no answer (refused)", ErrorKind.REFUSED, **known)
+        message = reading.text(reading.mapping(failed or {}, "error"), "message") or last_error
+        message = _readable(message) or reading.no_answer(finished)
+        return reading.failure(message, _kind(message), **known)
+
+
+def _modes(spec: TaskSpec) -> list[str]:
+    sandbox = SANDBOXES.get(spec.sandbox_mode or "")
+    argv: list[str] = []
+    if spec.approval_mode == "none":
+        argv = ["-c", 'approval_policy="never"']
+    elif sandbox is None:
+        sandbox = {"auto": "workspace-write", "always": "read-only"}.get(spec.approval_mode or "")
+    return [*argv, *(["--sandbox", sandbox] if sandbox else [])]
+
+
+def _agent_message(event: Json) -> str | None:
+    item = reading.mapping(event, "item")
+    return reading.text(item, "text") if item.get("type") == "agent_message" else None
+
+
+def _readable(message: str) -> str:
+    """Take the message out of an API's raw JSON error."""
+    for body in reading.objects([message]):
+        inner = reading.mapping(body, "error")
+        return reading.text(inner, "message") or reading.text(body, "message") or message
+    return message
+
+
+def _kind(message: str) -> ErrorKind:
+    if status := _STATUS.search(message):
+        return reading.kind_of_status(int(status[1]), message)
+    return reading.kind_of_text(message, _TEXT_KINDS) or ErrorKind.FAILED

@@ -1,0 +1,127 @@
+"""What the backends' parsers share. CLIs print anything; nothing in here raises."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from workers.backends.base import Answer, Captured, Finished
+from workers.spec import ErrorKind, Usage
+
+ERROR_CHARS = 500
+
+Json = dict[str, Any]
+
+
+def one_line(text: str) -> str:
+    """Collapse white space, and cut to a readable length."""
+    line = re.sub(r"\s+", " ", text).strip()
+    return line if len(line) <= ERROR_CHARS else line[: ERROR_CHARS - 3] + "..."
+
+
+def last_line(captured: Captured) -> str:
+    """Return the last line that is not blank, or nothing."""
+    last = ""
+    for line in captured.lines():
+        if line.strip():
+            last = line
+    return one_line(last)
+
+
+def objects(lines: Iterable[str]) -> Iterator[Json]:
+    """Yield the JSON objects among some lines; anything else is passed over."""
+    for line in lines:
+        if line.lstrip().startswith("{"):
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(value, dict):
+                yield value
+
+
+def mapping(value: Json, name: str) -> Json:
+    """Return a member that is an object; an empty one where it is not."""
+    member = value.get(name)
+    return member if isinstance(member, dict) else {}
+
+
+def text(value: Json, name: str) -> str | None:
+    """Return a member that is a string and says something."""
+    member = value.get(name)
+    return member if isinstance(member, str) and member.strip() else None
+
+
+def count(value: Json, name: str) -> int:
+    """Return a member that is a whole number; 0 where it is not."""
+    member = value.get(name)
+    return member if isinstance(member, int) and not isinstance(member, bool) else 0
+
+
+def usage(input_tokens: int, output_tokens: int, total_tokens: int = 0) -> Usage | None:
+    """Return the counts; None where nothing was counted."""
+    if not input_tokens and not output_tokens:
+        return None
+    return Usage(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        total_tokens=total_tokens or input_tokens + output_tokens,
+    )
+
+
+def no_answer(finished: Finished) -> str:
+    """Say that a CLI ended without an answer, in its own last words if it has any."""
+    words = last_line(finished.stderr)
+    if words:
+        return words
+    if finished.returncode < 0:
+        return f"ended by signal {-finished.returncode} without an answer"
+    return f"exited with code {finished.returncode} without an answer"
+
+
+_QUOTA = re.compile(
+    r"insufficient[_ ]quota|exceeded your current quota|credit balance|billing|usage limit"
+    r"|out of credits|quota exceeded|exceeded your (monthly|daily) quota",
+    re.IGNORECASE,
+)
+
+
+def is_quota(message: str) -> bool:
+    """Whether a message says that the account's money or allowance is used up."""
+    return _QUOTA.search(message) is not None
+
+
+def kind_of_status(status: int, message: str) -> ErrorKind:
+    """Return the kind of error that an HTTP status of a model API stands for."""
+    if is_quota(message):
+        return ErrorKind.QUOTA
+    match status:
+        case 429 | 529:
+            return ErrorKind.RATE_LIMITED
+        case 401 | 403:
+            return ErrorKind.AUTH
+        case 402:
+            return ErrorKind.QUOTA
+        case 413:
+            return ErrorKind.TOO_LARGE
+        case 400 | 404 | 422:
+            return ErrorKind.INVALID
+        case _:
+            return ErrorKind.FAILED
+
+
+def kind_of_text(message: str, patterns: Sequence[tuple[str, ErrorKind]]) -> ErrorKind | None:
+    """Return the kind whose pattern a message has, quota first; None if it has none."""
+    if is_quota(message):
+        return ErrorKind.QUOTA
+    for pattern, kind in patterns:
+        if re.search(pattern, message, re.IGNORECASE):
+            return kind
+    return None
+
+
+def failure(message: str, kind: ErrorKind, **known: Any) -> Answer:
+    """Return an answer that is an error, with what is known of the attempt."""
+    return Answer(error=one_line(message) or "failed", error_kind=kind, **known)
