@@ -102,12 +102,14 @@ def execute(settings: Settings, job: Job) -> int:
         interruption.watch(run)
         display = progress.choose(output, job.specs, quiet=job.quiet, data_only=job.as_json)
         with display:
+            interruption.tell = display.tell
             saver = Saver(files)
             observers = [display.saw, printer.line_to(display), saver.saw]
             try:
                 report = watch.follow(run, job.specs, observers)
             except watch.LostTouchError as error:
                 problem, report = error, error.report
+        interruption.tell = progress.note
         saver.close(report)
         printer.end(report)
     warn(report)
@@ -176,16 +178,15 @@ class Saver:
 
     def saw(self, event: Event) -> None:
         """Save the result of a task that ended."""
-        if self._files is not None and not self.failed:
-            self._attempt(lambda files: files.saw(event))
+        self._attempt(lambda files: files.saw(event))
 
     def close(self, report: Report) -> None:
         """Save the summary."""
-        if self._files is not None:
-            self._attempt(lambda files: files.close(report))
+        self._attempt(lambda files: files.close(report))
 
     def _attempt(self, write: Callable[[OutputDir], None]) -> None:
-        assert self._files is not None
+        if self._files is None or self.failed:
+            return
         try:
             write(self._files)
         except OSError as error:

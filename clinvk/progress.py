@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING
 
@@ -60,6 +61,10 @@ class Quiet:
         """Write a line of data."""
         self._output.write(line + "\n")
 
+    def tell(self, line: str) -> None:
+        """Write a line for the person at the terminal. Safe in a signal handler."""
+        note(line)
+
     def saw(self, event: Event) -> None:
         """Take note of an event."""
 
@@ -94,8 +99,8 @@ class Plain(Quiet):
 class Live(Quiet):
     """A display on the terminal that redraws itself, and is gone when the run has ended.
 
-    Lines of data are held back until the next redraw, because stdout may be the same terminal:
-    the display is taken away, the lines are written, and it is drawn again below them.
+    Lines are held back until the next redraw, because stdout may be the same terminal: the
+    display is taken away, the lines are written, and it is drawn again below them.
     """
 
     def __init__(self, output: Output, specs: Sequence[TaskSpec], console: Console) -> None:
@@ -113,7 +118,8 @@ class Live(Quiet):
             vertical_overflow="crop",
         )
         self._lock = threading.Lock()
-        self._lines: list[str] = []
+        self._lines: deque[str] = deque()
+        self._told: deque[str] = deque()
         self._running: dict[int, float] = {}
         self._outcomes: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
         self._started_at = time.monotonic()
@@ -129,12 +135,15 @@ class Live(Quiet):
         self._closing.set()
         self._thread.join()
         self._live.stop()
-        self._write_lines()
+        self._write_held()
 
     def print(self, line: str) -> None:
         """Write a line of data at the next redraw."""
-        with self._lock:
-            self._lines.append(line)
+        self._lines.append(line)
+
+    def tell(self, line: str) -> None:
+        """Write a line to stderr at the next redraw."""
+        self._told.append(line)
 
     def saw(self, event: Event) -> None:
         """Take note of what began and what ended."""
@@ -147,17 +156,18 @@ class Live(Quiet):
 
     def _redraw(self) -> None:
         while not self._closing.wait(TICK_SECONDS):
-            if self._lines:
+            if self._lines or self._told:
                 self._live.stop()
-                self._write_lines()
+                self._write_held()
                 self._live.start()
             self._live.update(self._display(), refresh=True)
 
-    def _write_lines(self) -> None:
-        with self._lock:
-            lines, self._lines = self._lines, []
+    def _write_held(self) -> None:
+        lines = [self._lines.popleft() for _ in range(len(self._lines))]
         if lines:
             self._output.write("\n".join(lines) + "\n")
+        for _ in range(len(self._told)):
+            note(self._told.popleft())
 
     def _display(self) -> RenderableType:
         from rich.console import Group

@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
+from clinvk import yamlfile
 from clinvk.problems import describe, nearest
 from workers.backends import builtin_names
 from workers.config import WorkerConfig
@@ -244,16 +245,10 @@ def _read(location: Path, name: str, *, required: bool) -> dict[str, Any]:
         raise ConfigError([f"{name}: is not UTF-8 text (byte {error.start})"]) from error
     except OSError as error:
         raise ConfigError([f"{name}: cannot be read: {error.strerror}"]) from error
-    import yaml
-
     try:
-        values = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError([f"{name}: is not valid YAML: {error.problem}{where}"]) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError([f"{name}: is not valid YAML: {str(error).splitlines()[0]}"]) from error
+        values = yamlfile.load(text)
+    except ValueError as error:
+        raise ConfigError([f"{name}: {error}"]) from error
     if values is None:
         return {}
     if not isinstance(values, dict):

@@ -16,6 +16,7 @@ from typing import IO, Annotated, Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from clinvk import yamlfile
 from clinvk.problems import describe, nearest, shown
 from workers.errors import TaskFileError
 from workers.spec import TaskSpec
@@ -197,17 +198,10 @@ def _json_lines(text: str) -> _Raw:
 
 
 def _yaml(text: str, name: str) -> tuple[Any, list[str]]:
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return yaml.load(text, loader), []  # noqa: S506  (a safe loader, in C where there is one)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        _fail(f"{name}: is not valid YAML: {error.problem}{where}")
-    except (yaml.YAMLError, ValueError) as error:
-        _fail(f"{name}: is not valid YAML: {str(error).splitlines()[0]}")
+        return yamlfile.load(text), []
+    except ValueError as error:
+        _fail(f"{name}: {error}")
 
 
 def _document(value: Any, problems: list[str], name: str) -> _Raw:

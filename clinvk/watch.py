@@ -26,12 +26,14 @@ class Interruption:
 
     Attributes:
         number: the first signal that came, or None.
+        tell: writes a line for the person who sent it; a display may take this over.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self.tell: Callable[[str], None] = note
         self._run: Run | None = None
         self._before: dict[int, Any] = {}
 
@@ -53,7 +55,7 @@ class Interruption:
         if self.number is not None:
             raise SystemExit(128 + number)
         self.number = number
-        note(CANCELING)
+        self.tell(CANCELING)
         if self._run is not None:
             # Not here: a signal handler may hold up the very call that it interrupted.
             threading.Thread(target=self._cancel, args=(self._run,), daemon=True).start()
@@ -62,7 +64,7 @@ class Interruption:
         try:
             run.cancel("interrupted")
         except BrokerError as error:
-            note(f"clinvk: the run could not be canceled: {error}")
+            self.tell(f"clinvk: the run could not be canceled: {error}")
 
 
 def follow(run: Run, specs: Sequence[TaskSpec], observers: Sequence[Observer]) -> Report:

@@ -39,7 +39,7 @@ def table(report: Report, width: int) -> Iterator[str]:
     yield "-" * RULE_CELLS
     for spec, result in report.rows():
         yield _row(spec, result, width)
-        if result.error:
+        if result.error and result.status is not Outcome.CANCELED:
             yield fit(f"     Error: {one_line(result.error)}", max(width, RULE_CELLS))
     yield "-" * RULE_CELLS
 
