@@ -65,8 +65,8 @@ def task(**fields: object) -> str:
         (
             task(approval_mode="always-ask"),
             (
-                "<stdin>: tasks[0].approval_mode: must be one of 'default', 'auto', 'none', 'always'"
-                ' (got "always-ask")\n'
+                "<stdin>: tasks[0].approval_mode: must be one of "
+                "'default', 'auto', 'none', 'always' (got \"always-ask\")\n"
             ),
         ),
         (

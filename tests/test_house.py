@@ -1,0 +1,85 @@
+"""Rules of the house: which way imports point, what may be loaded when, what is public."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import clinvk
+import workers
+from workers.kernel import KEYS
+
+ROOT = Path(clinvk.__file__).parent.parent
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def test_the_engine_does_not_know_the_commands() -> None:
+    for path in Path(workers.__file__).parent.rglob("*.py"):
+        assert not {name for name in imports(path) if name.split(".")[0] == "clinvk"}, path
+
+
+def test_only_the_kernel_names_keys() -> None:
+    for path in ROOT.glob("[cw]*/**/*.py"):
+        if path.name != "kernel.py":
+            text = path.read_text()
+            assert not [key for key in KEYS.values() if key.split("{")[0] in text], path
+
+
+@pytest.mark.parametrize("backend", ["claude", "codex", "gemini", "echo"])
+def test_a_backends_name_stands_in_its_own_file(backend: str) -> None:
+    """Its class is listed once; nothing else in the code tells one backend from another."""
+    for path in ROOT.glob("[cw]*/**/*.py"):
+        if path.stem in {backend, f"{backend}_cli"}:
+            continue
+        strings = {
+            node.value
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        assert backend not in strings, path
+
+
+HEAVY = {"celery", "kombu", "redis", "pydantic", "rich.console", "yaml", "psutil"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "allowed"),
+    [
+        (["--help"], set()),
+        (["--version"], set()),
+        (["parallel", "--help"], set()),
+        (["parallel", "--max-parallel", "x"], set()),
+        (["parallel", "--file", "no-such-file"], {"pydantic"}),
+    ],
+)
+def test_what_needs_no_fleet_does_not_load_one(arguments: list[str], allowed: set[str]) -> None:
+    code = (
+        "import json, sys\n"
+        "from clinvk.cli import main\n"
+        "try:\n    main()\n"
+        "except SystemExit:\n    pass\n"
+        "print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+    )
+    loaded = set(json.loads(done.stderr.splitlines()[-1]))
+    assert loaded & HEAVY <= allowed
+
+
+def test_public_names() -> None:
+    assert sorted(clinvk.__all__) == ["__version__"]
