@@ -16,6 +16,7 @@ from workers.spec import Outcome, TaskSpec
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.live import Live as RichLive
 
 TICK_SECONDS = 0.125
 CHROME_ROWS = 4
@@ -104,19 +105,10 @@ class Live(Quiet):
     """
 
     def __init__(self, output: Output, specs: Sequence[TaskSpec], console: Console) -> None:
-        from rich.live import Live as RichLive
-
         super().__init__(output)
         self._specs = specs
         self._console = console
-        self._live = RichLive(
-            console=console,
-            auto_refresh=False,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-            vertical_overflow="crop",
-        )
+        self._live = _region(console)
         self._lock = threading.Lock()
         self._lines: deque[str] = deque()
         self._told: deque[str] = deque()
@@ -159,6 +151,9 @@ class Live(Quiet):
             if self._lines or self._told:
                 self._live.stop()
                 self._write_held()
+                # A new one: a used one remembers its height, and would erase that much of what
+                # was just written.
+                self._live = _region(self._console)
                 self._live.start()
             self._live.update(self._display(), refresh=True)
 
@@ -213,6 +208,20 @@ class Live(Quiet):
         bar = "━" * filled + "─" * (room - filled) + " " if room >= 5 else ""
         style = "red" if failed else "green"
         return Text.assemble("  ", (bar, style), tail, no_wrap=True, overflow="crop")
+
+
+def _region(console: Console) -> RichLive:
+    """Give a part of the terminal that can be redrawn, and leaves nothing behind."""
+    from rich.live import Live
+
+    return Live(
+        console=console,
+        auto_refresh=False,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        vertical_overflow="crop",
+    )
 
 
 def elapsed(seconds: float) -> str:

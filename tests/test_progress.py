@@ -1,0 +1,170 @@
+"""The live display beside the data: what a terminal shows after all that was written to it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+
+from clinvk import progress
+from clinvk.client import Event
+from tests import harness
+from workers.spec import Outcome, TaskResult, TaskSpec
+
+
+class Screen(io.StringIO):
+    """A terminal that keeps all its lines, and knows as much of the codes as rich uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines = [""]
+        self.row = 0
+        self.frames: list[list[str]] = []
+        self.drawn = False
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        position = 0
+        while position < len(text):
+            position = self._take(text, position)
+        return len(text)
+
+    def _take(self, text: str, at: int) -> int:
+        if text[at] == "\x1b":
+            end = next(i for i in range(at + 2, len(text)) if text[i].isalpha())
+            self._obey(text[at + 2 : end], text[end])
+            return end + 1
+        if text[at] == "\n":
+            self.row += 1
+            if self.row == len(self.lines):
+                self.lines.append("")
+        elif text[at] != "\r":
+            self.lines[self.row] += text[at]
+            self.drawn = True
+        return at + 1
+
+    def _obey(self, argument: str, verb: str) -> None:
+        match verb:
+            case "A":
+                self.row -= int(argument or 1)
+                assert self.row >= 0, "the cursor left the screen"
+            case "K":
+                if self.drawn:  # the first line of a frame that is about to be replaced
+                    self.frames.append([line for line in self.lines if line])
+                self.drawn = False
+                self.lines[self.row] = ""
+            case "m" | "h" | "l":
+                pass
+            case _:
+                raise AssertionError(f"unknown code {argument}{verb}")
+
+
+@pytest.fixture
+def screen() -> Screen:
+    return Screen()
+
+
+def specs(count: int, name: str = "a task") -> list[TaskSpec]:
+    return [TaskSpec(backend="echo", prompt=f"{name} {number}") for number in range(1, count + 1)]
+
+
+def ended(index: int, status: Outcome = Outcome.OK) -> Event:
+    result = TaskResult(index=index, status=status, exit_code=0, duration_seconds=0.0, output="x")
+    return Event(kind="finished", index=index, result=result)
+
+
+def started(index: int) -> Event:
+    return Event(kind="started", index=index)
+
+
+@pytest.fixture
+def live(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> Callable[..., progress.Live]:
+    monkeypatch.setattr(progress, "TICK_SECONDS", 0.001)
+
+    def make(tasks: list[TaskSpec], width: int = 80, height: int = 24) -> progress.Live:
+        console = Console(file=screen, force_terminal=True, width=width, height=height)
+        return progress.Live(progress.Output(screen), tasks, console)
+
+    return make
+
+
+def drawn(screen: Screen, *wanted: str) -> list[str]:
+    """Wait for a frame with all these texts."""
+
+    def find() -> list[str] | None:
+        for frame in reversed(screen.frames):
+            if all(any(text in line for line in frame) for text in wanted):
+                return frame
+        return None
+
+    found: list[str] = harness.wait_until(find, f"a frame with {wanted}")
+    return found
+
+
+def test_lines_of_data_stay_and_nothing_of_the_display_does(
+    live: Callable[..., progress.Live], screen: Screen
+) -> None:
+    screen.write("Running 3 tasks...\n\n")
+    with live(specs(3)) as display:
+        for index in range(3):
+            display.saw(started(index))
+        drawn(screen, "3 running", "[1] echo a task 1", "[3] echo a task 3")
+        for index in range(3):
+            display.saw(ended(index))
+            display.print(f"[{index + 1}] answer")
+            drawn(screen, f"{index + 1}/3", f"[{index + 1}] answer")
+        display.print("last")
+    assert [line for line in screen.lines if line] == [
+        "Running 3 tasks...",
+        "[1] answer",
+        "[2] answer",
+        "[3] answer",
+        "last",
+    ]
+
+
+def test_a_frame_says_how_much_is_done(live: Callable[..., progress.Live], screen: Screen) -> None:
+    with live(specs(5)) as display:
+        for index in range(3):
+            display.saw(started(index))
+        display.saw(ended(0))
+        display.saw(ended(1, Outcome.TIMEOUT))
+        frame = drawn(screen, "2/5, 1 running, 1 ok, 1 failed")
+        assert not any("[1]" in line for line in frame)
+        display.saw(ended(2, Outcome.CANCELED))
+        drawn(screen, "3/5, 0 running, 1 ok, 1 failed, 1 canceled")
+
+
+def test_more_tasks_than_rows_are_counted(
+    live: Callable[..., progress.Live], screen: Screen
+) -> None:
+    with live(specs(40), height=10) as display:
+        for index in range(40):
+            display.saw(started(index))
+        frame = drawn(screen, "40 running", "+ 35 more running")
+        assert len(frame) <= 9
+
+
+@pytest.mark.parametrize("width", [1, 5, 20, 60, 120])
+def test_no_line_is_wider_than_the_terminal(
+    live: Callable[..., progress.Live], screen: Screen, width: int
+) -> None:
+    with live(specs(3, "漢字 a rather long prompt that must be cut" * 3), width=width) as display:
+        for index in range(3):
+            display.saw(started(index))
+        harness.wait_until(lambda: len(screen.frames) > 3, "some frames")
+    from rich.cells import cell_len
+
+    assert max(cell_len(line) for frame in screen.frames for line in frame) <= width
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0s"), (59.94, "59.9s"), (60, "1:00"), (3599, "59:59"), (3600, "1:00:00")],
+)
+def test_elapsed(seconds: float, text: str) -> None:
+    assert progress.elapsed(seconds) == text
