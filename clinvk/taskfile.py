@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Annotated, Any, NoReturn
@@ -22,6 +23,8 @@ from workers.errors import TaskFileError
 from workers.spec import TaskSpec
 
 STDIN = "<stdin>"
+MAX_DIGITS = 300
+"""Longer integers count as infinite; Python would not read those of more than 4300 digits."""
 TASK_FIELDS = tuple(spec_field.name for spec_field in dataclasses.fields(TaskSpec))
 ARGUMENT_FIELDS = ("model", "workdir", "system_prompt", "extra", "allowed_tools")
 """Fields that end up in a command line, where there can be no NUL."""
@@ -71,10 +74,11 @@ def read(path: str | None, stdin: IO[bytes]) -> tuple[str, str]:
         TaskFileError: it cannot be read, or is not UTF-8.
     """
     name = STDIN if path is None or path == "-" else path
-    if name == STDIN and stdin.isatty():
+    piped = path is None or path == "-"
+    if piped and stdin.isatty():
         _fail("no task file: give one with --file, or pipe one to standard input")
     try:
-        content = stdin.read() if name == STDIN else Path(name).read_bytes()
+        content = stdin.read() if piped else Path(name).read_bytes()
     except IsADirectoryError:
         _fail(f"{name}: is a directory, not a task file")
     except FileNotFoundError:
@@ -94,9 +98,13 @@ def parse(text: str, name: str, backends: Mapping[str, bool]) -> TaskBatch:
         TaskFileError: with all problems of the file.
     """
     try:
-        raw = _load(text, name)
+        return _parse(text, name, backends)
     except RecursionError:
         _fail(f"{name}: is nested too deeply")
+
+
+def _parse(text: str, name: str, backends: Mapping[str, bool]) -> TaskBatch:
+    raw = _load(text, name)
     problems = list(raw.problems)
     options = FileOptions()
     try:
@@ -109,7 +117,10 @@ def parse(text: str, name: str, backends: Mapping[str, bool]) -> TaskBatch:
     tasks = []
     for place, body in raw.tasks:
         task, found = _task(body, backends)
-        problems += [f"{place}{raw.separator if at else ': '}{at}{text}" for at, text in found]
+        problems += [
+            f"{place}{raw.separator}{at}: {what}" if at else f"{place}: {what}"
+            for at, what in found
+        ]
         if task is not None:
             tasks.append(task)
     problems += _duplicate_ids(raw.tasks)
@@ -168,16 +179,18 @@ def _json(text: str) -> tuple[Any, list[str]]:
     def constant(word: str) -> None:
         problems.append(f"{word} is not a number that JSON knows")
 
-    value = json.loads(text, object_pairs_hook=mapping, parse_constant=constant)
+    def integer(digits: str) -> int | float:
+        return int(digits) if len(digits) < MAX_DIGITS else math.inf
+
+    value = json.loads(text, object_pairs_hook=mapping, parse_constant=constant, parse_int=integer)
     return value, problems
 
 
 def _is_json_lines(text: str) -> bool:
-    first = next(line for line in text.splitlines() if line.strip())
-    try:
-        return isinstance(json.loads(first), dict)
-    except json.JSONDecodeError:
-        return False
+    """Whether each line looks like an object of its own; some of them may be broken."""
+    # Not splitlines(): JSON allows U+2028 and its like inside of a string.
+    lines = [line.rstrip() for line in text.split("\n") if line.strip()]
+    return len(lines) > 1 and all(line.startswith("{") and line != "{" for line in lines)
 
 
 def _json_lines(text: str) -> _Raw:
@@ -230,23 +243,32 @@ def _task(body: Any, backends: Mapping[str, bool]) -> tuple[TaskSpec | None, lis
     """Validate one task; returns it, or pairs of a field's place in it and what is wrong."""
     if not isinstance(body, dict):
         return None, [("", f"must be an object (got {shown(body)})")]
-    problems = [(at, ": " + text) for at, text in _text_problems(body)]
-    if not problems:
-        try:
-            task = _TASK.validate_json(json.dumps(body, default=_refuse))
-        except ValidationError as error:
-            problems = [
-                (_place(item["loc"]), ": " + describe(item, TASK_FIELDS)) for item in error.errors()
-            ]
-        except TypeError as error:
-            problems = [("", str(error))]
+    problems = list(_value_problems(body))
+    said = {at for at, _ in problems}
+    fit = {name: None if str(name) in said else value for name, value in body.items()}
+    task = None
+    try:
+        task = _TASK.validate_json(json.dumps(fit, default=_refuse))
+    except ValidationError as error:
+        problems += [
+            (_place(item["loc"]), _task_problem(item))
+            for item in error.errors()
+            if not said.intersection(item["loc"][:1])
+        ]
+    except TypeError as error:
+        problems.append(("", str(error)))
     if problem := _backend_problem(body.get("backend"), backends):
-        problems.append(("backend", ": " + problem))
+        problems.append(("backend", problem))
     return (None, problems) if problems else (task, [])
 
 
 def _refuse(value: object) -> NoReturn:
     raise TypeError(f"has a value that JSON does not know: {shown(value)}")
+
+
+def _task_problem(item: Mapping[str, Any]) -> str:
+    # The one way in which JSON that was written a moment ago can be invalid.
+    return "is nested too deeply" if item["type"] == "json_invalid" else describe(item, TASK_FIELDS)
 
 
 def _place(location: Sequence[int | str]) -> str:
@@ -266,32 +288,40 @@ def _backend_problem(name: Any, backends: Mapping[str, bool]) -> str | None:
     return None
 
 
-def _text_problems(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    checks: tuple[tuple[Callable[[str, str], bool], str], ...] = (
-        (lambda _, text: _SURROGATE.search(text) is not None, "has half of a surrogate pair"),
-        (lambda name, text: name in ARGUMENT_FIELDS and "\0" in text, "must not have a NUL"),
-    )
+def _value_problems(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Find what the types allow and nothing behind them could use."""
     for name, value in body.items():
-        for text in _strings(value):
-            for is_bad, problem in checks:
-                if is_bad(str(name), text):
-                    yield str(name), problem
+        found = {_leaf_problem(name, leaf) for leaf in _leaves(value)}
+        for problem in sorted(found - {""}):
+            yield str(name), problem
+
+
+def _leaf_problem(name: object, leaf: object) -> str:
+    match leaf:
+        case str() if _SURROGATE.search(leaf):
+            return "has half of a surrogate pair"
+        case str() if name in ARGUMENT_FIELDS and "\0" in leaf:
+            return "must not have a NUL"
+        case float() if not math.isfinite(leaf):
+            return "must be a finite number"
+        case _:
+            return ""
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def _strings(value: Any) -> Iterator[str]:
+def _leaves(value: Any) -> Iterator[Any]:
     match value:
-        case str():
-            yield value
         case list():
             for item in value:
-                yield from _strings(item)
+                yield from _leaves(item)
         case dict():
             for key, item in value.items():
-                yield from _strings(key)
-                yield from _strings(item)
+                yield from _leaves(key)
+                yield from _leaves(item)
+        case _:
+            yield value
 
 
 def _duplicate_ids(tasks: Sequence[tuple[str, Any]]) -> Iterator[str]:

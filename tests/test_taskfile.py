@@ -1,0 +1,163 @@
+"""Task files: each form, and each problem with its place."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from clinvk import taskfile
+from workers.errors import TaskFileError
+from workers.spec import TaskSpec
+
+BACKENDS = {"echo": True, "claude": True, "off": False}
+KNOWN = "known: echo, claude"
+
+
+def problems(text: str, name: str = "t.json") -> list[str]:
+    with pytest.raises(TaskFileError) as caught:
+        taskfile.parse(text, name, BACKENDS)
+    assert all("\n" not in problem for problem in caught.value.problems)
+    return list(caught.value.problems)
+
+
+def task(**fields: object) -> str:
+    return json.dumps({"tasks": [{"backend": "echo", "prompt": "x"} | fields]})
+
+
+LINE = '{"backend": "echo", "prompt": "x"}'
+TWO = [TaskSpec(backend="echo", prompt="x")] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sources"),
+    [
+        ("t.json", f'{{"tasks": [{LINE}, {LINE}]}}', ["tasks[0]", "tasks[1]"]),
+        ("t.json", f"[{LINE}, {LINE}]", ["[0]", "[1]"]),
+        ("t.json", f"\ufeff[{LINE}, {LINE}]", ["[0]", "[1]"]),
+        ("t.jsonl", f"{LINE}\n\n{LINE}\n", ["line 1", "line 3"]),
+        ("t.json", f"{LINE}\r\n{LINE}\r\n", ["line 1", "line 2"]),
+        ("t.yaml", f"tasks: [{LINE}, {LINE}]", ["tasks[0]", "tasks[1]"]),
+        ("t.yml", "- {backend: echo, prompt: x}\n" * 2, ["[0]", "[1]"]),
+        ("<stdin>", "tasks:\n" + "- {backend: echo, prompt: x}\n" * 2, ["tasks[0]", "tasks[1]"]),
+    ],
+)
+def test_each_form(name: str, text: str, sources: list[str], tmp_path: Path) -> None:
+    path = tmp_path / name.strip("<>")
+    path.write_bytes(text.encode())
+    text, _ = taskfile.read(str(path), io.BytesIO())
+    batch = taskfile.parse(text, name, BACKENDS)
+    assert batch.tasks == TWO
+    assert batch.sources == [f"{name}: {source}" for source in sources]
+
+
+def test_options_of_the_file() -> None:
+    batch = taskfile.parse(
+        f'{{"tasks": [{LINE}], "max_parallel": 2, "fail_fast": false, "output_dir": "o"}}',
+        "t.json",
+        BACKENDS,
+    )
+    assert (batch.max_parallel, batch.fail_fast, batch.output_dir) == (2, False, "o")
+    batch = taskfile.parse(f"[{LINE}]", "t.json", BACKENDS)
+    assert (batch.max_parallel, batch.fail_fast, batch.output_dir) == (None, None, None)
+
+
+def test_one_line_of_json_lines_is_a_file() -> None:
+    assert taskfile.parse(LINE, "t", BACKENDS).sources == ["t: line 1"]
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85"])
+def test_json_lines_end_at_line_feeds_only(separator: str) -> None:
+    first = json.dumps({"backend": "echo", "prompt": f"a{separator}b"}, ensure_ascii=False)
+    batch = taskfile.parse(f"{first}\n{LINE}\n", "t.jsonl", BACKENDS)
+    assert [spec.prompt for spec in batch.tasks] == [f"a{separator}b", "x"]
+
+
+def test_every_broken_line_of_json_lines_is_named() -> None:
+    broken = '{"backend": "echo"'
+    assert problems(f'{broken}\n{LINE}\n{broken}\n{{"backend": "echo"}}', "t.jsonl") == [
+        "t.jsonl: line 1: is not valid JSON: Expecting ',' delimiter at column 19",
+        "t.jsonl: line 3: is not valid JSON: Expecting ',' delimiter at column 19",
+        "t.jsonl: line 4: prompt: is required",
+    ]
+
+
+def test_the_beginning_of_a_document_is_not_json_lines() -> None:
+    assert problems('{\n  "tasks": [\n    {"backend": "echo",') == [
+        (
+            "t.json: is not valid JSON: Expecting property name enclosed in double quotes"
+            " at line 3, column 24 (is it cut off?)"
+        )
+    ]
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "9" * 5000])
+def test_numbers_without_an_end_are_refused(number: str) -> None:
+    text = task(timeout_seconds=0).replace("0", number)
+    assert problems(text) == ["t.json: tasks[0].timeout_seconds: must be a finite number"]
+
+
+@pytest.mark.parametrize("number", [".inf", "-.inf", ".nan"])
+def test_numbers_without_an_end_are_refused_in_yaml(number: str) -> None:
+    text = f"- {{backend: echo, prompt: x, timeout_seconds: {number}}}"
+    assert problems(text, "t.yaml") == ["t.yaml: [0].timeout_seconds: must be a finite number"]
+
+
+def test_a_field_with_one_problem_does_not_hide_another_field() -> None:
+    assert problems(task(model="a\0", workdir="\0", max_turns=0, modle="x")) == [
+        "t.json: tasks[0].model: must not have a NUL",
+        "t.json: tasks[0].workdir: must not have a NUL",
+        "t.json: tasks[0].max_turns: must be >= 1 (got 0)",
+        't.json: tasks[0].modle: unknown field, did you mean "model"?',
+    ]
+
+
+def test_a_nul_in_the_prompt_is_fine() -> None:
+    assert taskfile.parse(task(prompt="a\0b"), "t", BACKENDS).tasks[0].prompt == "a\0b"
+
+
+def test_half_of_a_surrogate_pair_is_named_once() -> None:
+    assert problems(task(tags=["\ud800", "\ud801"], meta={"\udc00": "x"})) == [
+        "t.json: tasks[0].tags: has half of a surrogate pair",
+        "t.json: tasks[0].meta: has half of a surrogate pair",
+    ]
+
+
+def test_deep_nesting_is_told_in_one_line() -> None:
+    deep = '{"a":' * 300 + "1" + "}" * 300
+    assert problems(task(meta=0).replace("0", deep)) == ["t.json: tasks[0]: is nested too deeply"]
+    deep = "[" * 100_000
+    assert problems(task(meta=0).replace("0", deep)) == ["t.json: is nested too deeply"]
+
+
+def test_values_that_only_yaml_has() -> None:
+    text = "- {backend: echo, prompt: 2025-01-01, 3: x}\n- {backend: echo, prompt: !!binary eA==}"
+    assert problems(text, "t.yaml") == [
+        "t.yaml: [0]: has a value that JSON does not know: 2025-01-01",
+        "t.yaml: [1]: has a value that JSON does not know: b'x'",
+    ]
+
+
+def test_backends() -> None:
+    off, nearest = problems(f"[{LINE.replace('echo', 'off')}, {LINE.replace('echo', 'clade')}]")
+    assert off.endswith('"off" is disabled in the configuration (backends.off.enabled)')
+    assert nearest.endswith(f'unknown backend "clade", did you mean "claude"? ({KNOWN})')
+
+
+def test_ids_are_unique() -> None:
+    one = '{"backend": "echo", "prompt": "x", "id": "a"}'
+    assert problems(f"{one}\n{LINE}\n{one}\n{one}") == [
+        't.json: line 3: id "a" is taken by line 1',
+        't.json: line 4: id "a" is taken by line 1',
+    ]
+
+
+def test_a_file_may_be_called_like_standard_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("<stdin>").write_text("text")
+    assert taskfile.read("<stdin>", io.BytesIO(b"piped")) == ("text", "<stdin>")
+    assert taskfile.read("-", io.BytesIO(b"piped")) == ("piped", "<stdin>")
