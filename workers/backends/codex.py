@@ -89,8 +89,8 @@ class Codex(Backend):
                 return Answer(output=answer, **known)
             return reading.failure("the model gave no answer (refused)", ErrorKind.REFUSED, **known)
         message = reading.text(reading.mapping(failed or {}, "error"), "message") or last_error
-        message = _readable(message) or reading.no_answer(finished)
-        return reading.failure(message, _kind(message), **known)
+        message = message or reading.no_answer(finished)
+        return reading.failure(reading.api_message(message), _kind(message), **known)
 
 
 def _modes(spec: TaskSpec) -> list[str]:
@@ -108,15 +108,9 @@ def _agent_message(event: Json) -> str | None:
     return reading.text(item, "text") if item.get("type") == "agent_message" else None
 
 
-def _readable(message: str) -> str:
-    """Take the message out of an API's raw JSON error."""
-    for body in reading.objects([message]):
-        inner = reading.mapping(body, "error")
-        return reading.text(inner, "message") or reading.text(body, "message") or message
-    return message
-
-
 def _kind(message: str) -> ErrorKind:
     if status := _STATUS.search(message):
         return reading.kind_of_status(int(status[1]), message)
-    return reading.kind_of_text(message, _TEXT_KINDS) or ErrorKind.FAILED
+    # The bare JSON body of a 400 comes without its status.
+    otherwise = ErrorKind.INVALID if message.startswith("{") else ErrorKind.FAILED
+    return reading.kind_of_text(message, _TEXT_KINDS) or otherwise

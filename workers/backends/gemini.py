@@ -6,7 +6,6 @@ error it exits with the HTTP status modulo 256, so 144 and up are no signals.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from workers.backends import reading
@@ -35,7 +34,7 @@ _TEXT_KINDS = (
     (r"api key not valid|unauthenticated|permission.?denied", ErrorKind.AUTH),
     (r"refus|safety|blocked|prohibited", ErrorKind.REFUSED),
     (r"input truncated|exceeds the maximum number of tokens", ErrorKind.TOO_LARGE),
-    (r"model.?not.?found|unknown arguments?|no input provided", ErrorKind.INVALID),
+    (r"model.?not.?found|\b404\b|unknown arguments?|no input provided", ErrorKind.INVALID),
 )
 
 
@@ -99,8 +98,10 @@ class Gemini(Backend):
         if finished.returncode == 0 and result.get("status") == "success" and answer.strip():
             return Answer(output=answer, **known)
         message = reading.text(reading.mapping(result, "error"), "message") or last_error
-        message = message or _from_stderr(finished) or reading.no_answer(finished)
-        return reading.failure(message, _kind(finished, result, message), **known)
+        message = message or _truncated(finished) or reading.no_answer(finished)
+        return reading.failure(
+            reading.api_message(message), _kind(finished, result, message), **known
+        )
 
 
 def _blank(event: Json) -> str:
@@ -117,12 +118,9 @@ def _modes(spec: TaskSpec) -> list[str]:
     return [*argv, "--no-sandbox"] if spec.sandbox_mode == "full" else argv
 
 
-def _from_stderr(finished: Finished) -> str | None:
-    """Find the line that explains the end among start-up notes and stack traces."""
-    for line in finished.stderr.lines():
-        if re.search(r"truncated to \d+ bytes|^Error|Error:|No input provided", line):
-            return line
-    return None
+def _truncated(finished: Finished) -> str | None:
+    """Find the note that the prompt was cut off, among those that mean nothing."""
+    return next((line for line in finished.stderr.lines() if "input truncated" in line), None)
 
 
 def _kind(finished: Finished, result: Json, message: str) -> ErrorKind:

@@ -73,12 +73,23 @@ def usage(input_tokens: int, output_tokens: int, total_tokens: int = 0) -> Usage
 
 def no_answer(finished: Finished) -> str:
     """Say that a CLI ended without an answer, in its own last words if it has any."""
-    words = last_line(finished.stderr)
-    if words:
+    for line in finished.stderr.lines():
+        if _COMPLAINT.match(line):
+            return line
+    if words := last_line(finished.stderr):
         return words
     if finished.returncode < 0:
         return f"ended by signal {-finished.returncode} without an answer"
     return f"exited with code {finished.returncode} without an answer"
+
+
+_COMPLAINT = re.compile(r"\s*(error|fatal|unknown (argument|option))", re.IGNORECASE)
+
+
+def api_message(message: str) -> str:
+    """Take the message out of an API's error where a CLI passes on its raw JSON."""
+    body = next(objects([message[message.find("{") : message.rfind("}") + 1]]), {})
+    return text(mapping(body, "error"), "message") or text(body, "message") or message
 
 
 _QUOTA = re.compile(
