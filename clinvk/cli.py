@@ -136,7 +136,9 @@ def show(config: str | None, as_json: bool) -> int:
 @config_option
 def path(config: str | None) -> int:
     """Print where the configuration file is, or would be."""
-    click.echo(_settings(config).path)
+    from clinvk import settings
+
+    click.echo(settings.locate(config))
     return 0
 
 

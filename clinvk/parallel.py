@@ -13,7 +13,9 @@ from clinvk.client import Event
 from clinvk.outdir import OutputDir
 from clinvk.render import document, plan, text
 from clinvk.report import EXIT_BROKER, EXIT_OK, EXIT_SIGNAL, EXIT_TASK_FAILED, Report
+from clinvk.settings import broker_problem
 from workers.backends import Registry
+from workers.errors import UsageError
 from workers.spec import RunOptions, TaskSpec
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ def decide(settings: Settings, options: ParallelOptions) -> Job:
     """Read the task file and settle every setting."""
     content, name = taskfile.read(options.file, sys.stdin.buffer)
     batch = taskfile.parse(content, name, settings.backends)
+    if options.broker and (problem := broker_problem(options.broker)):
+        raise UsageError(f"--broker: {problem}")
     pick = settings.pick
     return Job(
         specs=[settings.resolve(spec) for spec in batch.tasks],

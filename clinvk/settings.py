@@ -10,16 +10,26 @@ A variable's name is its place in the configuration file in capitals:
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
 
 from clinvk import yamlfile
 from clinvk.problems import describe, nearest
@@ -31,6 +41,16 @@ from workers.spec import ApprovalMode, SandboxMode, TaskSpec
 DEFAULT_PATH = "~/.clinvk/config.yaml"
 PREFIX = "CLINVK_"
 DEFAULT = "default"
+RESERVED = frozenset({"CLINVK_CONFIG", "CLINVK_DEBUG", "CLINVK_TASK", "CLINVK_CLI_CACHE"})
+"""Variables that are ours, and not settings; those of workers beside."""
+FILE_ONLY = frozenset({"command", "env"})
+"""Settings that have no variable."""
+NEAR = 0.85
+"""A variable this close to a setting's is taken for a slip."""
+NAMED_SECTIONS = frozenset({"backends", "queues"})
+BACKEND_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+"""It becomes part of a queue's name."""
+BROKER_SCHEMES = ("redis", "rediss", "redis+socket", "unix", "socket")
 """Both the origin of what nobody set, and the mode that leaves a CLI to its own default."""
 
 
@@ -98,14 +118,35 @@ class LimitsSection(_Section):
     spill_dir: str = WorkerConfig().spill_dir
 
 
+def _broker_url(url: str) -> str:
+    if url and (problem := broker_problem(url)):
+        raise ValueError(problem)
+    return url
+
+
+def broker_problem(url: str) -> str | None:
+    """Say what is wrong with a broker's URL, if anything. It may hold a password: not shown."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in BROKER_SCHEMES:
+        return "must be a URL like redis://host:6379/0, rediss://… or redis+socket:///path"
+    if scheme in {"redis", "rediss"}:
+        try:
+            _ = urlsplit(url).port
+        except ValueError:
+            return "must have a number as its port (percent-encode / : @ in a password)"
+    elif not rest.startswith("/"):
+        return "must have an absolute path to a socket"
+    return None
+
+
 class Config(_Section):
     """The whole configuration file."""
 
-    broker_url: str | None = None
+    broker_url: Annotated[str, AfterValidator(_broker_url)] | None = None
     output_dir: str | None = None
     parallel: ParallelSection = ParallelSection()
     unified_flags: UnifiedSection = UnifiedSection()
-    backends: dict[str, BackendSection] = {}
+    backends: dict[Annotated[str, Field(pattern=BACKEND_NAME)], BackendSection] = {}
     queues: dict[str, QueueSection] = {}
     local: LocalSection = LocalSection()
     limits: LimitsSection = LimitsSection()
@@ -189,7 +230,7 @@ class Settings:
         return self._value((*set_places, places[-1])[0])
 
     def _from_environment(self, place: Path_) -> bool:
-        return self.origins.get(place, "").startswith(PREFIX)
+        return self.origins.get(place) == variable(place)
 
     def _section(self, backend: str) -> BackendSection:
         return self.config.backends.get(backend) or BackendSection()
@@ -217,21 +258,31 @@ def load(path: str | None, environment: Mapping[str, str] = os.environ) -> Setti
     Raises:
         ConfigError: with all that is wrong, each with its file or variable and place.
     """
-    named = path or environment.get("CLINVK_CONFIG")
-    location = Path(named or DEFAULT_PATH).expanduser()
-    values = _read(location, named or DEFAULT_PATH, required=named is not None)
+    name = _name(path, environment)
+    location = locate(path, environment)
+    values = _read(location, name, required=name != DEFAULT_PATH)
     origins = {place: str(location) for place, _ in _set_leaves(values)}
     problems = _overlay(values, origins, environment)
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        problems += [_problem(item, origins, named or DEFAULT_PATH) for item in error.errors()]
+        # A value may fit none of several types; once is enough.
+        problems += dict.fromkeys(_problem(item, origins, name) for item in error.errors())
     if problems:
         raise ConfigError(problems)
     settings = Settings(config, location, origins)
-    if unknown := _unknown_backends(settings, named or DEFAULT_PATH):
+    if unknown := _unknown_backends(settings, name):
         raise ConfigError(unknown)
     return settings
+
+
+def locate(path: str | None, environment: Mapping[str, str] = os.environ) -> Path:
+    """Say where the configuration file is, or would be."""
+    return Path(_name(path, environment)).expanduser()
+
+
+def _name(path: str | None, environment: Mapping[str, str]) -> str:
+    return path or environment.get("CLINVK_CONFIG") or DEFAULT_PATH
 
 
 def _read(location: Path, name: str, *, required: bool) -> dict[str, Any]:
@@ -253,37 +304,60 @@ def _read(location: Path, name: str, *, required: bool) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise ConfigError([f"{name}: must be a mapping of settings"])
-    # A section with everything in it commented out is there, and empty.
-    return {str(key): {} if value is None else value for key, value in values.items()} | {
-        key: values[key] for key in ("broker_url", "output_dir") if key in values
+    values = _without_empty(values, tuple(Config.model_fields))
+    for section in NAMED_SECTIONS & values.keys():
+        if isinstance(values[section], dict):
+            values[section] = _without_empty(values[section], tuple(values[section]))
+    return values
+
+
+def _without_empty(values: Mapping[Any, Any], sections: Sequence[str]) -> dict[str, Any]:
+    """Read a section with everything in it commented out as what it is: there, and empty."""
+    scalars = {"broker_url", "output_dir"}
+    return {
+        str(key): {} if value is None and key in sections and key not in scalars else value
+        for key, value in values.items()
     }
 
 
 def _unknown_backends(settings: Settings, name: str) -> list[str]:
     known = settings.backends
-    return [
+    problems = [
         f"{name}: backends.{backend}: unknown backend{nearest(backend, known)}; "
         "one that is defined here needs a command"
         for backend in settings.config.backends
         if backend not in known
     ]
+    return problems + [
+        f"{name}: queues.{queue}: there is no such backend{nearest(queue, known)}"
+        for queue in settings.config.queues
+        if queue not in known and queue not in settings.config.backends
+    ]
 
 
 def _problem(error: Mapping[str, Any], origins: Mapping[Path_, str], name: str) -> str:
-    location = [part for part in error["loc"] if not _is_union_tag(part)]
+    location = [part for part in error["loc"] if not _is_noise(part)]
     place = ""
     for part in location:
         place += f"[{part}]" if isinstance(part, int) else f".{part}"
     text = describe(error, _section_type(tuple(map(str, location[:-1]))).model_fields)
     text = text.replace("unknown field", "unknown setting")
-    origin = origins.get(tuple(map(str, location)), name)
-    if origin.startswith(PREFIX):
-        return f"{origin}: {text}"
+    if location[0] == "broker_url" or "env" in location:
+        text = text.partition(" (got ")[0]  # it may be a secret
+    if error["type"] == "string_pattern_mismatch":
+        text = "a name may have letters, digits, and . _ - between them"
+    if "allowed_tools" in location:
+        text = 'must be "all" or a list of strings'
+        place = place.partition("allowed_tools")[0] + "allowed_tools"
+    setting = tuple(str(part) for part in location if not isinstance(part, int))
+    if origins.get(setting) == variable(setting):
+        return f"{variable(setting)}: {text}"
     return f"{name}: {place.removeprefix('.')}: {text}"
 
 
-def _is_union_tag(part: object) -> bool:
-    return isinstance(part, str) and part.startswith(("literal[", "list["))
+def _is_noise(part: object) -> bool:
+    """Whether a part of pydantic's location names a type, not a place."""
+    return isinstance(part, str) and (part == "[key]" or part.startswith(("literal[", "list[")))
 
 
 def _section_type(place: Path_) -> type[BaseModel]:
@@ -333,42 +407,53 @@ def _overlay(
     """Lay the environment over the file's values; returns what is wrong with it."""
     backends = {name: BackendSection() for name in (*builtin_names(), *_names(values, "backends"))}
     queues = {name: QueueSection() for name in (*backends, *_names(values, "queues"))}
-    template = Config(backends=backends, queues=queues)
+    template = Config.model_construct(backends=backends, queues=queues)
     places = {variable(place): (place, default) for place, default in _leaves(template)}
     for name, (place, _) in places.items():
-        if name in environment and place[-1] not in {"command", "env"}:
+        if name in environment and place[-1] not in FILE_ONLY:
             section = values
             for part in place[:-1]:
                 section = section.setdefault(part, {}) if isinstance(section, dict) else {}
             if isinstance(section, dict):
                 section[place[-1]] = _from_text(environment[name], place)
                 origins[place] = name
-    ours = tuple(f"{PREFIX}{name.upper()}_" for name in Config.model_fields)
-    return [
-        f"{name}: unknown setting{nearest(name, places)}"
-        for name in environment
-        if name.startswith(ours) and name not in places
-    ]
+    return [problem for name in environment if (problem := _variable_problem(name, places))]
+
+
+def _variable_problem(name: str, places: Mapping[str, tuple[Path_, Any]]) -> str | None:
+    """Say what is wrong with a variable's name, if it looks like one of ours."""
+    if name in places:
+        place = places[name][0]
+        if place[-1] in FILE_ONLY:
+            return f"{name}: set {'.'.join(place)} in the configuration file instead"
+        return None
+    if name in RESERVED or name.startswith(f"{PREFIX}WORKER_"):
+        return None
+    sections = tuple(f"{PREFIX}{section.upper()}_" for section in Config.model_fields)
+    close = difflib.get_close_matches(name, places, n=1, cutoff=NEAR)
+    if name.startswith(sections) or (name.startswith(PREFIX) and close):
+        return f"{name}: unknown setting{nearest(name, places)}"
+    return None
 
 
 def _names(values: Mapping[str, Any], section: str) -> list[str]:
     entries = values.get(section)
-    return list(entries) if isinstance(entries, dict) else []
+    return [str(name) for name in entries] if isinstance(entries, dict) else []
 
 
 def _from_text(text: str, place: Path_) -> Any:
     """Read a variable's text as its setting's type; where it does not fit, it stays text."""
     annotation: Any = _section_type(place[:-1]).model_fields[place[-1]].annotation
     if "list" in str(annotation):
-        return _list_from_text(text)
+        return _list_from_text(text, place)
     try:
         return TypeAdapter(annotation).validate_python(text)
     except ValidationError:
         return text
 
 
-def _list_from_text(text: str) -> Any:
-    if text == "all":
+def _list_from_text(text: str, place: Path_) -> Any:
+    if text == "all" and place[-1] == "allowed_tools":
         return text
     if text.startswith("["):
         try:
