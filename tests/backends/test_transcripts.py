@@ -152,6 +152,28 @@ def test_codex_troubles_on_the_way_are_no_failure() -> None:
 
 
 OUTPUTS = [load(path)["stdout"].encode() for path in RECORDED]
+MEMBERS = [
+    "type",
+    "result",
+    "is_error",
+    "usage",
+    "item",
+    "error",
+    "message",
+    "stats",
+    "content",
+    "role",
+    "status",
+    "errors",
+    "api_error_status",
+    "modelUsage",
+    "input_tokens",
+    "total_cost_usd",
+    "text",
+    "subtype",
+    "num_turns",
+    "answer",
+]
 junk = st.one_of(
     st.binary(max_size=300),
     st.builds(
@@ -165,11 +187,7 @@ junk = st.one_of(
         lambda inner: (
             st.lists(inner, max_size=3)
             | st.dictionaries(
-                st.sampled_from(
-                    ["type", "result", "is_error", "usage", "item", "error", "message", "stats"]
-                    + ["content", "role", "status", "api_error_status", "modelUsage", "errors"]
-                    + ["input_tokens", "total_cost_usd", "text", "subtype", "num_turns", "answer"]
-                ),
+                st.sampled_from(MEMBERS),
                 inner | st.sampled_from(["result", "turn.completed", "message", "init", "error"]),
                 max_size=6,
             )
