@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,3 +57,17 @@ def broker_url(server: str) -> Iterator[str]:
         client.flushall()
         yield server
         assert harness.keys_without_lifetime(client) == []
+
+
+@pytest.fixture
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A TMPDIR with a short path, as sockets need; no process and no file in it may be left."""
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as name:
+        directory = Path(name).resolve()
+        monkeypatch.setenv("TMPDIR", str(directory))
+        monkeypatch.setattr("tempfile.tempdir", str(directory))
+        yield directory
+        harness.wait_until(
+            lambda: not harness.of_directory(str(directory)), "all processes of the test to end"
+        )
+        assert [path.name for path in directory.iterdir()] == []

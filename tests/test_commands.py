@@ -8,7 +8,6 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,17 +19,7 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 
 
-@pytest.fixture(autouse=True)
-def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """No process and no directory of any command survives the test."""
-    temporary = tmp_path / "t"
-    temporary.mkdir()
-    monkeypatch.setenv("TMPDIR", str(temporary))
-    yield temporary
-    harness.wait_until(
-        lambda: not harness.of_directory(str(temporary)), "all processes of the command to end"
-    )
-    assert list(temporary.iterdir()) == []
+pytestmark = pytest.mark.usefixtures("temporary")
 
 
 def test_the_newcomers_first_command() -> None:

@@ -32,23 +32,11 @@ print(word, argument)
 """
 
 
-@pytest.fixture(autouse=True)
-def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No directory and no process of a local fleet survives the test."""
-    temporary = tmp_path / "t"
-    temporary.mkdir()
-    monkeypatch.setenv("TMPDIR", str(temporary))
-    monkeypatch.setattr("tempfile.tempdir", str(temporary))
-    yield
-    harness.wait_until(
-        lambda: not harness.of_directory(str(temporary)),
-        "all processes of the local fleet to end",
-    )
-    assert [path.name for path in temporary.iterdir()] == []
+pytestmark = pytest.mark.usefixtures("temporary")
 
 
 @pytest.fixture
-def fleet() -> Iterator[Client]:
+def fleet(temporary: Path) -> Iterator[Client]:
     with _connect() as client:
         yield client
 
