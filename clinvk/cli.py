@@ -6,9 +6,11 @@ neither Celery nor pydantic.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,6 +26,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 def main() -> None:
     """Run the command line and exit with its code; no error leaves a traceback."""
+    open_standard_streams()
     try:
         code = cli(standalone_mode=False)
     except click.ClickException as error:
@@ -41,6 +44,25 @@ def main() -> None:
         click.echo(f"{message} (CLINVK_DEBUG=1 shows where)", err=True)
         code = 1
     sys.exit(code)
+
+
+def open_standard_streams() -> None:
+    """Make sure of stdin, stdout and stderr, whatever the caller closed; print UTF-8.
+
+    A closed one would give its number to the next file or socket that is opened.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115  (stays open)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # JSON is UTF-8 in every locale; half of a surrogate pair is no reason to stop.
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def complain(error: ClinvkError) -> None:

@@ -15,7 +15,8 @@ from clinvk.report import Report
 from workers.errors import UsageError
 from workers.spec import TaskSpec
 
-NAME_CHARS = 80
+LABEL_BYTES = 120
+"""File systems end names at 255 bytes; four of them make one character of some scripts."""
 
 
 class OutputDir:
@@ -44,7 +45,8 @@ class OutputDir:
         if event.result is None:
             return
         spec = self._specs[event.index]
-        label = re.sub(r"[^\w.-]+", "_", spec.id or spec.name or spec.backend)[:NAME_CHARS]
+        label = re.sub(r"[^\w.-]+", "_", spec.id or spec.name or spec.backend)
+        label = label.encode()[:LABEL_BYTES].decode("utf-8", "ignore")
         name = f"{event.index + 1:0{self._digits}d}_{label}.json"
         self._write(
             name,

@@ -12,6 +12,7 @@ from clinvk import fleet, progress, taskfile, watch
 from clinvk.client import Event
 from clinvk.outdir import OutputDir
 from clinvk.render import document, plan, text
+from clinvk.render.words import one_line
 from clinvk.report import EXIT_BROKER, EXIT_OK, EXIT_SIGNAL, EXIT_TASK_FAILED, Report
 from clinvk.settings import broker_problem
 from workers.backends import Registry
@@ -79,7 +80,7 @@ def show_plan(settings: Settings, job: Job) -> int:
     else:
         output.write("".join(line + "\n" for line in plan.lines(planned)))
     for warning in dict.fromkeys(w for _, _, command in planned for w in command.warnings):
-        progress.note(f"warning: {warning}")
+        progress.note(f"warning: {one_line(warning)}")
     return EXIT_OK
 
 
@@ -130,7 +131,7 @@ def execute(settings: Settings, job: Job) -> int:
 def warn(report: Report) -> None:
     """Print each warning of a run once."""
     for warning in dict.fromkeys(w for result in report.results for w in result.warnings):
-        progress.note(f"warning: {warning}")
+        progress.note(f"warning: {one_line(warning)}")
 
 
 class Printer:

@@ -47,9 +47,13 @@ class Output:
 
 def note(text: str) -> None:
     """Write a line to stderr, if there is one."""
-    with contextlib.suppress(OSError, ValueError):
+    try:
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
+    except RuntimeError:  # a signal came while the same stream was being written
+        os.write(2, f"{text}\n".encode("utf-8", "backslashreplace"))
+    except (OSError, ValueError):
+        pass
 
 
 class Quiet:
@@ -112,6 +116,7 @@ class Live(Quiet):
         self._lock = threading.Lock()
         self._lines: deque[str] = deque()
         self._told: deque[str] = deque()
+        self._titles: dict[int, str] = {}
         self._running: dict[int, float] = {}
         self._outcomes: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
         self._started_at = time.monotonic()
@@ -119,14 +124,16 @@ class Live(Quiet):
         self._thread = threading.Thread(target=self._redraw, name="clinvk-display", daemon=True)
 
     def __enter__(self) -> Live:
-        self._live.start()
+        with contextlib.suppress(OSError):
+            self._live.start()
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._closing.set()
         self._thread.join()
-        self._live.stop()
+        with contextlib.suppress(OSError):
+            self._live.stop()
         self._write_held()
 
     def print(self, line: str) -> None:
@@ -148,14 +155,20 @@ class Live(Quiet):
 
     def _redraw(self) -> None:
         while not self._closing.wait(TICK_SECONDS):
-            if self._lines or self._told:
-                self._live.stop()
+            try:
+                self._draw()
+            except OSError:  # the terminal is gone; data may still have a reader
                 self._write_held()
-                # A new one: a used one remembers its height, and would erase that much of what
-                # was just written.
-                self._live = _region(self._console)
-                self._live.start()
-            self._live.update(self._display(), refresh=True)
+
+    def _draw(self) -> None:
+        if self._lines or self._told:
+            self._live.stop()
+            self._write_held()
+            # A new one: a used one remembers its height, and would erase that much of what
+            # was just written.
+            self._live = _region(self._console)
+            self._live.start()
+        self._live.update(self._display(), refresh=True)
 
     def _write_held(self) -> None:
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
@@ -185,10 +198,12 @@ class Live(Quiet):
         from clinvk.render.words import fit, title
 
         spec = self._specs[index]
+        if index not in self._titles:
+            self._titles[index] = title(spec)  # of a prompt of any length: not at each redraw
         head = f"  {elapsed(seconds):>7} [{index + 1}] {spec.backend} "
         room = max(0, self._console.width - len(head) - 1)
         text = Text(head, style="cyan", no_wrap=True, overflow="crop", end="")
-        return Text.assemble(text, fit(title(spec), room), no_wrap=True, overflow="crop")
+        return Text.assemble(text, fit(self._titles[index], room), no_wrap=True, overflow="crop")
 
     def _totals(self, outcomes: dict[Outcome, int], running: int, seconds: float) -> RenderableType:
         from rich.text import Text

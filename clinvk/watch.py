@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from clinvk.client import Event, Run
 from clinvk.progress import note
 from clinvk.report import Report
-from workers.errors import BrokerError
+from workers.errors import BrokerError, ClinvkError, WireError
 from workers.spec import ErrorKind, Outcome, TaskResult, TaskSpec
 
 Observer = Callable[[Event], None]
@@ -38,7 +39,10 @@ class Interruption:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
-        self._before = {number: signal.signal(number, self._came) for number in self.SIGNALS}
+        for number in self.SIGNALS:
+            # Ignored is what nohup, and a shell's "&" in a script, asked for.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._came)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -74,8 +78,8 @@ def follow(run: Run, specs: Sequence[TaskSpec], observers: Sequence[Observer]) -
         LostTouchError: the broker was lost on the way; has the report as far as it got.
     """
     results: dict[int, TaskResult] = {}
-    first_ms = last_ms = 0
-    problem: BrokerError | None = None
+    first_ms = _now_ms()
+    problem: ClinvkError | None = None
     try:
         for event in run.events():
             last_ms = event.at_ms
@@ -85,17 +89,18 @@ def follow(run: Run, specs: Sequence[TaskSpec], observers: Sequence[Observer]) -
                 observer(event)
         summary = run.summary()
         first_ms, last_ms = summary.created_ms, summary.ended_ms or last_ms
-    except BrokerError as error:
+    except (BrokerError, WireError) as error:
         problem = error
-    for index in set(range(len(specs))) - results.keys():
-        results[index] = _unknown(index, str(problem))
+        last_ms = _now_ms()
+    for index in sorted(set(range(len(specs))) - results.keys()):
+        results[index] = _unknown(index, str(problem or "its result never came"))
         for observer in observers:
             observer(Event(kind="finished", at_ms=last_ms, index=index, result=results[index]))
     report = Report(
         run_id=run.id,
         specs=specs,
         results=[results[index] for index in range(len(specs))],
-        started_ms=first_ms or last_ms,
+        started_ms=first_ms,
         ended_ms=last_ms,
     )
     if problem is not None:
@@ -113,6 +118,11 @@ class LostTouchError(BrokerError):
     def __init__(self, message: str, report: Report) -> None:
         super().__init__(message)
         self.report = report
+
+
+def _now_ms() -> int:
+    """Return this machine's time, where the broker's cannot be had."""
+    return time.time_ns() // 1_000_000
 
 
 def _unknown(index: int, why: str) -> TaskResult:

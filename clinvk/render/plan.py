@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from clinvk.render.words import one_line
 from workers.backends.base import Backend, Command
 from workers.spec import TaskSpec
 
@@ -20,17 +21,18 @@ def plan(specs: Sequence[TaskSpec], sources: Sequence[str], get: Any) -> list[Pl
     planned = []
     for spec, source in zip(specs, sources, strict=True):
         backend: Backend = get(spec.backend)
-        planned.append((spec, f"{source}.prompt", backend.command(spec)))
+        separator = "." if source.endswith("]") else ": "  # tasks[0].prompt, line 1: prompt
+        planned.append((spec, f"{source}{separator}prompt", backend.command(spec)))
     return planned
 
 
 def lines(planned: Sequence[Planned]) -> Iterator[str]:
     """Yield each task's command line, as one could paste it into a shell."""
     for number, (spec, source, command) in enumerate(planned, start=1):
-        directory = f"cd {shlex.quote(spec.workdir)} && " if spec.workdir else ""
-        variables = "".join(f"{name}={shlex.quote(v)} " for name, v in _shown(command).items())
+        directory = f"cd {_quote(spec.workdir)} && " if spec.workdir else ""
+        variables = "".join(f"{name}={_quote(v)} " for name, v in _shown(command).items())
         prompt = f"< {source} ({len(command.stdin)} bytes)"
-        argv = shlex.join(command.argv)
+        argv = " ".join(map(_quote, command.argv))
         yield f"[{number}] {spec.backend}: {directory}{variables}{argv} {prompt}"
 
 
@@ -51,6 +53,21 @@ def document(planned: Sequence[Planned]) -> dict[str, Any]:
             for index, (spec, source, command) in enumerate(planned)
         ]
     }
+
+
+def _quote(word: str) -> str:
+    """Quote for a shell; a word with control characters in a form that has none."""
+    if one_line(word) == word.strip(" "):
+        return shlex.quote(word)
+    return f"$'{''.join(map(_escape, word))}'"
+
+
+def _escape(char: str) -> str:
+    if char in "'\\":
+        return f"\\{char}"
+    if char == " " or one_line(char) == char:
+        return char
+    return "".join(f"\\x{byte:02x}" for byte in char.encode())
 
 
 def _shown(command: Command) -> dict[str, str]:

@@ -8,13 +8,24 @@ from rich.cells import cell_len, set_cell_size
 
 from workers.spec import TaskSpec
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
+_SEQUENCE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours, the cursor
+    r"|(?:\x1b[]P^_X]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # titles, links
+    r"|\x1b[ -/]*[0-Z\\^_`-~]"
+)
+_CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff"
+    r"\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]+"
+)
+"""Control characters, and what changes the direction of text or shows as nothing at all."""
+LONG_CHARS = 4000
+"""More than any terminal is wide: what comes after that need not be measured."""
 ELLIPSIS = "..."
 
 
 def one_line(text: str) -> str:
     """Return the text on one line, without anything that a terminal would obey."""
-    return _CONTROL.sub(" ", text).strip()
+    return _CONTROL.sub(" ", _SEQUENCE.sub("", text)).strip()
 
 
 def first_line(text: str) -> str:
@@ -22,8 +33,9 @@ def first_line(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         return ""
-    first = one_line(lines[0])
-    return first if len(lines) == 1 or first.endswith(ELLIPSIS) else first + ELLIPSIS
+    first = one_line(lines[0][:LONG_CHARS])
+    is_all = len(lines) == 1 and len(lines[0]) <= LONG_CHARS
+    return first if is_all or first.endswith(ELLIPSIS) else first + ELLIPSIS
 
 
 def fit(text: str, cells: int) -> str:

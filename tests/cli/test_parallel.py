@@ -207,7 +207,7 @@ def test_what_a_model_says_cannot_drive_the_terminal(clinvk: Clinvk, fake: FakeF
     printed = clinvk("parallel", stdin=task * 2).stdout
     assert not any(ord(char) < 32 and char != "\n" for char in printed)
     assert "\u202e" not in printed
-    assert "[2] FAILED: ]0;title  a b" in printed
+    assert "[1] red   txt\n[2] FAILED: a b\n" in printed
 
 
 def test_long_and_wide_text_is_cut_to_fit(clinvk: Clinvk, fake: FakeFleet) -> None:

@@ -1,0 +1,79 @@
+"""Following a run that does not go as it should."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from clinvk import watch
+from clinvk.client import Event
+from workers.errors import BrokerError, ClinvkError, WireError
+from workers.spec import Outcome, RunSummary, TaskResult, TaskSpec
+
+SPECS = [TaskSpec(backend="echo", prompt="x")] * 3
+NOW_MS = 1_767_323_045_000
+
+
+class Broken:
+    """A run whose events break off after the second task's."""
+
+    id = "r"
+
+    def __init__(self, error: ClinvkError | None, events: int = 1) -> None:
+        self.error = error
+        self.count = events
+
+    def events(self) -> Iterator[Event]:
+        result = TaskResult(
+            index=1, status=Outcome.OK, exit_code=0, duration_seconds=1, output="answer"
+        )
+        for _ in range(self.count):
+            yield Event(kind="finished", at_ms=5, index=1, result=result)
+        if self.error is not None:
+            raise self.error
+
+    def cancel(self, reason: str) -> None:
+        raise AssertionError
+
+    def summary(self) -> RunSummary:
+        return RunSummary(run_id="r", total=3, created_ms=NOW_MS, ended_ms=NOW_MS + 5)
+
+
+@pytest.mark.parametrize("events", [0, 1])
+@pytest.mark.parametrize("error", [BrokerError("gone"), WireError("newer")])
+def test_what_is_not_known_is_lost(
+    monkeypatch: pytest.MonkeyPatch, error: ClinvkError, events: int
+) -> None:
+    times = iter([NOW_MS, NOW_MS + 1500])
+    monkeypatch.setattr(watch, "_now_ms", lambda: next(times))
+    seen: list[int] = []
+    with pytest.raises(watch.LostTouchError, match=str(error)) as caught:
+        watch.follow(Broken(error, events), SPECS, [lambda event: seen.append(event.index)])
+    report = caught.value.report
+    expected = ["lost", "ok" if events else "lost", "lost"]
+    assert [result.status for result in report.results] == expected
+    assert [result.error for result in report.results if result.error] == (
+        [str(error)] * expected.count("lost")
+    )
+    assert sorted(seen) == [0, 1, 2]
+    assert (report.started_ms, report.duration_seconds) == (NOW_MS, 1.5)
+
+
+def test_a_result_that_never_came_is_lost() -> None:
+    report = watch.follow(Broken(None), SPECS, [])
+    assert [result.status for result in report.results] == ["lost", "ok", "lost"]
+    assert report.results[0].error == "its result never came"
+    assert report.exit_code == 1
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with watch.Interruption():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
