@@ -270,3 +270,51 @@ def test_a_dumb_terminal_gets_no_display() -> None:
         os.read(master, 1)
     os.close(master)
     assert b"Total: 3 tasks" in done.stdout
+
+
+POISON = {
+    "flood": "i=0; while [ $i -lt 300 ]; do head -c 65536 /dev/zero; i=$((i+1)); done",
+    "crash": "kill -SEGV $$",
+    "deaf": "trap '' TERM; while :; do sleep 1; done",
+    "fork": "(setsid sleep 600 &) ; echo gone",
+    "noread": "exec 0<&-; echo did not read",
+    "bytes": r"printf 'a\377\000b'",
+    "bigerr": "i=0; while [ $i -lt 20000 ]; do echo line $i >&2; i=$((i+1)); done; exit 9",
+}
+
+
+def test_poison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CLIs that misbehave, as programs on PATH: a true result for each, nothing left of any."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, script in POISON.items():
+        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    config = {
+        "backends": {name: {"command": [name]} for name in POISON},
+        "limits": {"spill_dir": str(tmp_path / "spill")},
+    }
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    tasks = [{"backend": name, "prompt": "x" * 200_000, "timeout_seconds": 5} for name in POISON]
+    ended = clinvk(
+        *("parallel", "--json", "-q", "--config", "config.yaml"),
+        stdin=json.dumps({"tasks": tasks, "max_parallel": 4}),
+        cwd=tmp_path,
+    )
+    results = {result["backend"]: result for result in json.loads(ended.stdout)["results"]}
+    told = {name: (result["status"], result["exit_code"]) for name, result in results.items()}
+    assert told == {
+        "flood": ("ok", 0),
+        "crash": ("failed", -signal.SIGSEGV),
+        "deaf": ("timeout", -1),
+        "fork": ("ok", 0),
+        "noread": ("ok", 0),
+        "bytes": ("ok", 0),
+        "bigerr": ("failed", 9),
+    }
+    assert len(results["flood"]["output"]) == 10 << 20
+    assert Path(results["flood"]["output_file"]).stat().st_size == 300 * 65536
+    assert results["fork"]["warnings"] == ["fork left processes running; they were stopped"]
+    assert results["bytes"]["output"] == "a\ufffd\0b"
+    assert results["bigerr"]["error"] == "line 19999"

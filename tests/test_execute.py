@@ -1,0 +1,119 @@
+"""One task from its stored spec to its result; every way to fail is a result."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workers.config import WorkerConfig
+from workers.execute import Executor
+from workers.kernel import Lease
+from workers.process import StopSignal
+from workers.spec import ErrorKind, Outcome, TaskResult, TaskSpec
+
+
+@pytest.fixture
+def execute(tmp_path: Path):  # type: ignore[no-untyped-def]
+    def run(
+        spec: TaskSpec | bytes, code: str = "", stop: StopSignal | None = None, **config: Any
+    ) -> TaskResult | None:
+        backends = {"py": {"command": [sys.executable, "-c", code]}, "gone": {"command": ["/gone"]}}
+        worker = WorkerConfig(backends=backends, spill_dir=str(tmp_path / "spill"), **config)
+        # A run of this test's own: what a task leaves behind is found by the name of its lease.
+        lease = Lease(f"{tmp_path.name}-{os.getpid()}", 3, 2)
+        wire = spec if isinstance(spec, bytes) else spec.to_wire()
+        with stop or StopSignal() as signal:
+            return Executor(worker, "w@h").execute(lease, wire, signal)
+
+    return run
+
+
+def py(**fields: Any) -> TaskSpec:
+    return TaskSpec(backend="py", prompt="x", **fields)
+
+
+def test_what_a_result_tells(execute: Any) -> None:
+    result = execute(py(), "print('fine')")
+    assert (result.index, result.attempts, result.worker) == (3, 2, "w@h")
+    assert (result.status, result.exit_code, result.output) == (Outcome.OK, 0, "fine")
+    assert result.start_time <= result.end_time
+    assert result.start_time.endswith("Z")
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind", "error"),
+    [
+        (b"no json", ErrorKind.INVALID, "cannot decode a TaskSpec: "),
+        (b'{"v":99,"backend":"py"}', ErrorKind.INVALID, "TaskSpec is of wire version 99, "),
+        (b'{"v":1,"prompt":"x"}', ErrorKind.INVALID, "cannot decode a TaskSpec: "),
+        (
+            TaskSpec(backend="nope", prompt="x"),
+            ErrorKind.INVALID,
+            'worker w@h has no backend "nope" (it has claude, codex, echo, ',
+        ),
+        (
+            TaskSpec(backend="gone", prompt="x"),
+            ErrorKind.NOT_INSTALLED,
+            "/gone is not installed on worker w@h: ",
+        ),
+        (py(workdir="/no/where"), ErrorKind.INVALID, "workdir /no/where does not exist on worker"),
+        (py(extra=["a\0b"]), ErrorKind.INVALID, "cannot start py: embedded null byte"),
+        (py(extra=["x" * 3_000_000]), ErrorKind.TOO_LARGE, "cannot start "),
+    ],
+)
+def test_what_cannot_be_started(
+    execute: Any, spec: TaskSpec | bytes, kind: ErrorKind, error: str
+) -> None:
+    result = execute(spec)
+    assert (result.status, result.error_kind, result.exit_code) == (Outcome.FAILED, kind, -1)
+    assert result.error.startswith(error)
+
+
+def test_a_timeout_counts_more_than_what_the_command_says(execute: Any) -> None:
+    code = "import signal, sys, time\nsignal.signal(15, lambda *_: sys.exit(0))\n"
+    code += "print('an answer', flush=True)\ntime.sleep(600)"
+    result = execute(py(timeout_seconds=1), code)
+    assert (result.status, result.error_kind) == (Outcome.TIMEOUT, ErrorKind.TIMEOUT)
+    assert (result.exit_code, result.output) == (-1, None)
+    assert result.error == "stopped after 1 s"
+
+
+def test_a_task_canceled_before_its_start_is_not_started(execute: Any, tmp_path: Path) -> None:
+    stop = StopSignal()
+    stop.set("canceled")
+    result = execute(py(), f"open({str(tmp_path / 'ran')!r}, 'w')", stop=stop)
+    assert (result.status, result.exit_code) == (Outcome.CANCELED, -1)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_worker_that_was_cut_off_has_no_result(execute: Any) -> None:
+    stop = StopSignal()
+    stop.set("cut_off")
+    assert execute(py(), stop=stop) is None
+
+
+def test_output_over_the_limit_is_cut_and_kept_whole_in_a_file(execute: Any) -> None:
+    result = execute(py(), "print('é' * 3000)", output_bytes=1024)
+    assert len(result.output.encode()) <= 1024
+    assert set(result.output) <= {"é", "\ufffd"}
+    assert Path(result.output_file).read_text() == "é" * 3000 + "\n"
+    (warning,) = result.warnings
+    assert warning == (
+        "the output of 6001 bytes is over the limit of 1024: "
+        f"all of it is in {result.output_file} on w@h"
+    )
+
+
+def test_what_a_command_leaves_running_is_a_warning(execute: Any) -> None:
+    result = execute(py(), "import subprocess; subprocess.Popen(['sleep', '600'])")
+    assert result.status is Outcome.OK
+    assert result.warnings == ["py left processes running; they were stopped"]
+
+
+def test_death_by_signal(execute: Any) -> None:
+    result = execute(py(), "import os; os.kill(os.getpid(), 11)")
+    assert (result.exit_code, result.error) == (-11, "ended by signal 11 without an answer")
