@@ -30,6 +30,11 @@ class Output:
         self._stream = stream
         self.broken = False
 
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person reads stdout as it comes."""
+        return self._stream.isatty()
+
     def write(self, text: str) -> None:
         """Write text; a reader that went away is not an error here."""
         if self.broken:
@@ -167,7 +172,9 @@ class Live(Quiet):
             # A new one: a used one remembers its height, and would erase that much of what
             # was just written.
             self._live = _region(self._console)
-            self._live.start()
+            if not self._output.is_terminal:
+                return  # leave a reader such as tee a moment: it may print on this terminal
+        self._live.start()  # does nothing where it is started
         self._live.update(self._display(), refresh=True)
 
     def _write_held(self) -> None:

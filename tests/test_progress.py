@@ -168,3 +168,22 @@ def test_no_line_is_wider_than_the_terminal(
 )
 def test_elapsed(seconds: float, text: str) -> None:
     assert progress.elapsed(seconds) == text
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_reader_of_a_pipe_gets_a_moment_to_print(screen: Screen, is_terminal: bool) -> None:
+    """`clinvk … | tee log`: what tee prints must not be erased with the display."""
+    console = Console(file=screen, force_terminal=True, width=80, height=24)
+    pipe = screen if is_terminal else io.StringIO()
+    display = progress.Live(progress.Output(pipe), specs(2), console)
+    display._draw()
+    assert "0/2" in screen.lines[screen.row]
+    display.print("data")
+    display._draw()
+    assert ("0/2" in screen.lines[screen.row]) is is_terminal
+    if not is_terminal:
+        screen.write("data\n")  # as tee would
+    display._draw()
+    assert "0/2" in screen.lines[screen.row]
+    display._live.stop()
+    assert [line for line in screen.lines if line] == ["data"]
