@@ -41,6 +41,7 @@ from workers.spec import ApprovalMode, SandboxMode, TaskSpec
 DEFAULT_PATH = "~/.clinvk/config.yaml"
 PREFIX = "CLINVK_"
 DEFAULT = "default"
+"""Both the origin of what nobody set, and the mode that leaves a CLI to its own default."""
 RESERVED = frozenset({"CLINVK_CONFIG", "CLINVK_DEBUG", "CLINVK_TASK", "CLINVK_CLI_CACHE"})
 """Variables that are ours, and not settings; those of workers beside."""
 FILE_ONLY = frozenset({"command", "env"})
@@ -51,7 +52,6 @@ NAMED_SECTIONS = frozenset({"backends", "queues"})
 BACKEND_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 """It becomes part of a queue's name."""
 BROKER_SCHEMES = ("redis", "rediss", "redis+socket", "unix", "socket")
-"""Both the origin of what nobody set, and the mode that leaves a CLI to its own default."""
 
 
 class _Section(BaseModel):
