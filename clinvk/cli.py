@@ -67,8 +67,10 @@ def open_standard_streams() -> None:
 
 def complain(error: ClinvkError) -> None:
     """Print what is wrong, one line for each problem."""
+    from clinvk.render.safe import one_line
+
     for problem in getattr(error, "problems", (f"clinvk: {error}",)):
-        click.echo(problem, err=True)
+        click.echo(one_line(problem), err=True)  # it may quote a name from a task file
 
 
 def exit_code(error: ClinvkError) -> int:

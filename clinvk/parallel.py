@@ -12,7 +12,7 @@ from clinvk import fleet, progress, taskfile, watch
 from clinvk.client import Event
 from clinvk.outdir import OutputDir
 from clinvk.render import document, plan, text
-from clinvk.render.words import one_line
+from clinvk.render.safe import one_line
 from clinvk.report import EXIT_BROKER, EXIT_OK, EXIT_SIGNAL, EXIT_TASK_FAILED, Report
 from clinvk.settings import broker_problem
 from workers.backends import Registry

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from clinvk.render import document, plan, text, words
+from clinvk.render import document, plan, safe, text, words
 from clinvk.report import Report
 from workers.backends.base import Command
 from workers.spec import Outcome, TaskResult, TaskSpec
@@ -34,7 +34,7 @@ from workers.spec import Outcome, TaskResult, TaskSpec
     ],
 )
 def test_one_line(written: str, shown: str) -> None:
-    assert words.one_line(written) == shown
+    assert safe.one_line(written) == shown
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from clinvk import taskfile
 from workers.errors import TaskFileError
@@ -161,3 +163,32 @@ def test_a_file_may_be_called_like_standard_input(
     Path("<stdin>").write_text("text")
     assert taskfile.read("<stdin>", io.BytesIO(b"piped")) == ("text", "<stdin>")
     assert taskfile.read("-", io.BytesIO(b"piped")) == ("piped", "<stdin>")
+
+
+PIECES = [*'{}[],:"\\\n-&*|>?%~ \t\0', "tasks", "backend", '"echo"', '"x"', "null", "1e999", "NaN"]
+PIECES += ["- ", "&a ", "*a", "<<: ", "!!binary ", "---\n", "\u2028", "\\ud800", ".inf", "9" * 20]
+FILES = [
+    f'{{"tasks": [{LINE}], "max_parallel": 3}}',
+    f"{LINE}\n{LINE}\n",
+    "tasks:\n- backend: echo\n  prompt: x\n  tags: [a, b]\n",
+]
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data())
+def test_a_damaged_file_is_refused_or_read_and_nothing_else(data: st.DataObject) -> None:
+    text = data.draw(st.sampled_from(FILES))
+    for _ in range(data.draw(st.integers(1, 5))):
+        start = data.draw(st.integers(0, len(text)))
+        end = data.draw(st.integers(start, min(start + 4, len(text))))
+        text = text[:start] + data.draw(st.sampled_from(["", *PIECES])) + text[end:]
+    name = data.draw(st.sampled_from(["t.json", "t.yaml", "<stdin>"]))
+    try:
+        batch = taskfile.parse(text, name, BACKENDS)
+    except TaskFileError as error:
+        refused = [problem.startswith(f"{name}: ") for problem in error.problems]
+    else:
+        refused = []
+        assert [TaskSpec.from_wire(spec.to_wire()) for spec in batch.tasks] == batch.tasks
+        assert len(batch.tasks) == len(batch.sources) > 0
+    assert all(refused)

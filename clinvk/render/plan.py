@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from clinvk.render.words import one_line
+from clinvk.render.safe import one_line
 from workers.backends.base import Backend, Command
 from workers.spec import TaskSpec
 

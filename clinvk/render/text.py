@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from clinvk.render.words import first_line, fit, one_line, pad, title
+from clinvk.render.safe import one_line
+from clinvk.render.words import first_line, fit, pad, title
 from clinvk.report import Report
 from workers.spec import Outcome, TaskResult, TaskSpec
 

@@ -263,3 +263,13 @@ def test_what_nobody_thought_of_is_one_line_without_a_traceback(
     assert ended.stderr == (
         "clinvk: unexpected ZeroDivisionError: division by zero (CLINVK_DEBUG=1 shows where)\n"
     )
+
+
+def test_what_is_quoted_from_a_task_file_cannot_drive_the_terminal(clinvk: Clinvk) -> None:
+    task = {"backend": "\x1b[2Jechoo\n", "prompt": "x", "mod\x1b]0;t\x07el\nx": "y"}
+    ended = clinvk("parallel", stdin=json.dumps([task]))
+    assert ended.status == 2
+    assert ended.stderr == (
+        "<stdin>: [0].model x: unknown field\n"
+        f'<stdin>: [0].backend: unknown backend "echoo " ({KNOWN})\n'
+    )

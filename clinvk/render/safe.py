@@ -1,0 +1,21 @@
+"""Text that others wrote, made safe to show: nothing in it can drive the terminal."""
+
+from __future__ import annotations
+
+import re
+
+_SEQUENCE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours, the cursor
+    r"|(?:\x1b[]P^_X]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # titles, links
+    r"|\x1b[ -/]*[0-Z\\^_`-~]"
+)
+_CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff"
+    r"\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]+"
+)
+"""Control characters, and what changes the direction of text or shows as nothing at all."""
+
+
+def one_line(text: str) -> str:
+    """Return the text on one line, without anything that a terminal would obey."""
+    return _CONTROL.sub(" ", _SEQUENCE.sub("", text)).strip()
