@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from clinvk.guard import Plan
@@ -100,7 +100,6 @@ def start(
     """
     program = find_server(server)
     directory = _make_directory()
-    config.save(directory / "worker.json")
     plan = Plan(
         directory=str(directory),
         server=_server_argv(program, directory),
@@ -112,7 +111,7 @@ def start(
     environment = {
         **os.environ,
         BROKER_URL: f"redis+socket://{directory / 'server.sock'}",
-        WORKER_CONFIG: str(directory / "worker.json"),
+        WORKER_CONFIG: replace(config, tells_versions=False).dump(),
     }
     guard = subprocess.Popen(
         [sys.executable, "-m", "clinvk.guard", json.dumps(asdict(plan))],

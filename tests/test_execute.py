@@ -11,7 +11,7 @@ import pytest
 
 from workers.config import WorkerConfig
 from workers.execute import Executor
-from workers.kernel import Lease
+from workers.kernel import Claim, Lease
 from workers.process import StopSignal
 from workers.spec import ErrorKind, Outcome, TaskResult, TaskSpec
 
@@ -27,7 +27,7 @@ def execute(tmp_path: Path):  # type: ignore[no-untyped-def]
         lease = Lease(f"{tmp_path.name}-{os.getpid()}", 3, 2)
         wire = spec if isinstance(spec, bytes) else spec.to_wire()
         with stop or StopSignal() as signal:
-            return Executor(worker, "w@h").execute(lease, wire, signal)
+            return Executor(worker, "w@h").execute(lease, Claim("go", wire, attempts=2), signal)
 
     return run
 

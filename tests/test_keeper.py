@@ -14,7 +14,7 @@ from workers import keeper as keeper_module
 from workers.app import create_app
 from workers.dispatch import Dispatcher
 from workers.keeper import CUT_OFF_SECONDS, Keeper
-from workers.kernel import LEASE_SECONDS, Kernel, Lease
+from workers.kernel import LEASE_MS, Kernel, Lease, key
 from workers.process import TERM_GRACE_SECONDS, StopSignal
 
 LEASE = Lease(RUN, 0, 1)
@@ -64,7 +64,7 @@ def keeper(
 ) -> Iterator[Keeper]:
     monkeypatch.setattr(keeper_module, "RETRY_SECONDS", 0.01)
     app = create_app(broker_url)
-    keeper = Keeper(Dispatcher(app, kernel), clock)
+    keeper = Keeper(Dispatcher(app, kernel), "k@h", {"slots": 0, "queues": []}, clock)
     keeper.start()
     yield keeper
     kernel.away = False
@@ -73,7 +73,7 @@ def keeper(
 
 
 def deadline(kernel: Kernel, lease: Lease = LEASE) -> float:
-    score = kernel.redis.zscore("clinvk:leases", str(lease))
+    score = kernel.redis.zscore(key("leases", "clinvk.a"), str(lease))
     assert score is not None
     return float(score)
 
@@ -113,7 +113,7 @@ def test_a_task_that_somebody_else_has_by_now_is_stopped(
 def test_out_of_touch_a_worker_stops_its_own_before_the_lease_is_over(
     keeper: Keeper, kernel: FlakyKernel, clock: Clock
 ) -> None:
-    assert CUT_OFF_SECONDS + TERM_GRACE_SECONDS < LEASE_SECONDS
+    assert CUT_OFF_SECONDS + TERM_GRACE_SECONDS < LEASE_MS / 1000
     submit(kernel)
     claim(kernel, 0)
     with keeper.hold(LEASE) as stop:

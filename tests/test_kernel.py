@@ -28,9 +28,12 @@ def kernel(request: pytest.FixtureRequest) -> Iterator[Kernel]:
 def submit(
     kernel: Kernel, backends: str = "a a a a", run: str = RUN, **options: int | bool
 ) -> list[Handout]:
+    """Submit a run to a fleet that has more than enough slots."""
+    kernel.announce("w", {"slots": 9999, "queues": ["clinvk.a", "clinvk.b"]})
     specs = [TaskSpec(backend=name, prompt=f"p{i}") for i, name in enumerate(backends.split())]
-    queues = list(dict.fromkeys(spec.queue for spec in specs))
-    return kernel.submit(run, specs, queues, RunOptions(**options), len(specs))  # type: ignore[arg-type]
+    submitted = kernel.submit(run, specs, RunOptions(**options))  # type: ignore[arg-type]
+    assert submitted.run == run
+    return list(submitted.admission.handouts)
 
 
 def result(index: int, status: Outcome = Outcome.OK) -> TaskResult:
@@ -43,7 +46,7 @@ def result(index: int, status: Outcome = Outcome.OK) -> TaskResult:
 def finish(kernel: Kernel, index: int, status: Outcome = Outcome.OK, attempt: int = 1) -> list[int]:
     recorded = kernel.finish(Lease(RUN, index, attempt), result(index, status))
     assert recorded.ok
-    return [handout.index for handout in recorded.admitted]
+    return [handout.index for handout in recorded.admission.handouts]
 
 
 def claim(kernel: Kernel, index: int, attempt: int = 1) -> str:
@@ -56,8 +59,8 @@ def kinds(kernel: Kernel) -> list[str]:
 
 def test_no_more_than_max_parallel_are_handed_out_in_task_order(kernel: Kernel) -> None:
     assert submit(kernel, "a b a b a", max_parallel=2) == [
-        Handout(0, 1, "clinvk.a"),
-        Handout(1, 1, "clinvk.b"),
+        Handout(RUN, 0, 1, "clinvk.a"),
+        Handout(RUN, 1, 1, "clinvk.b"),
     ]
     assert claim(kernel, 0) == claim(kernel, 1) == "go"
     assert finish(kernel, 1) == [2]
@@ -114,7 +117,7 @@ def test_fail_fast_takes_back_all_that_no_worker_has(kernel: Kernel) -> None:
     claim(kernel, 1)  # 2 is published and not claimed, 3 and 4 are pending
     recorded = kernel.finish(Lease(RUN, 0, 1), result(0, Outcome.FAILED))
     assert recorded.canceled == Canceled(2, [2])
-    assert recorded.admitted == []
+    assert recorded.admission.handouts == []
     assert claim(kernel, 2) == "canceled"
     assert kernel.renew([Lease(RUN, 1, 1)]) == [Lease(RUN, 1, 1)]
     finish(kernel, 1, Outcome.CANCELED)
@@ -153,9 +156,9 @@ def test_renewal_keeps_what_is_ours_and_names_what_is_not(kernel: Kernel) -> Non
 @pytest.fixture
 def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leases that have run out as soon as they are given."""
-    monkeypatch.setattr(kernel_module, "LEASE_SECONDS", 0)
-    monkeypatch.setattr(kernel_module, "HANDOUT_SECONDS", 0)
-    monkeypatch.setattr(kernel_module, "COMPLETE_AFTER_SECONDS", 0)
+    monkeypatch.setattr(kernel_module, "LEASE_MS", 0)
+    monkeypatch.setattr(kernel_module, "HANDOUT_MS", 0)
+    monkeypatch.setattr(kernel_module, "COMPLETE_AFTER_MS", 0)
 
 
 @pytest.mark.usefixtures("no_time")
@@ -163,7 +166,7 @@ def test_a_lost_task_is_handed_out_again_and_its_first_worker_is_refused(kernel:
     submit(kernel, "a a a", max_parallel=1)
     claim(kernel, 0)
     reaped = kernel.reap()
-    assert reaped.admitted == {RUN: [Handout(0, 2, "clinvk.a")]}
+    assert reaped.admission.handouts == [Handout(RUN, 0, 2, "clinvk.a")]
     assert kernel.renew([Lease(RUN, 0, 1)]) == [Lease(RUN, 0, 1)]
     assert not kernel.finish(Lease(RUN, 0, 1), result(0)).ok
     assert claim(kernel, 0, attempt=1) == "stale"
@@ -178,7 +181,7 @@ def test_a_message_that_nobody_claimed_is_published_again_without_end(kernel: Ke
     for attempt in range(2, 10):
         reaped = kernel.reap()
         assert reaped.given_up == []
-        assert reaped.admitted == {RUN: [Handout(0, attempt, "clinvk.a")]}
+        assert reaped.admission.handouts == [Handout(RUN, 0, attempt, "clinvk.a")]
 
 
 @pytest.mark.usefixtures("no_time")
@@ -200,7 +203,7 @@ def test_a_task_lost_in_a_canceled_run_is_not_started_again(kernel: Kernel) -> N
     kernel.cancel(RUN, "interrupted")
     reaped = kernel.reap()
     assert reaped.given_up == [Lease(RUN, 0, 1)]
-    assert reaped.admitted == {}
+    assert reaped.admission.handouts == []
 
 
 @pytest.mark.usefixtures("no_time")

@@ -189,7 +189,6 @@ def test_a_client_that_is_killed_leaves_nothing(number: signal.Signals) -> None:
 def test_the_directory_is_private_and_no_port_is_open(fleet: Client) -> None:
     directory = next(Path(os.environ["TMPDIR"]).iterdir())
     assert directory.stat().st_mode & 0o777 == 0o700
-    assert (directory / "worker.json").stat().st_mode & 0o777 == 0o600
     for process in processes(""):
         assert process.net_connections(kind="inet") == []
 

@@ -24,8 +24,7 @@ def main() -> int:
     worker = app.Worker(
         hostname=f"{options.name}@{socket.gethostname()}",
         queues=options.queues,
-        # One thread more than tasks: the body of a chord must not wait for an hour's task.
-        concurrency=options.concurrency + 1,
+        concurrency=options.concurrency,
         loglevel=options.loglevel,
         without_gossip=True,
         without_mingle=True,

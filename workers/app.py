@@ -39,8 +39,10 @@ def create_app(broker_url: str | None) -> Celery:
         task_acks_late=False,
         # A task is a subprocess; the thread that has it only waits. Celery's own time limits do
         # not work on threads: deadlines are ours (workers/process.py).
-        worker_pool="threads",
-        # No more messages than threads. Admission lets out no more than can run anyway.
+        # The pool is Celery's thread pool with one addition, told in workers/pool.py.
+        worker_pool="workers.pool:TaskPool",
+        # Fetch only what can start now; the rest is for other machines.
+        worker_disable_prefetch=True,
         worker_prefetch_multiplier=1,
         # A worker may be up before Redis is, and outlives its restarts.
         broker_connection_retry_on_startup=True,

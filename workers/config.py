@@ -1,7 +1,8 @@
-"""What one worker is told about itself: JSON in the file that CLINVK_WORKER_CONFIG names.
+"""What one worker is told about itself: JSON in the variable CLINVK_WORKER_CONFIG.
 
 Written by whoever starts the worker (local mode, `clinvk worker`), so that a worker neither
-parses the user's configuration again nor needs the packages for it.
+parses the user's configuration again nor needs the packages for it. Commands that a worker runs
+see none of its CLINVK_ variables.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Self
 
 from workers.errors import ConfigError
@@ -22,33 +22,34 @@ WORKER_CONFIG = "CLINVK_WORKER_CONFIG"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerConfig:
-    """Backends defined in configuration (`{name: {command, env}}`) and the output limits."""
+    """Backends defined in configuration, limits of queues, limits of output.
+
+    `backends` is `{name: {command, env}}`, `queues` is `{name: {max_concurrency, rate,
+    interval_ms}}`.
+    """
 
     backends: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    queues: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    tells_versions: bool = True
     output_bytes: int = 10 << 20
     spill_bytes: int = 1 << 30
     spill_dir: str = "~/.clinvk/outputs"
 
     @classmethod
     def load(cls) -> Self:
-        """Read the file that the environment names; without one, the defaults.
+        """Read it from the environment; without it, the defaults.
 
         Raises:
-            ConfigError: the file cannot be read or does not fit.
+            ConfigError: it does not fit.
         """
-        path = os.environ.get(WORKER_CONFIG)
-        if path is None:
-            return cls()
         try:
-            return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise ConfigError([f"{WORKER_CONFIG}={path}: {error}"]) from error
+            return cls(**json.loads(os.environ.get(WORKER_CONFIG, "{}")))
+        except (ValueError, TypeError) as error:
+            raise ConfigError([f"{WORKER_CONFIG}: {error}"]) from error
 
-    def save(self, path: Path) -> None:
-        """Write the file, readable by its owner only: backends' environments hold secrets."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(asdict(self), stream)
+    def dump(self) -> str:
+        """Write what `load` reads."""
+        return json.dumps(asdict(self))
 
 
 def mask_password(url: str) -> str:

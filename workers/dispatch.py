@@ -9,14 +9,14 @@ share one id.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, repeat
 from typing import Any, TypeVar
 
 import redis
 from celery import Celery, Signature
 
-from workers.kernel import Canceled, Handout, Kernel, Lease
+from workers.kernel import Admission, Canceled, Kernel, Lease, Submitted
 from workers.spec import ErrorKind, Outcome, RunOptions, TaskResult, TaskSpec
 
 EXECUTE = "clinvk.execute"
@@ -33,30 +33,39 @@ class Dispatcher:
         self.app: Any = app
         self.kernel = kernel
 
-    def submit(self, run: str, specs: Sequence[TaskSpec], options: RunOptions) -> None:
+    def submit(
+        self,
+        run: str,
+        specs: Sequence[TaskSpec],
+        options: RunOptions,
+        run_key: str = "",
+        digest: str = "",
+    ) -> Submitted:
         """Record a run and publish the first of its tasks."""
-        queues = list(dict.fromkeys(spec.queue for spec in specs))
         self.app.backend.set_chord_size(run, len(specs))
-        self.release(run, self.kernel.submit(run, specs, queues, options, len(specs)))
+        submitted = self.kernel.submit(run, specs, options, run_key, digest)
+        self.release(submitted.admission)
+        return submitted
 
-    def release(self, run: str, handouts: Iterable[Handout]) -> None:
-        """Publish tasks that were handed out.
+    def release(self, admission: Admission) -> int:
+        """Publish tasks that were handed out; returns when to ask for more (ms).
 
         A message that is lost after its handout is published again by the reaper; a message
         that comes twice is refused at its claim.
         """
-        for handout in handouts:
+        for handout in admission.handouts:
             self.app.send_task(
                 EXECUTE,
-                (run, handout.index, handout.attempt),
-                task_id=_task_id(run, handout.index),
+                (handout.run, handout.index, handout.attempt),
+                task_id=_task_id(handout.run, handout.index),
                 queue=handout.queue,
-                group_id=run,
+                group_id=handout.run,
                 group_index=handout.index,
-                chord=self._body(run, handout.queue),
+                chord=self._body(handout.run, handout.queue),
                 ignore_result=True,
                 add_to_parent=False,
             )
+        return admission.retry_after_ms
 
     def _body(self, run: str, queue: str) -> Signature:
         # On the queue of the member that completes the chord: somebody serves that one.
@@ -71,7 +80,7 @@ class Dispatcher:
         """
         recorded = _insist(lambda: self.kernel.finish(lease, result))
         self._take_back(lease.run, recorded.canceled)
-        self.release(lease.run, recorded.admitted)
+        self.release(recorded.admission)
         return recorded.ok
 
     def cancel(self, run: str, reason: str) -> None:
@@ -97,8 +106,7 @@ class Dispatcher:
         for lease in reaped.given_up:
             summary = self.kernel.summary(lease.run)
             self.finish(lease, _lost(lease, canceled=summary is None or summary.canceled_run))
-        for run, handouts in reaped.admitted.items():
-            self.release(run, handouts)
+        self.release(reaped.admission)
         for run in reaped.complete:
             self.kernel.aggregate(run)
 

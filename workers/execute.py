@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +17,9 @@ from workers.backends import Registry
 from workers.backends.base import Answer, Backend, Command, Finished
 from workers.config import WorkerConfig
 from workers.errors import WireError
-from workers.kernel import Lease
+from workers.kernel import Claim, Lease
 from workers.process import OutputLimits, StopSignal, run
-from workers.spec import ErrorKind, Outcome, TaskResult, TaskSpec
+from workers.spec import ErrorKind, Outcome, TaskResult, TaskSpec, queue_of
 
 
 class RefusedError(Exception):
@@ -51,7 +52,12 @@ class Executor:
             spill_dir=Path(config.spill_dir).expanduser(),
         )
 
-    def execute(self, lease: Lease, wire: bytes, stop: StopSignal) -> TaskResult | None:
+    def backends(self, queues: Sequence[str]) -> list[Backend]:
+        """Return the backends that these queues are for."""
+        found = map(self._registry.get, self._registry.names())
+        return [backend for backend in found if queue_of(backend.name) in queues]
+
+    def execute(self, lease: Lease, claim: Claim, stop: StopSignal) -> TaskResult | None:
         """Run one attempt to its end.
 
         Returns None where the worker lost touch and stopped the command: somebody else has
@@ -61,7 +67,7 @@ class Executor:
         warnings: tuple[str, ...] = ()
         finished: Finished | None = None
         try:
-            job = self._prepare(wire)
+            job = self._prepare(claim.spec)
             warnings = job.command.warnings
             finished = self._run(job, lease, stop)
             answer = self._understand(job, finished)
@@ -78,7 +84,7 @@ class Executor:
             output_file=str(finished.stdout.path) if finished and finished.stdout.path else None,
             error=answer.error,
             error_kind=answer.error_kind,
-            attempts=lease.attempt,
+            attempts=claim.attempts,
             worker=self.worker,
             model=answer.model,
             session_id=answer.session_id,

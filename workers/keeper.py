@@ -12,7 +12,7 @@ import logging
 import resource
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,41 +20,66 @@ from typing import Any
 import redis
 from celery import bootsteps
 
-from workers import process_tree
+from workers import process_tree, registry
 from workers.backends.base import StoppedBy
 from workers.config import WorkerConfig
 from workers.dispatch import Dispatcher
 from workers.execute import Executor
-from workers.kernel import LEASE_SECONDS, Kernel, Lease
+from workers.kernel import LEASE_MS, Kernel, Lease
 from workers.process import TERM_GRACE_SECONDS, StopSignal
+from workers.spec import queue_of
 
 RENEW_SECONDS = 3.0
 SIGNAL_BLOCK_MS = 1000
 RETRY_SECONDS = 0.5
-CUT_OFF_SECONDS = LEASE_SECONDS - TERM_GRACE_SECONDS - 1.0
+CUT_OFF_SECONDS = LEASE_MS / 1000 - TERM_GRACE_SECONDS - 1.0
 """Out of touch for longer than this, a worker stops its commands: they are gone, KILL
 included, before the lease is over."""
 
-SUPPORTED_POOLS = {"celery.concurrency.thread", "celery.concurrency.solo"}
+SUPPORTED_POOLS = {"workers.pool", "celery.concurrency.thread", "celery.concurrency.solo"}
 
 logger = logging.getLogger(__name__)
 
 
 class Keeper:
-    """The leases that this process holds, and the thread that keeps them."""
+    """The leases that this process holds, and the thread that keeps them.
 
-    def __init__(self, dispatcher: Dispatcher, clock: Callable[[], float] = time.monotonic) -> None:
+    `entry` is what the worker announces of itself, at least its `slots` and `queues`.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        worker: str,
+        entry: Mapping[str, Any],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.dispatcher = dispatcher
         self.kernel = dispatcher.kernel
+        self._worker = worker
+        self._entry = dict(entry)
         self._clock = clock
         self._held: dict[Lease, StopSignal] = {}
         self._lock = threading.Lock()
         self._closing = threading.Event()
+        self._retired = False
         self._thread = threading.Thread(target=self._keep, name="clinvk-keeper", daemon=True)
 
     def start(self) -> None:
         """Start keeping."""
         self._thread.start()
+
+    def describe(self, **more: Any) -> None:
+        """Add to what the worker announces of itself."""
+        self._entry = {**self._entry, **more}
+
+    def retire(self) -> None:
+        """Take nothing more; what runs is kept until it ends."""
+        self._retired = True
+        try:
+            self.dispatcher.release(self.kernel.retire(self._worker))
+        except redis.RedisError as error:
+            logger.warning("could not say good-bye: %s", error)
 
     def close(self) -> None:
         """Stop every command that still runs and the thread."""
@@ -90,29 +115,38 @@ class Keeper:
 
     def _keep(self) -> None:
         position: str | None = None
-        renewed_at = self._clock()
+        block_ms = 1
+        kept_at = self._clock() - RENEW_SECONDS
         while not self._closing.is_set():
             try:
                 position = position or self.kernel.last_signal()
-                if self._clock() - renewed_at >= RENEW_SECONDS:
+                if self._clock() - kept_at >= RENEW_SECONDS:
                     asked_at = self._clock()
                     self._renew()
-                    renewed_at = asked_at
+                    kept_at = asked_at
+                    self._announce()
                     self.dispatcher.reap()
-                position, canceled = self.kernel.wait_signals(position, SIGNAL_BLOCK_MS)
+                else:
+                    retry_after_ms = self.dispatcher.release(self.kernel.admit())
+                    block_ms = max(1, min(SIGNAL_BLOCK_MS, retry_after_ms))
+                position, canceled = self.kernel.wait_signals(position, block_ms)
                 if canceled:
                     self._stop(
                         "canceled", [held for held in self._leases() if held.run in canceled]
                     )
             except redis.RedisError as error:
                 logger.warning("Redis cannot be reached: %s", error)
-                if self._clock() - renewed_at >= CUT_OFF_SECONDS:
+                if self._clock() - kept_at >= CUT_OFF_SECONDS:
                     self.stop_all("cut_off")
                 self._closing.wait(RETRY_SECONDS)
 
     def _renew(self) -> None:
         if leases := self._leases():
             self._stop("canceled", self.kernel.renew(leases))
+
+    def _announce(self) -> None:
+        if not self._retired:
+            self.dispatcher.release(self.kernel.announce(self._worker, self._entry))
 
 
 class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -131,17 +165,31 @@ class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
             raise SystemExit("clinvk runs on the threads pool: start the worker with -P threads")
         raise_open_files_limit()
         process_tree.become_subreaper()
+        config = WorkerConfig.load()
+        executor = Executor(config, worker=parent.hostname)
         kernel = Kernel.connect(parent.app.conf.broker_url)
-        self.keeper = Keeper(Dispatcher(parent.app, kernel))
+        queues = sorted(parent.app.amqp.queues.consume_from)
+        for queue, limits in config.queues.items():
+            kernel.limit(queue_of(queue), "config", **limits)
+        self.keeper = Keeper(
+            Dispatcher(parent.app, kernel),
+            parent.hostname,
+            registry.entry(slots=parent.concurrency, queues=queues),
+        )
         self.keeper.start()
-        _station = Station(self.keeper, Executor(WorkerConfig.load(), worker=parent.hostname))
+        _station = Station(self.keeper, executor)
+        if config.tells_versions:
+            registry.find_versions(executor.backends(queues), self.keeper.describe)
+
+    def stop(self, parent: Any) -> None:  # noqa: ARG002
+        """Take nothing more. What runs goes on, and so does the keeper, until the process ends."""
+        if self.keeper is not None:
+            self.keeper.retire()
 
     def terminate(self, parent: Any) -> None:  # noqa: ARG002
         """Leave no command behind when the worker goes down at once."""
         if self.keeper is not None:
             self.keeper.close()
-
-    stop = terminate
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,15 +28,18 @@ import redis
 
 from workers.spec import RunOptions, RunSummary, TaskResult, TaskSpec
 
-LEASE_SECONDS = 15.0
+LEASE_MS = 15_000
 """How long a worker may be silent before its tasks count as lost."""
-HANDOUT_SECONDS = 60.0
-"""How long a published task may go unclaimed before it is published again."""
+WORKER_MS = 15_000
+"""How long a worker may be silent before its slots no longer count."""
+HANDOUT_MS = 15_000
+"""How long a published task may go unclaimed before it is published again. Admission lets out
+only what free slots can take, so a claim follows at once unless its worker has died."""
 RUN_LIFETIME_SECONDS = 7 * 86400.0
 """How long a run's record stays after its last change."""
 MAX_ATTEMPTS = 3
 """How many times a task may be lost before it is given up."""
-COMPLETE_AFTER_SECONDS = 5.0
+COMPLETE_AFTER_MS = 2000
 """How long a complete run waits for its chord's body before the reaper aggregates it."""
 REAP_LIMIT = 100
 SUBMIT_CHUNK = 1000
@@ -50,7 +53,16 @@ KEYS = {
     "losses": "clinvk:run:{}:losses",  # hash: index -> attempts whose worker was lost
     "results": "clinvk:run:{}:results",  # hash: index -> TaskResult
     "events": "clinvk:run:{}:events",  # stream: what happened, in order
-    "leases": "clinvk:leases",  # sorted set: lease -> when it runs out (ms)
+    "runs": "clinvk:runs",  # sorted set: run -> when it was submitted (ms)
+    "submitted": "clinvk:submitted:{}",  # string: a submitter's key -> run and digest
+    "queues": "clinvk:queues",  # set: all queues that were ever used
+    "queue": "clinvk:queue:{}",  # hash: limits, paused, turn, waiting, when the rate opens
+    "ring": "clinvk:queue:{}:runs",  # sorted set: run -> turn, of runs that could take a slot
+    "leases": "clinvk:queue:{}:leases",  # sorted set: what is out -> when it runs out (ms)
+    "waiting": "clinvk:waiting",  # set: queues whose ring is not empty
+    "workers": "clinvk:workers",  # sorted set: worker -> until when it counts (ms)
+    "worker": "clinvk:worker:{}",  # string: what a worker is, as JSON
+    "capacity": "clinvk:capacity",  # hash: queue (or *) -> slots of the workers that serve it
     "complete": "clinvk:complete",  # sorted set: run -> since when it waits for its body (ms)
     "signals": "clinvk:signals",  # stream: runs that were canceled
 }
@@ -60,6 +72,7 @@ KEYS = {
 class Handout:
     """A task that admission let out, to be published as a Celery message."""
 
+    run: str
     index: int
     attempt: int
     queue: str
@@ -101,10 +114,19 @@ class Canceled:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The answer to a claim: `go` with the spec, `canceled`, or `stale`."""
+    """The answer to a claim: `go` with the spec and how often it was begun; or a refusal."""
 
     verdict: str
     spec: bytes = b""
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Tasks to publish, and when to ask again where only time stands in the way."""
+
+    handouts: Sequence[Handout]
+    retry_after_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +135,7 @@ class Recorded:
 
     ok: bool
     canceled: Canceled
-    admitted: Sequence[Handout]
+    admission: Admission
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +143,30 @@ class Reaped:
     """What the reaper found: leases to give up, tasks to publish, runs to aggregate."""
 
     given_up: Sequence[Lease]
-    admitted: Mapping[str, Sequence[Handout]]
+    admission: Admission
     complete: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The answer to a submit: the run, or the one that its key already stands for."""
+
+    run: str
+    admission: Admission
+    taken_by_digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueState:
+    """A queue's limits, as its owner set them, and what it is doing."""
+
+    name: str
+    max_concurrency: int | None
+    rate: str | None
+    is_paused: bool
+    running: int
+    waiting: int
+    slots: int
 
 
 def redis_url(broker_url: str) -> str:
@@ -167,16 +211,22 @@ class Kernel:
         self,
         run: str,
         specs: Iterable[TaskSpec],
-        queues: Sequence[str],
         options: RunOptions,
-        total: int,
-    ) -> list[Handout]:
-        """Record a run of `total` tasks and let the first ones out.
+        run_key: str = "",
+        digest: str = "",
+    ) -> Submitted:
+        """Record a run and let the first tasks out.
 
         The specs are taken in chunks, so that they need not all be in memory. Until the last
         one is recorded the run is not visible to anyone, and goes away by itself.
         """
         lifetime_ms = int(RUN_LIFETIME_SECONDS * 1000)
+        total, queues = 0, dict[str, None]()
+        indexed = enumerate(specs)
+        while chunk := list(islice(indexed, SUBMIT_CHUNK)):
+            total += len(chunk)
+            queues |= dict.fromkeys(spec.queue for _, spec in chunk)
+            self._record(run, chunk, lifetime_ms)
         seconds, micros = self.redis.time()
         record: dict[str, str | int] = {
             "state": "submitting",
@@ -184,45 +234,58 @@ class Kernel:
             "remaining": total,
             "max_parallel": options.max_parallel,
             "fail_fast": int(options.fail_fast),
-            "queues": json.dumps(queues),
+            "priority": options.priority,
+            "queues": json.dumps(list(queues)),
             "created_ms": seconds * 1000 + micros // 1000,
             "lifetime_ms": lifetime_ms,
-            "handout_ms": int(HANDOUT_SECONDS * 1000),
         }
         self.redis.hset(key("run", run), mapping=record)
-        indexed = enumerate(specs)
-        while chunk := list(islice(indexed, SUBMIT_CHUNK)):
-            with self.redis.pipeline(transaction=False) as pipeline:
-                pipeline.hset(
-                    key("specs", run), mapping={str(i): spec.to_wire() for i, spec in chunk}
-                )
-                for index, spec in chunk:
-                    pipeline.rpush(key("pending", run, spec.queue), index)
-                for name in (
-                    key("run", run),
-                    key("specs", run),
-                    *(key("pending", run, queue) for queue in queues),
-                ):
-                    pipeline.pexpire(name, lifetime_ms)
-                pipeline.execute()
-        return _handouts(self._call("open", run))
+        self.redis.pexpire(key("run", run), lifetime_ms)
+        verdict, existing, its_digest, admission = self._call(
+            "open", run, HANDOUT_MS, run_key, digest
+        )
+        if verdict == b"taken":
+            return Submitted(existing.decode(), _admission(admission), its_digest.decode())
+        return Submitted(run, _admission(admission))
+
+    def _record(self, run: str, chunk: Sequence[tuple[int, TaskSpec]], lifetime_ms: int) -> None:
+        pending: dict[str, list[int]] = {}
+        for index, spec in chunk:
+            pending.setdefault(spec.queue, []).append(index)
+        with self.redis.pipeline(transaction=False) as pipeline:
+            pipeline.hset(
+                key("specs", run), mapping={str(index): spec.to_wire() for index, spec in chunk}
+            )
+            pipeline.pexpire(key("specs", run), lifetime_ms)
+            for queue, indexes in pending.items():
+                pipeline.rpush(key("pending", run, queue), *indexes)
+                pipeline.pexpire(key("pending", run, queue), lifetime_ms)
+            pipeline.execute()
+
+    def submitted(self, run_key: str) -> tuple[str, str] | None:
+        """Return the run that a submitter's key stands for and its digest, if there is one."""
+        entry = self.redis.get(key("submitted", run_key))
+        if entry is None:
+            return None
+        fields = json.loads(entry)
+        return (fields["run"], fields["digest"]) if self.summary(fields["run"]) else None
 
     def claim(self, lease: Lease, worker: str) -> Claim:
         """Ask to run a task that was handed out, as a worker's first act."""
-        verdict, *spec = self._call("claim", *lease.args, worker, int(LEASE_SECONDS * 1000))
-        return Claim(verdict.decode(), *spec)
+        verdict, *rest = self._call("claim", *lease.args, worker, LEASE_MS)
+        return Claim(verdict.decode(), *rest)
 
     def renew(self, leases: Iterable[Lease]) -> list[Lease]:
         """Keep these leases; returns those whose tasks must be stopped."""
-        stop = self._call("renew", int(LEASE_SECONDS * 1000), *map(str, leases))
+        stop = self._call("renew", LEASE_MS, *map(str, leases))
         return [Lease.parse(name.decode()) for name in stop]
 
     def finish(self, lease: Lease, result: TaskResult) -> Recorded:
         """Record a result, unless another attempt has the task by now."""
-        recorded, unpublished, published, admitted = self._call(
-            "finish", *lease.args, result.status.value, result.to_wire()
+        recorded, unpublished, published, admission = self._call(
+            "finish", *lease.args, result.status.value, result.to_wire(), HANDOUT_MS
         )
-        return Recorded(bool(recorded), Canceled(unpublished, published), _handouts(admitted))
+        return Recorded(bool(recorded), Canceled(unpublished, published), _admission(admission))
 
     def cancel(self, run: str, reason: str) -> Canceled:
         """Cancel a run; the second time changes nothing."""
@@ -232,17 +295,75 @@ class Kernel:
         """Close a run whose results are all in. Returns whether it is closed (idempotent)."""
         return bool(self._call("aggregate", run))
 
+    def admit(self) -> Admission:
+        """Let out what time, or an owner, has made room for."""
+        return _admission(self._call("admit", HANDOUT_MS))
+
     def reap(self) -> Reaped:
         """Find what was lost and hand it out again."""
-        given_up, admitted, complete = self._call(
-            "reap", MAX_ATTEMPTS, REAP_LIMIT, int(COMPLETE_AFTER_SECONDS * 1000)
+        given_up, admission, complete = self._call(
+            "reap", MAX_ATTEMPTS, REAP_LIMIT, COMPLETE_AFTER_MS, HANDOUT_MS
         )
-        pairs = iter(admitted)
         return Reaped(
             [Lease.parse(name.decode()) for name in given_up],
-            {run.decode(): _handouts(handouts) for run, handouts in zip(pairs, pairs, strict=True)},
+            _admission(admission),
             [run.decode() for run in complete],
         )
+
+    # Workers and queues.
+
+    def announce(self, worker: str, entry: Mapping[str, Any]) -> Admission:
+        """Tell the fleet that a worker is there: `slots`, `queues` (Celery's names) and more."""
+        text = json.dumps(entry, sort_keys=True)
+        return _admission(self._call("announce", worker, WORKER_MS, text, HANDOUT_MS))
+
+    def retire(self, worker: str) -> Admission:
+        """Tell the fleet that a worker takes nothing more."""
+        return _admission(self._call("announce", worker, WORKER_MS, "", HANDOUT_MS))
+
+    def workers(self) -> dict[str, dict[str, Any]]:
+        """Return the workers that are there, by name, with what they announced."""
+        names = [name.decode() for name in self.redis.zrange(key("workers"), 0, -1)]
+        entries = self.redis.mget([key("worker", name) for name in names]) if names else []
+        found = zip(names, entries, strict=True)
+        return {name: json.loads(entry) for name, entry in found if entry is not None}
+
+    def limit(self, queue: str, source: str = "owner", **limits: str | int | float | None) -> None:
+        """Set limits of a queue: `max_concurrency`, `rate` with `interval_ms`, `paused`.
+
+        None takes a limit away. What source "config" sets never overrides an owner's word.
+        """
+        pairs = [
+            part
+            for name, value in limits.items()
+            for part in (name, "" if value is None else value)
+        ]
+        self._call("limit", queue, source, *pairs)
+
+    def queues(self) -> list[QueueState]:
+        """Return all queues, by name."""
+        names = sorted(name.decode() for name in self.redis.smembers(key("queues")))
+        fields = ("max_concurrency", "rate", "paused", "waiting")
+        with self.redis.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.hmget(key("queue", name), *fields)
+                pipeline.zcard(key("leases", name))
+                pipeline.hget(key("capacity"), name)
+            answers = iter(pipeline.execute())
+        return [
+            QueueState(
+                name=name,
+                max_concurrency=int(state[0]) if state[0] else None,
+                rate=state[1].decode() if state[1] else None,
+                is_paused=state[2] == b"1",
+                running=out,
+                waiting=int(state[3] or 0),
+                slots=int(slots or 0),
+            )
+            for name, state, out, slots in zip(names, answers, answers, answers, strict=True)
+        ]
+
+    # What happened.
 
     def last_signal(self) -> str:
         """Return the position after the newest signal."""
@@ -282,6 +403,21 @@ class Kernel:
             return []
         found = self.redis.hmget(key("results", run), [str(index) for index in indexes])
         return [None if wire is None else TaskResult.from_wire(wire) for wire in found]
+
+    def specs(self, run: str, indexes: Sequence[int]) -> list[TaskSpec]:
+        """Read the specs of some tasks."""
+        found = self.redis.hmget(key("specs", run), [str(index) for index in indexes])
+        return [TaskSpec.from_wire(wire) for wire in found if wire is not None]
+
+    def running(self, run: str) -> int:
+        """Return how many tasks of a run are out."""
+        return int(self.redis.hlen(key("out", run)))
+
+    def runs(self, limit: int) -> list[RunSummary]:
+        """Return the newest runs, newest first."""
+        names = self.redis.zrevrange(key("runs"), 0, limit - 1)
+        found = (self.summary(name.decode()) for name in names)
+        return [summary for summary in found if summary is not None]
 
     def summary(self, run: str) -> RunSummary | None:
         """Read a run's counts and times; None if there is no such run."""
@@ -329,5 +465,9 @@ def _lua_parts(template: str) -> Iterator[str]:
             yield f"'{text}'"
 
 
-def _handouts(rows: Iterable[Sequence[Any]]) -> list[Handout]:
-    return [Handout(index, attempt, queue.decode()) for index, attempt, queue in rows]
+def _admission(answer: Sequence[Any]) -> Admission:
+    rows, retry_after_ms = answer
+    handouts = [
+        Handout(run.decode(), index, attempt, queue.decode()) for run, index, attempt, queue in rows
+    ]
+    return Admission(handouts, retry_after_ms)

@@ -30,6 +30,8 @@ TERM_GRACE_SECONDS = 5.0
 """Between TERM and KILL."""
 LEFTOVER_GRACE_SECONDS = 2.0
 """The same, for what a command left running when it ended by itself."""
+LONGEST_WAIT_SECONDS = 3600.0
+"""poll(2) counts milliseconds in an int; a far deadline is waited for in pieces."""
 CHUNK_BYTES = 1 << 16
 STDERR_BYTES = 1 << 18
 
@@ -276,7 +278,7 @@ class _Supervisor:
 def _until(*moments: float | None) -> float | None:
     """Seconds until the first of these moments; None waits for ever."""
     known = [moment for moment in moments if moment is not None]
-    return max(0.0, min(known) - time.monotonic()) if known else None
+    return min(max(0.0, min(known) - time.monotonic()), LONGEST_WAIT_SECONDS) if known else None
 
 
 @contextlib.contextmanager

@@ -68,9 +68,9 @@ class Wire:
         body: dict[str, Any] = {"v": WIRE_VERSION}
         for spec_field in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, spec_field.name)
-            if value is None or value == spec_field.default:
-                continue
-            if isinstance(value, list | dict) and not value:
+            factory = spec_field.default_factory
+            default = spec_field.default if factory is dataclasses.MISSING else factory()
+            if value == default:
                 continue
             body[spec_field.name] = value.to_dict() if isinstance(value, Usage) else value
         try:
@@ -196,6 +196,7 @@ class RunOptions(Wire):
 
     max_parallel: int = 3
     fail_fast: bool = False
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

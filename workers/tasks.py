@@ -26,7 +26,7 @@ def execute(run: str, index: int, attempt: int) -> None:
     if claim.verdict == "canceled":
         return
     with keeper.hold(lease) as stop:
-        result = executor.execute(lease, claim.spec, stop)
+        result = executor.execute(lease, claim, stop)
     if result is None or not keeper.dispatcher.finish(lease, result):
         raise Ignore
 

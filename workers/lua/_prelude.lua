@@ -4,6 +4,9 @@
 -- An entry of `out` reads "<attempt>:<state>:<queue>"; the state is
 --   h  handed out: published, or about to be; no worker has claimed it
 --   r  running: a worker claimed it and holds its lease
+-- Both have a lease in their queue's sorted set, so that its size is what the queue has out.
+
+local DAY_MS = 86400000
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -14,53 +17,157 @@ local function lease_name(run, index, attempt)
   return run .. ':' .. index .. ':' .. attempt
 end
 
+local function parse_entry(entry)
+  return string.match(entry or '', '^(%d+):(%a):(.+)$')
+end
+
+local function queues_of(run)
+  return cjson.decode(redis.call('HGET', run_key(run), 'queues') or '[]')
+end
+
 -- Start the lifetime of all keys of a run anew.
 local function touch(run)
-  local record = redis.call('HMGET', run_key(run), 'lifetime_ms', 'queues')
-  if not record[1] then return end
+  local lifetime_ms = redis.call('HGET', run_key(run), 'lifetime_ms')
+  if not lifetime_ms then return end
   for _, key in ipairs({run_key(run), specs_key(run), results_key(run), events_key(run),
                         out_key(run), attempts_key(run), losses_key(run)}) do
-    redis.call('PEXPIRE', key, record[1])
+    redis.call('PEXPIRE', key, lifetime_ms)
   end
-  for _, queue in ipairs(cjson.decode(record[2])) do
-    redis.call('PEXPIRE', pending_key(run, queue), record[1])
+  for _, queue in ipairs(queues_of(run)) do
+    redis.call('PEXPIRE', pending_key(run, queue), lifetime_ms)
   end
 end
 
--- The shared keys outlive their last use by a day.
-local function touch_shared(key)
-  redis.call('PEXPIRE', key, 86400000)
+-- Keys that runs share outlive their last use; what an owner has set does so by a year.
+local function touch_shared(key, days)
+  redis.call('PEXPIRE', key, (days or 8) * DAY_MS)
 end
 
--- Hand out the next tasks of a run through its window: in task order, while fewer than
--- max_parallel are out. Returns {{index, attempt, queue}, ...} for the caller to publish.
-local function admit(run)
-  local record = redis.call('HMGET', run_key(run), 'state', 'max_parallel', 'queues',
-                            'handout_ms')
-  local admitted = {}
-  if record[1] ~= 'running' then return admitted end
-  local free = tonumber(record[2]) - redis.call('HLEN', out_key(run))
-  if free <= 0 then return admitted end
-  local queues = cjson.decode(record[3])
-  local deadline_ms = now_ms() + tonumber(record[4])
-  while free > 0 do
-    local first, from
-    for _, queue in ipairs(queues) do
-      local head = tonumber(redis.call('LINDEX', pending_key(run, queue), 0))
-      if head and (not first or head < first) then
-        first, from = head, queue
+local function touch_queue(queue)
+  touch_shared(leases_key(queue))
+  touch_shared(ring_key(queue))
+  touch_shared(queue_key(queue), 366)
+  touch_shared(queues_key(), 366)
+  touch_shared(waiting_key())
+end
+
+-- Turns. A queue's ring orders the runs that could take a slot of it: by priority, then by how
+-- long ago they last took one. A newcomer goes before the run that was served last.
+
+local function enter_rings(run)
+  local priority = tonumber(redis.call('HGET', run_key(run), 'priority') or 0)
+  for _, queue in ipairs(queues_of(run)) do
+    if redis.call('LLEN', pending_key(run, queue)) > 0 then
+      local turn = redis.call('HGET', run_key(run), 'turn:' .. queue)
+      turn = turn or tonumber(redis.call('HGET', queue_key(queue), 'turn') or 0) - 0.5
+      redis.call('ZADD', ring_key(queue), 'NX', turn - priority * 1e12, run)
+      redis.call('SADD', waiting_key(), queue)
+      touch_queue(queue)
+    end
+  end
+end
+
+local function leave_rings(run)
+  for _, queue in ipairs(queues_of(run)) do
+    redis.call('ZREM', ring_key(queue), run)
+  end
+end
+
+-- Whether a queue may hand out one more task now. `admission` gathers when to come back where
+-- only time is in the way.
+local function is_open(queue, admission)
+  local state = redis.call('HMGET', queue_key(queue), 'paused', 'max_concurrency',
+                           'interval_ms', 'next_ms')
+  if state[1] == '1' then return false end
+  local out = redis.call('ZCARD', leases_key(queue))
+  if state[2] and out >= tonumber(state[2]) then return false end
+  if out >= tonumber(redis.call('HGET', capacity_key(), queue) or 0) then return false end
+  if state[3] and tonumber(state[4] or 0) > admission.now then
+    admission.retry_ms = math.min(admission.retry_ms, state[4] - admission.now)
+    return false
+  end
+  return true
+end
+
+-- Hand out the task at the head of a run's pending list.
+local function hand(run, queue, admission)
+  local index = redis.call('LPOP', pending_key(run, queue))
+  local attempt = 1 + (tonumber(redis.call('HGET', attempts_key(run), index)) or 0)
+  redis.call('HSET', out_key(run), index, attempt .. ':h:' .. queue)
+  redis.call('ZADD', leases_key(queue), admission.now + admission.handout_ms,
+             lease_name(run, index, attempt))
+  local turn = redis.call('HINCRBY', queue_key(queue), 'turn', 1)
+  redis.call('HINCRBY', queue_key(queue), 'waiting', -1)
+  redis.call('HSET', run_key(run), 'turn:' .. queue, turn)
+  local priority = tonumber(redis.call('HGET', run_key(run), 'priority') or 0)
+  redis.call('ZADD', ring_key(queue), 'XX', turn - priority * 1e12, run)
+  -- GCRA with a burst of one (the generic cell rate algorithm): starts are spaced evenly, so
+  -- that no window of time ever has more than its share.
+  local rate = redis.call('HMGET', queue_key(queue), 'interval_ms', 'next_ms')
+  if rate[1] then
+    local from = math.max(admission.now, tonumber(rate[2] or 0))
+    redis.call('HSET', queue_key(queue), 'next_ms', from + rate[1])
+  end
+  admission.handouts[#admission.handouts + 1] = {run, tonumber(index), attempt, queue}
+  admission.runs[run] = true
+  touch_queue(queue)
+end
+
+-- Hand out the next task of the queue's next run; false if no run can take one.
+local function hand_next(queue, admission)
+  while true do
+    local run = redis.call('ZRANGE', ring_key(queue), 0, 0)[1]
+    if not run then
+      redis.call('SREM', waiting_key(), queue)
+      return false
+    end
+    local record = redis.call('HMGET', run_key(run), 'state', 'max_parallel')
+    local head = tonumber(redis.call('LINDEX', pending_key(run, queue), 0))
+    if record[1] ~= 'running' or not head then
+      redis.call('ZREM', ring_key(queue), run)
+    elseif redis.call('HLEN', out_key(run)) >= tonumber(record[2]) then
+      leave_rings(run)  -- until one of its tasks ends
+    else
+      -- Task order within a run, over its queues, where that takes nobody else's turn.
+      local first, from = head, queue
+      for _, other in ipairs(queues_of(run)) do
+        local other_head = tonumber(redis.call('LINDEX', pending_key(run, other), 0))
+        if other_head and other_head < first
+            and redis.call('ZRANGE', ring_key(other), 0, 0)[1] == run
+            and is_open(other, admission) then
+          first, from = other_head, other
+        end
+      end
+      hand(run, from, admission)
+      return true
+    end
+  end
+end
+
+-- Let out what the window of each run, the limits of each queue and the fleet's free slots
+-- allow. Returns {{{run, index, attempt, queue}, ...} to publish, milliseconds to come back}.
+local function admit(handout_ms)
+  local admission = {now = now_ms(), handout_ms = tonumber(handout_ms), retry_ms = 3600000,
+                     handouts = {}, runs = {}}
+  local waiting = redis.call('SMEMBERS', waiting_key())
+  local free = tonumber(redis.call('HGET', capacity_key(), '*') or 0)
+  if #waiting > 0 and free > 0 then
+    for _, queue in ipairs(redis.call('SMEMBERS', queues_key())) do
+      free = free - redis.call('ZCARD', leases_key(queue))
+    end
+  end
+  local progress = true
+  while progress and free > 0 do
+    progress = false
+    for _, queue in ipairs(waiting) do
+      if free > 0 and is_open(queue, admission) and hand_next(queue, admission) then
+        free = free - 1
+        progress = true
       end
     end
-    if not first then break end
-    redis.call('LPOP', pending_key(run, from))
-    local attempt = 1 + (tonumber(redis.call('HGET', attempts_key(run), first)) or 0)
-    redis.call('HSET', out_key(run), first, attempt .. ':h:' .. from)
-    redis.call('ZADD', leases_key(), deadline_ms, lease_name(run, first, attempt))
-    admitted[#admitted + 1] = {first, attempt, from}
-    free = free - 1
   end
-  if #admitted > 0 then touch_shared(leases_key()) end
-  return admitted
+  for run in pairs(admission.runs) do touch(run) end
+  return {admission.handouts, admission.retry_ms}
 end
 
 -- Note that `count` more tasks of a run have their result; the last one makes it complete,
@@ -79,18 +186,21 @@ end
 local function cancel(run, reason)
   if redis.call('HGET', run_key(run), 'state') ~= 'running' then return {0, {}} end
   redis.call('HSET', run_key(run), 'state', 'canceled', 'cancel_reason', reason)
+  leave_rings(run)
   local unpublished = 0
-  for _, queue in ipairs(cjson.decode(redis.call('HGET', run_key(run), 'queues'))) do
-    unpublished = unpublished + redis.call('LLEN', pending_key(run, queue))
+  for _, queue in ipairs(queues_of(run)) do
+    local length = redis.call('LLEN', pending_key(run, queue))
+    unpublished = unpublished + length
     redis.call('DEL', pending_key(run, queue))
+    redis.call('HINCRBY', queue_key(queue), 'waiting', -length)
   end
   local published = {}
   local out = redis.call('HGETALL', out_key(run))
   for i = 1, #out, 2 do
-    local attempt, state = string.match(out[i + 1], '^(%d+):(%a):')
+    local attempt, state, queue = parse_entry(out[i + 1])
     if state == 'h' then
       redis.call('HDEL', out_key(run), out[i])
-      redis.call('ZREM', leases_key(), lease_name(run, out[i], attempt))
+      redis.call('ZREM', leases_key(queue), lease_name(run, out[i], attempt))
       published[#published + 1] = tonumber(out[i])
     end
   end
@@ -101,4 +211,25 @@ local function cancel(run, reason)
     settle(run, 'canceled', unpublished + #published)
   end
   return {unpublished, published}
+end
+
+-- The fleet's slots: over all, and for each queue those of the workers that serve it.
+local function count_capacity(now)
+  redis.call('ZREMRANGEBYSCORE', workers_key(), '-inf', now)
+  local slots = {['*'] = 0}
+  for _, name in ipairs(redis.call('ZRANGE', workers_key(), 0, -1)) do
+    local entry = redis.call('GET', worker_key(name))
+    if entry then
+      local worker = cjson.decode(entry)
+      slots['*'] = slots['*'] + worker.slots
+      for _, queue in ipairs(worker.queues) do
+        slots[queue] = (slots[queue] or 0) + worker.slots
+      end
+    end
+  end
+  redis.call('DEL', capacity_key())
+  for queue, count in pairs(slots) do
+    redis.call('HSET', capacity_key(), queue, count)
+  end
+  touch_shared(capacity_key())
 end

@@ -1,14 +1,16 @@
--- finish(run, index, attempt, status, result) -> {recorded, unpublished, {index...}, admitted}
+-- finish(run, index, attempt, status, result, handout_ms)
+--   -> {recorded, unpublished, {index...}, admission}
 -- Record a task's result once, fenced by the attempt; free its slot; let the next ones out.
 -- A failure in a fail-fast run cancels the run in the same step, so that nothing new starts
 -- after it: the second and third value are then those of cancel.
---   ARGV  run id, task index, attempt, status (a counter of the run's record), result (JSON)
+--   ARGV  run id, task index, attempt, status (a counter of the run's record), result (JSON),
+--         how long a published task may go unclaimed
 -- recorded is 0 where the attempt no longer owns the task: the result is dropped.
 local run, index, attempt, status, result = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local entry = redis.call('HGET', out_key(run), index)
-if not entry or string.match(entry, '^(%d+):') ~= attempt then return {0, 0, {}, {}} end
+local current, _, queue = parse_entry(redis.call('HGET', out_key(run), index))
+if current ~= attempt then return {0, 0, {}, {{}, 0}} end
 redis.call('HDEL', out_key(run), index)
-redis.call('ZREM', leases_key(), lease_name(run, index, attempt))
+redis.call('ZREM', leases_key(queue), lease_name(run, index, attempt))
 redis.call('HSET', results_key(run), index, result)
 redis.call('XADD', events_key(run), '*', 'kind', 'finished', 'index', index,
            'attempt', attempt)
@@ -17,6 +19,7 @@ if status ~= 'ok' and redis.call('HGET', run_key(run), 'fail_fast') == '1' then
   taken = cancel(run, 'fail_fast')
 end
 settle(run, status, 1)
-local admitted = admit(run)
+if redis.call('HGET', run_key(run), 'state') == 'running' then enter_rings(run) end
+local admission = admit(ARGV[6])
 touch(run)
-return {1, taken[1], taken[2], admitted}
+return {1, taken[1], taken[2], admission}

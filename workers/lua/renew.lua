@@ -8,9 +8,10 @@ local stop = {}
 for i = 2, #ARGV do
   local lease = ARGV[i]
   local run, index, attempt = string.match(lease, '^(.+):(%d+):(%d+)$')
-  local entry = redis.call('HGET', out_key(run), index)
-  if entry and string.find(entry, '^' .. attempt .. ':r:') then
-    redis.call('ZADD', leases_key(), deadline_ms, lease)
+  local current, state, queue = parse_entry(redis.call('HGET', out_key(run), index))
+  if current == attempt and state == 'r' then
+    redis.call('ZADD', leases_key(queue), deadline_ms, lease)
+    touch_shared(leases_key(queue))
     if redis.call('HGET', run_key(run), 'state') ~= 'running' then
       stop[#stop + 1] = lease
     end
@@ -18,5 +19,4 @@ for i = 2, #ARGV do
     stop[#stop + 1] = lease
   end
 end
-touch_shared(leases_key())
 return stop
