@@ -6,21 +6,24 @@ Importing this loads Celery and redis-py; everything that a command needs before
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+import kombu.exceptions
 import redis
 
 from clinvk.client import Event
 from workers.app import create_app
 from workers.config import mask_password
 from workers.dispatch import Dispatcher
-from workers.errors import BrokerError
+from workers.errors import BrokerError, UsageError
 from workers.kernel import Kernel
 from workers.spec import ErrorKind, Outcome, RunOptions, RunSummary, TaskResult, TaskSpec
 
+PAGE = 1000
 BLOCK_MS = 1000
 """How long to wait for events at a time; also how often the fleet's health is checked."""
 
@@ -29,18 +32,20 @@ class CeleryClient:
     """Submits runs to the broker at `broker_url`.
 
     `check_health` is called while a run gives no events; it raises when nobody can serve it.
+    It is given for a private fleet, which ends with its client.
     """
 
-    def __init__(self, broker_url: str, check_health: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, broker_url: str, check_health: Callable[[], None] | None = None) -> None:
         self._broker_url = broker_url
-        self._kernel = Kernel.connect(broker_url)
-        self._dispatcher = Dispatcher(create_app(broker_url), self._kernel)
-        self._check_health = check_health
+        self.kernel = Kernel.connect(broker_url)
+        self.dispatcher = Dispatcher(create_app(broker_url), self.kernel)
+        self.is_private = check_health is not None
+        self.check_health = check_health or (lambda: None)
 
     def close(self) -> None:
         """Close all connections."""
-        self._kernel.close()
-        self._dispatcher.app.close()
+        self.kernel.close()
+        self.dispatcher.app.close()
 
     def ping(self) -> None:
         """Check that the broker answers.
@@ -48,26 +53,71 @@ class CeleryClient:
         Raises:
             BrokerError: it does not.
         """
-        with self._reaching_broker():
-            self._kernel.redis.ping()
+        with self.reaching_broker():
+            self.kernel.redis.ping()
 
-    def submit(self, specs: Sequence[TaskSpec], options: RunOptions) -> CeleryRun:
+    def submit(
+        self, specs: Sequence[TaskSpec], options: RunOptions, run_key: str = ""
+    ) -> CeleryRun:
         """Record a run and release its first tasks.
+
+        With a key, the second submitter of the same tasks gets the first one's run.
 
         Raises:
             BrokerError: the broker cannot be reached, or refuses to store more.
+            UsageError: the key stands for a run of other tasks.
         """
         run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
-        with self._reaching_broker():
-            self._dispatcher.submit(run, specs, options)
+        digest = _digest(specs, options) if run_key else ""
+        with self.reaching_broker():
+            known = self.kernel.submitted(run_key) if run_key else None
+            if known is None:
+                submitted = self.dispatcher.submit(run, specs, options, run_key, digest)
+                known = (submitted.run, submitted.taken_by_digest or digest)
+        run, its_digest = known
+        if its_digest != digest:
+            raise UsageError(
+                f'--run-key "{run_key}" stands for run {run}, which has other tasks or options: '
+                "use another key"
+            )
         return CeleryRun(run, len(specs), self)
 
+    def open(self, run: str) -> CeleryRun:
+        """Give a run that was submitted before.
+
+        Raises:
+            UsageError: there is none of this id.
+        """
+        with self.reaching_broker():
+            summary = self.kernel.summary(run)
+        if summary is None:
+            raise UsageError(f"there is no run {run} (clinvk runs lists them)")
+        return CeleryRun(run, summary.total, self)
+
+    def check_served(self, specs: Sequence[TaskSpec]) -> None:
+        """Make sure that live workers serve every backend.
+
+        Raises:
+            BrokerError: nobody serves one of them.
+        """
+        with self.reaching_broker():
+            workers = self.kernel.workers()
+        served = {queue for entry in workers.values() for queue in entry["queues"]}
+        missing = sorted({spec.backend for spec in specs if spec.queue not in served})
+        if missing:
+            raise BrokerError(
+                f"no live worker serves {', '.join(missing)}: start one with "
+                f"`clinvk worker --queues {','.join(missing)}`, or submit all the same with "
+                "--wait-for-workers"
+            )
+
     @contextmanager
-    def _reaching_broker(self) -> Iterator[None]:
+    def reaching_broker(self) -> Iterator[None]:
+        """Turn what goes wrong with the broker into a `BrokerError`, the password masked."""
         try:
             yield
-        except redis.RedisError as error:
-            self._check_health()
+        except (redis.RedisError, kombu.exceptions.OperationalError) as error:
+            self.check_health()
             url = mask_password(self._broker_url)
             raise BrokerError(f"cannot use the broker {url}: {error}") from error
 
@@ -80,6 +130,33 @@ class CeleryRun:
         self._total = total
         self._client = client
 
+    @property
+    def outlives_client(self) -> bool:
+        """Whether the run goes on when nobody watches it."""
+        return not self._client.is_private
+
+    def specs(self) -> list[TaskSpec]:
+        """Read the run's tasks."""
+        specs: list[TaskSpec] = []
+        for first in range(0, self._total, PAGE):
+            page = range(first, min(first + PAGE, self._total))
+            with self._client.reaching_broker():
+                specs += self._client.kernel.specs(self.id, page)
+        return specs
+
+    def results(self, summary: RunSummary) -> Iterator[tuple[TaskSpec, TaskResult]]:
+        """Yield the tasks that have ended with their results, in task order, page by page."""
+        for first in range(0, self._total, PAGE):
+            page = range(first, min(first + PAGE, self._total))
+            with self._client.reaching_broker():
+                specs = self._client.kernel.specs(self.id, page)
+                found = self._client.kernel.results(self.id, page)
+            for index, spec, result in zip(page, specs, found, strict=True):
+                if result is not None:
+                    yield spec, result
+                elif summary.ended_ms is not None:
+                    yield spec, _never_started(index)
+
     def events(self) -> Iterator[Event]:
         """Yield the run's events from its beginning, waiting for new ones, until `ended`.
 
@@ -90,6 +167,8 @@ class CeleryRun:
         missing = set(range(self._total))
         while True:
             position, entries = self._read(position)
+            if not entries:
+                yield Event(kind="idle")
             results = self._results(entries)
             for entry in entries:
                 if entry["kind"] == "ended":
@@ -102,44 +181,56 @@ class CeleryRun:
                     yield event
 
     def _read(self, position: str) -> tuple[str, list[dict[str, str]]]:
-        with self._client._reaching_broker():
-            position, entries = self._client._kernel.wait_events(self.id, position, BLOCK_MS)
+        with self._client.reaching_broker():
+            position, entries = self._client.kernel.wait_events(self.id, position, BLOCK_MS)
         if not entries:
-            self._client._check_health()
+            self._client.check_health()
         return position, entries
 
     def _results(self, entries: Sequence[dict[str, str]]) -> dict[int, TaskResult]:
         indexes = [int(entry["index"]) for entry in entries if entry["kind"] == "finished"]
-        with self._client._reaching_broker():
-            found = self._client._kernel.results(self.id, indexes)
+        with self._client.reaching_broker():
+            found = self._client.kernel.results(self.id, indexes)
         return {result.index: result for result in found if result is not None}
 
     def _canceled(self, indexes: set[int], at_ms: int) -> Iterator[Event]:
         """Yield the tasks that the run ended without: canceled before they began."""
         for index in sorted(indexes):
-            result = TaskResult(
-                index=index,
-                status=Outcome.CANCELED,
-                exit_code=-1,
-                duration_seconds=0.0,
-                error="canceled before it started",
-                error_kind=ErrorKind.CANCELED,
-                attempts=0,
-            )
+            result = _never_started(index)
             yield Event(kind="finished", at_ms=at_ms, index=index, attempt=0, result=result)
 
     def cancel(self, reason: str) -> None:
         """Mark the run canceled; its events go on until `ended`. Safe from any thread."""
-        with self._client._reaching_broker():
-            self._client._dispatcher.cancel(self.id, reason)
+        with self._client.reaching_broker():
+            self._client.dispatcher.cancel(self.id, reason)
 
     def summary(self) -> RunSummary:
         """Read the run's counts and times."""
-        with self._client._reaching_broker():
-            summary = self._client._kernel.summary(self.id)
+        with self._client.reaching_broker():
+            summary = self._client.kernel.summary(self.id)
         if summary is None:
             raise BrokerError(f"run {self.id} is gone from the broker")
         return summary
+
+
+def _never_started(index: int) -> TaskResult:
+    """Give the result of a task that has none: its run was canceled before it began."""
+    return TaskResult(
+        index=index,
+        status=Outcome.CANCELED,
+        exit_code=-1,
+        duration_seconds=0.0,
+        error="canceled before it started",
+        error_kind=ErrorKind.CANCELED,
+        attempts=0,
+    )
+
+
+def _digest(specs: Sequence[TaskSpec], options: RunOptions) -> str:
+    digest = hashlib.sha256(options.to_wire())
+    for spec in specs:
+        digest.update(spec.to_wire())
+    return digest.hexdigest()
 
 
 def _event(entry: dict[str, str], results: dict[int, TaskResult]) -> Event | None:

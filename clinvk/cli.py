@@ -6,9 +6,11 @@ neither Celery nor pydantic.
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ from clinvk import __version__
 from workers.errors import BrokerError, ClinvkError, ConfigError, UsageError
 
 if TYPE_CHECKING:
+    from clinvk.celery_client import CeleryClient
     from clinvk.settings import Settings
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
@@ -94,6 +97,7 @@ def cli() -> None:
     """Run many prompts through AI coding CLIs at once and bring back ordered results."""
 
 
+broker_option = click.option("--broker", metavar="URL", help="Use the fleet behind this Redis.")
 config_option = click.option("--config", metavar="FILE", help="Use this configuration file.")
 
 
@@ -109,6 +113,10 @@ class ParallelOptions:
     as_json: bool
     quiet: bool
     dry_run: bool
+    detach: bool
+    run_key: str | None
+    priority: int
+    wait_for_workers: bool
 
 
 @cli.command()
@@ -121,7 +129,11 @@ class ParallelOptions:
 @click.option("-q", "--quiet", is_flag=True, help="Print the totals only.")
 @click.option("--output-dir", metavar="DIR", help="Write a file per task, and a summary.")
 @click.option("--dry-run", is_flag=True, help="Print the commands; start nothing.")
-@click.option("--broker", metavar="URL", help="Use the fleet behind this Redis.")
+@click.option("--detach", is_flag=True, help="Submit to the fleet, print the run's id, return.")
+@click.option("--run-key", metavar="KEY", help="Submit once: a second time gives the same run.")
+@click.option("--priority", type=int, default=0, metavar="N", help="Before runs of a lower one.")
+@click.option("--wait-for-workers", is_flag=True, help="Submit even if no worker serves it yet.")
+@broker_option
 @config_option
 def parallel(config: str | None, **options: Any) -> int:
     """Run the tasks of a file at once, with ordered results.
@@ -132,6 +144,158 @@ def parallel(config: str | None, **options: Any) -> int:
     from clinvk import parallel, settings
 
     return parallel.run(settings.load(config), ParallelOptions(**options))
+
+
+@cli.command()
+@click.option("--queues", metavar="NAMES", help="Backends to serve; all that are installed here.")
+@click.option(
+    "--concurrency", type=click.IntRange(min=1), default=3, metavar="N", show_default=True
+)
+@click.option("--name", default="clinvk", metavar="NAME", help="The worker is called NAME@HOST.")
+@broker_option
+@config_option
+def worker(
+    config: str | None, broker: str | None, queues: str | None, concurrency: int, name: str
+) -> int:
+    """Serve a fleet with this machine, until told to stop. SIGTERM lets running tasks end."""
+    from clinvk import control, settings
+
+    return control.worker(settings.load(config), broker, queues, concurrency, name)
+
+
+def fleet_command(group: click.Group, name: str) -> Callable[[Callable[..., int]], click.Command]:
+    """Make a command that gets a client of the configured fleet as its first argument."""
+
+    def decorate(function: Callable[..., int]) -> click.Command:
+        @functools.wraps(function)
+        def run(broker: str | None, config: str | None, **arguments: Any) -> int:
+            from clinvk import control, settings
+
+            with control.fleet(settings.load(config), broker) as client:
+                return function(client, **arguments)
+
+        return group.command(name)(broker_option(config_option(run)))
+
+    return decorate
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+run_argument = click.argument("run", metavar="RUN")
+queue_argument = click.argument("name", metavar="QUEUE")
+
+
+@fleet_command(cli, "workers")
+@json_option
+def workers_(client: CeleryClient, as_json: bool) -> int:
+    """List the workers that are there."""
+    from clinvk import control
+
+    return control.workers(client, as_json=as_json)
+
+
+@cli.group(invoke_without_command=True)
+@json_option
+@broker_option
+@config_option
+@click.pass_context
+def queues(context: click.Context, config: str | None, broker: str | None, as_json: bool) -> int:
+    """List the queues, or set their limits."""
+    if context.invoked_subcommand is not None:
+        return 0
+    from clinvk import control, settings
+
+    with control.fleet(settings.load(config), broker) as client:
+        return control.queues(client, as_json=as_json)
+
+
+@fleet_command(queues, "set")
+@queue_argument
+@click.option("--max-concurrency", type=click.IntRange(min=0), metavar="N", help="0: no limit.")
+@click.option("--rate", metavar="RATE", help="Starts per time, like 50/min; none: no limit.")
+def set_(client: CeleryClient, name: str, max_concurrency: int | None, rate: str | None) -> int:
+    """Set limits of a queue over the whole fleet, at once."""
+    from clinvk import control
+
+    return control.set_limits(client, name, max_concurrency, rate)
+
+
+@fleet_command(queues, "pause")
+@queue_argument
+def pause(client: CeleryClient, name: str) -> int:
+    """Start nothing more of a queue; what runs goes on."""
+    from clinvk import control
+
+    return control.pause(client, name, paused=True)
+
+
+@fleet_command(queues, "resume")
+@queue_argument
+def resume(client: CeleryClient, name: str) -> int:
+    """Go on with a queue that was paused."""
+    from clinvk import control
+
+    return control.pause(client, name, paused=False)
+
+
+@fleet_command(cli, "runs")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@json_option
+def runs(client: CeleryClient, limit: int, as_json: bool) -> int:
+    """List the newest runs."""
+    from clinvk import control
+
+    return control.runs(client, limit, as_json=as_json)
+
+
+@fleet_command(cli, "status")
+@run_argument
+@json_option
+def status(client: CeleryClient, run: str, as_json: bool) -> int:
+    """Tell how far a run is."""
+    from clinvk import control
+
+    return control.status(client, run, as_json=as_json)
+
+
+@fleet_command(cli, "attach")
+@run_argument
+@json_option
+@click.option("-q", "--quiet", is_flag=True, help="Print the totals only.")
+def attach(client: CeleryClient, run: str, as_json: bool, quiet: bool) -> int:
+    """Follow a run from its beginning, as if never detached."""
+    from clinvk import control
+    from clinvk.show import View
+
+    return control.attach(client, run, View(as_json=as_json, quiet=quiet))
+
+
+@fleet_command(cli, "results")
+@run_argument
+@json_option
+@click.option("--failed", "only_failed", is_flag=True, help="Only those that are not ok.")
+def results(client: CeleryClient, run: str, as_json: bool, only_failed: bool) -> int:
+    """Print the results that a run has so far."""
+    from clinvk import control
+
+    return control.results(client, run, as_json=as_json, only_failed=only_failed)
+
+
+@fleet_command(cli, "cancel")
+@run_argument
+def cancel(client: CeleryClient, run: str) -> int:
+    """Cancel a run: nothing of it starts any more, and what runs is stopped."""
+    from clinvk import control
+
+    return control.cancel(client, run)
+
+
+@fleet_command(cli, "wait")
+@run_argument
+def wait(client: CeleryClient, run: str) -> int:
+    """Wait for the end of a run; the exit code is the run's."""
+    from clinvk import control
+
+    return control.wait(client, run)
 
 
 @cli.group("config")

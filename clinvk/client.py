@@ -16,9 +16,10 @@ class Event:
     `started`: attempt `attempt` of task `index` began on `worker`.
     `finished`: task `index` has its one `result`. Comes exactly once for each index.
     `ended`: the run is over, the last event.
+    `idle`: nothing happened for a second.
     """
 
-    kind: Literal["started", "finished", "ended"]
+    kind: Literal["started", "finished", "ended", "idle"]
     at_ms: int = 0
     index: int = -1
     attempt: int = 1
@@ -33,6 +34,10 @@ class Run(Protocol):
     def id(self) -> str:
         """The run's id."""
 
+    @property
+    def outlives_client(self) -> bool:
+        """Whether the run goes on when nobody watches it."""
+
     def events(self) -> Iterator[Event]:
         """Yield the run's events from its beginning, waiting for new ones, until `ended`."""
 
@@ -46,5 +51,8 @@ class Run(Protocol):
 class Client(Protocol):
     """A way to reach the workers."""
 
-    def submit(self, specs: Sequence[TaskSpec], options: RunOptions) -> Run:
-        """Record a run and release its first tasks."""
+    def submit(self, specs: Sequence[TaskSpec], options: RunOptions, run_key: str = "") -> Run:
+        """Record a run and release its first tasks; with a key, once for all submitters."""
+
+    def check_served(self, specs: Sequence[TaskSpec]) -> None:
+        """Make sure that live workers serve every backend; raises BrokerError."""

@@ -99,9 +99,24 @@ class QueueSection(_Section):
     @field_validator("rate")
     @classmethod
     def _rate(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"[1-9]\d*/(s|min|h)", value):
-            raise ValueError('must be like "50/min" (a number per s, min or h)')
+        if value is not None:
+            rate_limits(value)
         return value
+
+
+PERIODS_MS = {"s": 1000, "min": 60_000, "h": 3_600_000}
+
+
+def rate_limits(rate: str) -> dict[str, Any]:
+    """Return a rate as the kernel takes it.
+
+    Raises:
+        ValueError: it is not like "50/min".
+    """
+    match = re.fullmatch(r"([1-9]\d{0,8})/(s|min|h)", rate)
+    if match is None:
+        raise ValueError('must be like "50/min" (a number per s, min or h)')
+    return {"rate": rate, "interval_ms": PERIODS_MS[match[2]] / int(match[1])}
 
 
 class LocalSection(_Section):
@@ -181,7 +196,12 @@ class Settings:
             for name, entry in self.config.backends.items()
             if entry.command is not None
         }
-        return WorkerConfig(backends=backends, **self.config.limits.model_dump())
+        queues = {
+            name: {"max_concurrency": entry.max_concurrency}
+            | (rate_limits(entry.rate) if entry.rate else {})
+            for name, entry in self.config.queues.items()
+        }
+        return WorkerConfig(backends=backends, queues=queues, **self.config.limits.model_dump())
 
     def pick(self, flag: Any, file_value: Any, *place: str) -> Any:
         """Decide one run-level setting: flag, environment, task file, configuration, default."""

@@ -25,8 +25,11 @@ CANCELING = (
 class Interruption:
     """Ctrl-C, SIGTERM and SIGHUP while a run goes on: once cancels it, twice leaves at once.
 
+    A run that outlives its client can also be left alone, with SIGQUIT (Ctrl and backslash).
+
     Attributes:
         number: the first signal that came, or None.
+        detached: whether the person asked to leave the run alone (SIGQUIT).
         tell: writes a line for the person who sent it; a display may take this over.
     """
 
@@ -34,6 +37,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self.detached = False
         self.tell: Callable[[str], None] = note
         self._run: Run | None = None
         self._before: dict[int, Any] = {}
@@ -52,6 +56,8 @@ class Interruption:
     def watch(self, run: Run) -> None:
         """Cancel this run when a signal comes, or if one has come already."""
         self._run = run
+        if run.outlives_client:
+            self._before[signal.SIGQUIT] = signal.signal(signal.SIGQUIT, self._detach)
         if self.number is not None:
             self._cancel(run)
 
@@ -64,6 +70,9 @@ class Interruption:
             # Not here: a signal handler may hold up the very call that it interrupted.
             threading.Thread(target=self._cancel, args=(self._run,), daemon=True).start()
 
+    def _detach(self, _number: int, _frame: FrameType | None) -> None:
+        self.detached = True
+
     def _cancel(self, run: Run) -> None:
         try:
             run.cancel("interrupted")
@@ -71,17 +80,27 @@ class Interruption:
             self.tell(f"clinvk: the run could not be canceled: {error}")
 
 
-def follow(run: Run, specs: Sequence[TaskSpec], observers: Sequence[Observer]) -> Report:
+def follow(
+    run: Run,
+    specs: Sequence[TaskSpec],
+    observers: Sequence[Observer],
+    interruption: Interruption,
+) -> Report:
     """Follow a run to its end. Each observer sees each event.
 
     Raises:
         LostTouchError: the broker was lost on the way; has the report as far as it got.
+        DetachedError: the run was left alone before its end.
     """
     results: dict[int, TaskResult] = {}
     first_ms = _now_ms()
     problem: ClinvkError | None = None
     try:
         for event in run.events():
+            if interruption.detached:
+                raise DetachedError
+            if event.kind == "idle":
+                continue
             last_ms = event.at_ms
             if event.result is not None:
                 results[event.index] = event.result
@@ -106,6 +125,10 @@ def follow(run: Run, specs: Sequence[TaskSpec], observers: Sequence[Observer]) -
     if problem is not None:
         raise LostTouchError(str(problem), report) from problem
     return report
+
+
+class DetachedError(ClinvkError):
+    """Whoever watched a run left it alone."""
 
 
 class LostTouchError(BrokerError):

@@ -409,35 +409,41 @@ class Kernel:
         found = self.redis.hmget(key("specs", run), [str(index) for index in indexes])
         return [TaskSpec.from_wire(wire) for wire in found if wire is not None]
 
-    def running(self, run: str) -> int:
-        """Return how many tasks of a run are out."""
-        return int(self.redis.hlen(key("out", run)))
-
     def runs(self, limit: int) -> list[RunSummary]:
-        """Return the newest runs, newest first."""
-        names = self.redis.zrevrange(key("runs"), 0, limit - 1)
-        found = (self.summary(name.decode()) for name in names)
+        """Return the newest runs, newest first; a fixed cost for each."""
+        names = [name.decode() for name in self.redis.zrevrange(key("runs"), 0, limit - 1)]
+        with self.redis.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.hgetall(key("run", name))
+                pipeline.hlen(key("out", name))
+            answers = iter(pipeline.execute())
+        found = [_summary(*entry) for entry in zip(names, answers, answers, strict=True)]
         return [summary for summary in found if summary is not None]
 
     def summary(self, run: str) -> RunSummary | None:
         """Read a run's counts and times; None if there is no such run."""
-        record = {
-            name.decode(): value.decode()
-            for name, value in self.redis.hgetall(key("run", run)).items()
-        }
-        if not record:
-            return None
-        counts = {
-            name: int(record.get(name, 0))
-            for name in ("total", "ok", "failed", "canceled", "timeout", "lost", "created_ms")
-        }
-        ended_ms = record.get("ended_ms")
-        return RunSummary(
-            run_id=run,
-            **counts,
-            ended_ms=int(ended_ms) if ended_ms else None,
-            cancel_reason=record.get("cancel_reason"),
-        )
+        with self.redis.pipeline(transaction=False) as pipeline:
+            pipeline.hgetall(key("run", run))
+            pipeline.hlen(key("out", run))
+            return _summary(run, *pipeline.execute())
+
+
+def _summary(run: str, fields: Mapping[bytes, bytes], out: int) -> RunSummary | None:
+    record = {name.decode(): value.decode() for name, value in fields.items()}
+    if "total" not in record:
+        return None
+    counters = ("total", "ok", "failed", "canceled", "timeout", "lost", "created_ms")
+    ended_ms = record.get("ended_ms")
+    return RunSummary(
+        run_id=run,
+        **{name: int(record.get(name, 0)) for name in counters},
+        state=record["state"],
+        max_parallel=int(record["max_parallel"]),
+        fail_fast=record["fail_fast"] == "1",
+        ended_ms=int(ended_ms) if ended_ms else None,
+        cancel_reason=record.get("cancel_reason"),
+        running=out,
+    )
 
 
 def key(name: str, *parts: str) -> str:

@@ -209,6 +209,9 @@ class RunSummary:
 
     run_id: str
     total: int
+    state: str = "running"
+    max_parallel: int = 3
+    fail_fast: bool = False
     ok: int = 0
     failed: int = 0
     canceled: int = 0
@@ -217,6 +220,12 @@ class RunSummary:
     created_ms: int = 0
     ended_ms: int | None = None
     cancel_reason: str | None = None
+    running: int = 0
+
+    @property
+    def ended(self) -> int:
+        """How many tasks have their result."""
+        return self.ok + self.failed + self.canceled + self.timeout + self.lost
 
     @property
     def canceled_run(self) -> bool:

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from clinvk.report import Report, rfc3339
-from workers.spec import Outcome, TaskResult, TaskSpec
+from workers.spec import Outcome, RunSummary, TaskResult, TaskSpec
 
 
 def document(report: Report) -> dict[str, Any]:
@@ -24,6 +24,24 @@ def document(report: Report) -> dict[str, Any]:
         "end_time": rfc3339(report.ended_ms),
         "results": [entry(spec, result) for spec, result in report.rows()],
     }
+
+
+def status(run: RunSummary) -> dict[str, Any]:
+    """Return how far a run is: a fixed size, however many tasks it has."""
+    ended_ms = run.ended_ms
+    return {
+        "run_id": run.run_id,
+        "state": run.state,
+        "total_tasks": run.total,
+        "completed": run.ok,
+        "failed": run.failed + run.timeout + run.lost,
+        "canceled": run.canceled,
+        "running": run.running,
+        "waiting": run.total - run.ended - run.running,
+        "max_parallel": run.max_parallel,
+        "fail_fast": run.fail_fast,
+        "start_time": rfc3339(run.created_ms),
+    } | ({"end_time": rfc3339(ended_ms)} if ended_ms else {})
 
 
 def entry(spec: TaskSpec, result: TaskResult) -> dict[str, Any]:

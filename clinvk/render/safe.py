@@ -19,3 +19,12 @@ _CONTROL = re.compile(
 def one_line(text: str) -> str:
     """Return the text on one line, without anything that a terminal would obey."""
     return _CONTROL.sub(" ", _SEQUENCE.sub("", text)).strip()
+
+
+def harmless(text: str) -> str:
+    """Return the text with its lines and tabs, without anything else that a terminal obeys."""
+    plain = _SEQUENCE.sub("", text).replace("\r\n", "\n")
+    return "\n".join(
+        "\t".join(_CONTROL.sub(" ", part) for part in line.split("\t"))
+        for line in plain.split("\n")
+    )

@@ -53,6 +53,12 @@ def _row(spec: TaskSpec, result: TaskResult, width: int) -> str:
     return f"{result.index + 1:<4} {backend} {status:<8} {duration:<10} {name}".rstrip()
 
 
+def title_line(spec: TaskSpec, result: TaskResult) -> str:
+    """Return one task's line for where its answer follows in full."""
+    status = f"{result.status.upper()} {result.duration_seconds:.2f}s"
+    return f"[{result.index + 1}] {one_line(spec.backend)} {status} {title(spec)}"
+
+
 def total(report: Report) -> str:
     """Return the last line; its parts always add up."""
     completed, failed, canceled = report.counts()

@@ -58,7 +58,14 @@ class FakeFleet:
             raise BrokerError(self.unreachable)
         yield self
 
-    def submit(self, specs: Sequence[TaskSpec], options: RunOptions) -> FakeFleet:
+    outlives_client = False
+
+    def check_served(self, specs: Sequence[TaskSpec]) -> None:
+        """Say that all is served."""
+
+    def submit(
+        self, specs: Sequence[TaskSpec], options: RunOptions, run_key: str = ""
+    ) -> FakeFleet:
         self.specs, self.options = specs, options
         if not self.results:
             self.results = [ok(index, f"answer {index}") for index in range(len(specs))]

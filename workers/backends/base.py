@@ -8,6 +8,7 @@ and record transcripts of its output under `tests/transcripts/<name>/`.
 
 from __future__ import annotations
 
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -63,7 +64,10 @@ class Captured:
     def lines(self) -> Iterator[str]:
         """Yield all lines, those beyond the cap included, without their line ends."""
         if self.path is None:
-            yield from self.text().splitlines()
+            # As a file is read: str.splitlines would also split at U+0085 and U+2028, which may
+            # stand in JSON as they are.
+            for line in io.StringIO(self.text(), newline=None):
+                yield line.rstrip("\n")
             return
         with self.path.open(encoding="utf-8", errors="replace") as stream:
             while line := stream.readline(LINE_CHARS):
@@ -109,11 +113,13 @@ class Backend(ABC):
 
     Attributes:
         name: what task files call it.
+        program: what must be on PATH for it to be served.
         install_hint: the command that installs it, for the `not_installed` error.
         version_argv: prints the CLI's version on one line and exits 0.
     """
 
     name: str
+    program: str
     install_hint: str
     version_argv: tuple[str, ...]
 

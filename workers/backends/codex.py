@@ -27,14 +27,18 @@ _TEXT_KINDS = (
     (r"missing environment variable|unauthorized|forbidden|not logged in", ErrorKind.AUTH),
     (r"exceeds the maximum length|context.?(length|window)|max_output_tokens", ErrorKind.TOO_LARGE),
     (r"no prompt provided|not valid UTF-8|unexpected argument|invalid value", ErrorKind.INVALID),
+    (r"^error (parsing -c|loading config)", ErrorKind.INVALID),
     (r"^model: |model.*not (found|exist|supported)", ErrorKind.INVALID),
 )
+
+_NOISE = re.compile(r"^Reading (additional input|prompt) from stdin|^WARNING: ")
 
 
 class Codex(Backend):
     """OpenAI's Codex CLI."""
 
     name = "codex"
+    program = "codex"
     install_hint = "npm install -g @openai/codex"
     version_argv = ("codex", "--version")
 
@@ -45,8 +49,7 @@ class Codex(Backend):
             argv += ["--model", spec.model]
         argv += _modes(spec)
         if spec.system_prompt:
-            # The value of -c is TOML; a JSON string is one.
-            argv += ["-c", f"developer_instructions={json.dumps(spec.system_prompt)}"]
+            argv += ["-c", f"developer_instructions={_toml(spec.system_prompt)}"]
         warnings = [
             unsupported(self.name, name, "it has no such option")
             for name in ("max_turns", "max_tokens", "allowed_tools")
@@ -89,8 +92,17 @@ class Codex(Backend):
                 return Answer(output=answer, **known)
             return reading.failure("the model gave no answer (refused)", ErrorKind.REFUSED, **known)
         message = reading.text(reading.mapping(failed or {}, "error"), "message") or last_error
-        message = message or reading.no_answer(finished)
+        message = message or reading.no_answer(finished, _NOISE)
         return reading.failure(reading.api_message(message), _kind(message), **known)
+
+
+def _toml(text: str) -> str:
+    """Quote text as TOML, which is JSON but for two things.
+
+    TOML knows no surrogate pairs, and no DEL as it is. What is not TOML would be taken as it
+    stands, with its quotes and backslashes.
+    """
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _modes(spec: TaskSpec) -> list[str]:

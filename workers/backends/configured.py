@@ -26,6 +26,7 @@ class Configured(Backend):
         self, name: str, command: Sequence[str], env: Mapping[str, str] | None = None
     ) -> None:
         self.name = name
+        self.program = command[0]
         self.install_hint = f"see backends.{name}.command in the configuration"
         self.version_argv = ()
         self._argv = tuple(command)
@@ -50,4 +51,5 @@ class Configured(Backend):
         output = finished.stdout.text().rstrip("\r\n")
         if finished.returncode == 0:
             return Answer(output=output)
-        return reading.failure(reading.no_answer(finished), ErrorKind.FAILED)
+        words = reading.last_line(finished.stderr) or reading.ended(finished)
+        return reading.failure(words, ErrorKind.FAILED)

@@ -1,7 +1,7 @@
 """echo: a bundled backend that needs no network and costs nothing, for demos and tests.
 
-A real process like any other; what it can be asked to do stands in `echo_cli.py`. It can harm
-nothing, so the modes and limits that a task may have mean nothing to it.
+A real process like any other; what it can be asked to do stands in `echo_cli.py`. It has no tools
+and takes one turn, so every mode, list of tools and limit of turns is kept without doing anything.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from workers.backends import reading
-from workers.backends.base import Answer, Backend, Command, Finished
+from workers.backends.base import Answer, Backend, Command, Finished, unsupported
 from workers.spec import ErrorKind, TaskSpec
 
 PROGRAM = Path(__file__).with_name("echo_cli.py")
@@ -20,6 +20,7 @@ class Echo(Backend):
     """Answers with the prompt."""
 
     name = "echo"
+    program = sys.executable
     install_hint = "it comes with clinvk; Python itself is missing"
     version_argv = (sys.executable, "--version")
 
@@ -29,6 +30,11 @@ class Echo(Backend):
         return Command(
             argv=(sys.executable, "-I", "-S", str(PROGRAM), *model),
             stdin=spec.prompt.encode("utf-8", "replace"),
+            warnings=tuple(
+                unsupported(self.name, field, "it answers from the prompt alone")
+                for field in ("max_tokens", "system_prompt", "extra")
+                if getattr(spec, field)
+            ),
         )
 
     def parse(self, finished: Finished) -> Answer:

@@ -6,6 +6,7 @@ error it exits with the HTTP status modulo 256, so 144 and up are no signals.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from workers.backends import reading
@@ -32,16 +33,25 @@ EXIT_TURN_LIMIT = 53
 _TEXT_KINDS = (
     (r"rate limit|too many requests|resource.?exhausted|\b429\b", ErrorKind.RATE_LIMITED),
     (r"api key not valid|unauthenticated|permission.?denied", ErrorKind.AUTH),
-    (r"refus|safety|blocked|prohibited", ErrorKind.REFUSED),
-    (r"input truncated|exceeds the maximum number of tokens", ErrorKind.TOO_LARGE),
-    (r"model.?not.?found|\b404\b|unknown arguments?|no input provided", ErrorKind.INVALID),
+    (r"response was blocked|due to (safety|recitation|other) settings", ErrorKind.REFUSED),
+    (
+        r"input truncated|exceeds the maximum number of tokens|token limit exhaustion",
+        ErrorKind.TOO_LARGE,
+    ),
+    (r"model.?not.?found|\b404\b|no input provided", ErrorKind.INVALID),
 )
+_NOISE = re.compile(
+    r"^\[STARTUP\]|^Ripgrep is not available|^YOLO mode is|^Loaded cached|color support|^\s+at "
+)
+_USAGE = "Usage: gemini "
+"""What it prints after a complaint about its command line."""
 
 
 class Gemini(Backend):
     """Google's Gemini CLI."""
 
     name = "gemini"
+    program = "gemini"
     install_hint = "npm install -g @google/gemini-cli"
     version_argv = ("gemini", "--version")
 
@@ -56,9 +66,15 @@ class Gemini(Backend):
             warnings.append(
                 unsupported(self.name, "sandbox_mode workspace", "it has no sandbox to enforce it")
             )
+        if spec.allowed_tools and spec.sandbox_mode == "read-only":
+            # Measured: the shell, allowed like this, runs in "plan" mode too.
+            why = "with sandbox_mode read-only it would open what that closes"
+            warnings.append(unsupported(self.name, "allowed_tools", why))
+        elif spec.allowed_tools:
+            argv += [f"--allowed-tools={','.join(spec.allowed_tools)}"]
         warnings += [
             unsupported(self.name, name, "it has no such option")
-            for name in ("max_turns", "max_tokens", "system_prompt", "allowed_tools")
+            for name in ("max_turns", "max_tokens", "system_prompt")
             if getattr(spec, name) is not None
         ]
         return Command(
@@ -79,7 +95,7 @@ class Gemini(Backend):
                 case "init":
                     start = event
                 case "message" if event.get("role") == "assistant":
-                    parts.append(reading.text(event, "content") or _blank(event))
+                    parts.append(_content(event))
                 case "error":
                     last_error = reading.text(event, "message") or last_error
                 case "result":
@@ -94,18 +110,22 @@ class Gemini(Backend):
                 reading.count(stats, "total_tokens"),
             ),
         }
-        answer = "".join(parts)
+        answer = reading.whole("".join(parts))  # a character may be cut between two deltas
+        if truncated := _truncated(finished):  # whatever it answered, it was to something else
+            return reading.failure(truncated, ErrorKind.TOO_LARGE, **known)
         if finished.returncode == 0 and result.get("status") == "success" and answer.strip():
             return Answer(output=answer, **known)
+        if complaint := _usage_error(finished):
+            return reading.failure(complaint, ErrorKind.INVALID, **known)
         message = reading.text(reading.mapping(result, "error"), "message") or last_error
-        message = message or _truncated(finished) or reading.no_answer(finished)
+        message = message or reading.no_answer(finished, _NOISE)
         return reading.failure(
             reading.api_message(message), _kind(finished, result, message), **known
         )
 
 
-def _blank(event: Json) -> str:
-    """Keep a delta of white space: it belongs to the answer."""
+def _content(event: Json) -> str:
+    """Return a delta as it is, white space included: it belongs to the answer."""
     content = event.get("content")
     return content if isinstance(content, str) else ""
 
@@ -121,6 +141,17 @@ def _modes(spec: TaskSpec) -> list[str]:
 def _truncated(finished: Finished) -> str | None:
     """Find the note that the prompt was cut off, among those that mean nothing."""
     return next((line for line in finished.stderr.lines() if "input truncated" in line), None)
+
+
+def _usage_error(finished: Finished) -> str | None:
+    """Return what it says about its command line, which stands before its long usage."""
+    said: list[str] = []
+    for line in finished.stderr.lines():
+        if line.startswith(_USAGE):
+            return reading.one_line(" ".join(said)) or None
+        if not _NOISE.search(line):
+            said.append(line)
+    return None
 
 
 def _kind(finished: Finished, result: Json, message: str) -> ErrorKind:

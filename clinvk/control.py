@@ -1,0 +1,209 @@
+"""The commands that look at a fleet and steer it: runs, queues, workers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from clinvk import progress, watch
+from clinvk.render import document, tables
+from clinvk.report import EXIT_OK, EXIT_TASK_FAILED
+from clinvk.settings import Settings, rate_limits
+from clinvk.show import Screen, View
+from workers.backends import Registry
+from workers.config import BROKER_URL, WORKER_CONFIG, mask_password
+from workers.errors import UsageError
+from workers.spec import RunOptions, RunSummary, TaskResult, queue_of
+
+if TYPE_CHECKING:
+    from clinvk.celery_client import CeleryClient, CeleryRun
+
+LISTED_RUNS = 20
+
+
+@contextmanager
+def fleet(settings: Settings, broker: str | None) -> Iterator[CeleryClient]:
+    """Give a client of the configured broker.
+
+    Raises:
+        UsageError: none is configured.
+        BrokerError: it cannot be reached.
+    """
+    url = broker_url(settings, broker)
+    from clinvk.celery_client import CeleryClient
+
+    with closing(CeleryClient(url)) as client:
+        client.ping()
+        with client.reaching_broker():
+            yield client
+
+
+def broker_url(settings: Settings, broker: str | None) -> str:
+    """Return the broker's URL; commands of a fleet need one."""
+    url = settings.pick(broker, None, "broker_url")
+    if not url:
+        raise UsageError("no broker: give --broker URL, or set broker_url or CLINVK_BROKER_URL")
+    return str(url)
+
+
+# Workers.
+
+
+def worker(
+    settings: Settings, broker: str | None, queues: str | None, concurrency: int, name: str
+) -> NoReturn:
+    """Become a worker of this machine; does not return."""
+    url = broker_url(settings, broker)
+    names = queues.split(",") if queues else _installed(settings)
+    if not names:
+        raise UsageError("no backend's CLI is installed here: install one, or name --queues")
+    if unknown := [name for name in names if name not in settings.backends]:
+        raise UsageError(
+            f"unknown backend {', '.join(unknown)} (known: {', '.join(settings.backends)})"
+        )
+    with fleet(settings, broker):
+        progress.note(
+            f"clinvk worker {name}@{socket.gethostname()}: {', '.join(names)}; "
+            f"{concurrency} at once; {mask_password(url)}"
+        )
+    os.environ[BROKER_URL] = url
+    os.environ[WORKER_CONFIG] = settings.worker.dump()
+    arguments = ["--queues", ",".join(map(queue_of, names)), "--concurrency", str(concurrency)]
+    os.execv(  # noqa: S606
+        sys.executable, [sys.executable, "-m", "workers", *arguments, "--name", name]
+    )
+
+
+def _installed(settings: Settings) -> list[str]:
+    """Return the backends whose programs are on this machine."""
+    registry = Registry.from_config(settings.worker.backends)
+    return [
+        name
+        for name, enabled in settings.backends.items()
+        if enabled and shutil.which(registry.get(name).program) is not None
+    ]
+
+
+def workers(client: CeleryClient, *, as_json: bool) -> int:
+    """List the workers that are there."""
+    found = client.kernel.workers()
+    return _print(found, tables.workers(found), as_json=as_json)
+
+
+# Queues.
+
+
+def queues(client: CeleryClient, *, as_json: bool) -> int:
+    """List the queues: limits, what runs and what waits."""
+    found = client.kernel.queues()
+    return _print(tables.queues_document(found), tables.queues(found), as_json=as_json)
+
+
+def set_limits(
+    client: CeleryClient, name: str, max_concurrency: int | None, rate: str | None
+) -> int:
+    """Set limits of a queue; 0 or "none" takes one away."""
+    if max_concurrency is None and rate is None:
+        raise UsageError("nothing to set: give --max-concurrency or --rate")
+    limits: dict[str, Any] = {}
+    if max_concurrency is not None:
+        limits["max_concurrency"] = max_concurrency or None
+    if rate is not None:
+        limits |= {"rate": None, "interval_ms": None} if rate == "none" else _rate(rate)
+    client.kernel.limit(queue_of(name), **limits)
+    client.dispatcher.release(client.kernel.admit())
+    return queues(client, as_json=False)
+
+
+def _rate(rate: str) -> dict[str, Any]:
+    try:
+        return rate_limits(rate)
+    except ValueError as error:
+        raise UsageError(f'--rate: {error}, or "none" (got "{rate}")') from error
+
+
+def pause(client: CeleryClient, name: str, *, paused: bool) -> int:
+    """Hand out nothing more of a queue, or go on; what runs is not touched."""
+    client.kernel.limit(queue_of(name), paused=1 if paused else None)
+    client.dispatcher.release(client.kernel.admit())
+    return EXIT_OK
+
+
+# Runs.
+
+
+def runs(client: CeleryClient, limit: int, *, as_json: bool) -> int:
+    """List the newest runs."""
+    found = client.kernel.runs(limit)
+    return _print([document.status(run) for run in found], tables.runs(found), as_json=as_json)
+
+
+def status(client: CeleryClient, run: str, *, as_json: bool) -> int:
+    """Tell how far a run is."""
+    summary = client.open(run).summary()
+    return _print(document.status(summary), tables.status(summary), as_json=as_json)
+
+
+def attach(client: CeleryClient, run_id: str, view: View) -> int:
+    """Follow a run from its beginning, as if never detached."""
+    run = client.open(run_id)
+    summary = run.summary()
+    specs = run.specs()
+    options = RunOptions(max_parallel=summary.max_parallel, fail_fast=summary.fail_fast)
+    screen = Screen(view, len(specs), options)
+    with watch.Interruption() as interruption:
+        screen.header()
+        return screen.show(run, specs, interruption)
+
+
+def results(client: CeleryClient, run_id: str, *, as_json: bool, only_failed: bool) -> int:
+    """Print the results that there are, page by page."""
+    run = client.open(run_id)
+    summary = run.summary()
+    output = progress.Output(sys.stdout)
+    lines = tables.json_results if as_json else tables.text_results
+    for line in lines(summary, _pages(run, summary, only_failed=only_failed)):
+        output.write(line)
+    return EXIT_OK
+
+
+def _pages(
+    run: CeleryRun, summary: RunSummary, *, only_failed: bool
+) -> Iterator[tuple[Any, TaskResult]]:
+    for spec, result in run.results(summary):
+        if not only_failed or result.error_kind is not None:
+            yield spec, result
+
+
+def wait(client: CeleryClient, run_id: str) -> int:
+    """Wait for the end of a run; the exit code is the run's."""
+    run = client.open(run_id)
+    for event in run.events():
+        if event.kind == "ended":
+            break
+    summary = run.summary()
+    return EXIT_OK if summary.ok == summary.total else EXIT_TASK_FAILED
+
+
+def cancel(client: CeleryClient, run_id: str) -> int:
+    """Cancel a run: nothing of it starts any more, and what runs is stopped."""
+    run = client.open(run_id)
+    run.cancel("canceled")
+    summary = run.summary()
+    state = "is over already" if summary.cancel_reason is None else "is canceled"
+    progress.Output(sys.stdout).write(f"{run_id} {state}\n")
+    return EXIT_OK
+
+
+def _print(value: Any, lines: Iterator[str], *, as_json: bool) -> int:
+    output = progress.Output(sys.stdout)
+    if as_json:
+        output.write(document.dump(value))
+    else:
+        output.write("".join(line + "\n" for line in lines))
+    return EXIT_OK

@@ -1,0 +1,131 @@
+"""Runs, queues and workers as tables; results page by page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from clinvk.render import document, text
+from clinvk.render.safe import harmless, one_line
+from clinvk.report import rfc3339
+from workers.kernel import QueueState
+from workers.spec import RunSummary, TaskResult, TaskSpec
+
+
+def columns(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
+    """Yield lines whose columns are as wide as they need to be."""
+    table = [list(head), *([one_line(str(cell)) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(head))]
+    for row in table:
+        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()
+
+
+def workers(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the workers: where they are, what they serve, how much at once."""
+    yield from columns(
+        ("WORKER", "SLOTS", "QUEUES", "VERSION", "CLIS"),
+        (
+            (
+                name,
+                entry["slots"],
+                ",".join(short(queue) for queue in entry["queues"]),
+                entry.get("version", ""),
+                ", ".join(f"{k} {v}" for k, v in entry.get("clis", {}).items() if v),
+            )
+            for name, entry in sorted(found.items())
+        ),
+    )
+
+
+def queues(found: Sequence[QueueState]) -> Iterator[str]:
+    """Yield the queues with their limits and what they are doing."""
+    yield from columns(
+        ("QUEUE", "LIMIT", "RATE", "RUNNING", "WAITING", "SLOTS", "STATE"),
+        (
+            (
+                short(queue.name),
+                queue.max_concurrency or "-",
+                queue.rate or "-",
+                queue.running,
+                queue.waiting,
+                queue.slots,
+                "paused" if queue.is_paused else "open",
+            )
+            for queue in found
+        ),
+    )
+
+
+def queues_document(found: Sequence[QueueState]) -> list[dict[str, Any]]:
+    """Return the queues for a JSON document."""
+    return [
+        {
+            "queue": short(queue.name),
+            "max_concurrency": queue.max_concurrency,
+            "rate": queue.rate,
+            "paused": queue.is_paused,
+            "running": queue.running,
+            "waiting": queue.waiting,
+            "slots": queue.slots,
+        }
+        for queue in found
+    ]
+
+
+def short(queue: str) -> str:
+    """Return the backend's name of a Celery queue."""
+    return queue.removeprefix("clinvk.")
+
+
+def runs(found: Sequence[RunSummary]) -> Iterator[str]:
+    """Yield the runs, a line each."""
+    yield from columns(
+        ("RUN", "STATE", "TASKS", "OK", "FAILED", "CANCELED", "RUNNING", "SUBMITTED"),
+        (
+            (
+                run.run_id,
+                run.state,
+                run.total,
+                run.ok,
+                run.failed + run.timeout + run.lost,
+                run.canceled,
+                run.running,
+                rfc3339(run.created_ms),
+            )
+            for run in found
+        ),
+    )
+
+
+def status(run: RunSummary) -> Iterator[str]:
+    """Yield how far a run is."""
+    yield from (f"{name}: {value}" for name, value in document.status(run).items())
+
+
+Results = Iterator[tuple[TaskSpec, TaskResult]]
+
+
+def json_results(run: RunSummary, results: Results) -> Iterator[str]:
+    """Yield the document of a run, piece by piece: its head, then an entry at a time."""
+    head = json.dumps(document.status(run), indent=2)
+    yield head.removesuffix("\n}") + ',\n  "results": ['
+    separator = "\n"
+    for spec, result in results:
+        entry = document.dump(document.entry(spec, result)).rstrip("\n")
+        yield separator + "\n".join("    " + line for line in entry.split("\n"))
+        separator = ",\n"
+    yield "\n  ]\n}\n"
+
+
+def text_results(run: RunSummary, results: Results) -> Iterator[str]:
+    """Yield each answer in full under its task's line."""
+    for spec, result in results:
+        yield f"{text.title_line(spec, result)}\n"
+        if result.output:
+            yield harmless(result.output).rstrip("\n") + "\n"
+        if result.error:
+            yield f"Error: {one_line(result.error)}\n"
+        yield "\n"
+    yield f"{run.ended} of {run.total} tasks have ended\n"

@@ -1,0 +1,138 @@
+"""Show a run, from its beginning to its end: the same whether it was just submitted or not."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from clinvk import progress, watch
+from clinvk.client import Event, Run
+from clinvk.outdir import OutputDir
+from clinvk.render import document, text
+from clinvk.render.safe import one_line
+from clinvk.report import EXIT_BROKER, EXIT_OK, EXIT_SIGNAL, EXIT_TASK_FAILED, Report
+from workers.spec import RunOptions, TaskSpec
+
+PIPED_WIDTH = 80
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """The form that was asked for."""
+
+    as_json: bool = False
+    quiet: bool = False
+    with_table: bool = True
+
+    @property
+    def is_text(self) -> bool:
+        """Whether every task gets its line."""
+        return not (self.as_json or self.quiet)
+
+
+class Screen:
+    """Prints a run to stdout, and what goes on meanwhile to stderr."""
+
+    def __init__(self, view: View, total: int, options: RunOptions) -> None:
+        self._view = view
+        self._total = total
+        self._options = options
+        self._output = progress.Output(sys.stdout)
+        terminal = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns
+        self._width = terminal if sys.stdout.isatty() else PIPED_WIDTH
+
+    def submitted(self, run: str) -> None:
+        """Say which run was submitted, to whoever leaves it alone."""
+        self._output.write(document.dump({"run_id": run}) if self._view.as_json else f"{run}\n")
+
+    def header(self) -> None:
+        """Say what is about to run."""
+        if self._view.is_text:
+            options = self._options
+            first = text.header(self._total, options.max_parallel, fail_fast=options.fail_fast)
+            self._output.write(first + "\n\n")
+
+    def show(
+        self,
+        run: Run,
+        specs: Sequence[TaskSpec],
+        interruption: watch.Interruption,
+        files: OutputDir | None = None,
+    ) -> int:
+        """Follow a run to its end, print it, and return the exit code."""
+        interruption.watch(run)
+        saver = _Saver(files)
+        display = progress.choose(
+            self._output, specs, quiet=self._view.quiet, data_only=self._view.as_json
+        )
+        problem: watch.LostTouchError | None = None
+        with display:
+            interruption.tell = display.tell
+            observers = [display.saw, self._line_to(display), saver.saw]
+            try:
+                report = watch.follow(run, specs, observers, interruption)
+            except watch.LostTouchError as error:
+                problem, report = error, error.report
+            except watch.DetachedError:
+                report = None
+        interruption.tell = progress.note
+        if report is None:
+            progress.note(f"Detached; it goes on: clinvk attach {run.id}")
+            return EXIT_OK
+        saver.close(report)
+        self.end(report)
+        if problem is not None:
+            progress.note(f"clinvk: {problem}")
+            return EXIT_BROKER
+        if interruption.number is not None:
+            return EXIT_SIGNAL + interruption.number
+        return EXIT_TASK_FAILED if self._output.broken or saver.failed else report.exit_code
+
+    def _line_to(self, display: progress.Quiet) -> watch.Observer:
+        """Give an observer that prints a line to the display as each task ends."""
+
+        def saw(event: Event) -> None:
+            if self._view.is_text and event.result is not None:
+                display.print(text.ended(event.result, self._width))
+
+        return saw
+
+    def end(self, report: Report) -> None:
+        """Print the report, and each of its warnings once."""
+        if self._view.as_json:
+            self._output.write(document.dump(document.document(report)))
+        else:
+            lines = [text.total(report)]
+            if self._view.is_text:
+                table = text.table(report, self._width) if self._view.with_table else ()
+                lines = ["", *table, *lines]
+            self._output.write("\n".join(lines) + "\n")
+        for warning in dict.fromkeys(w for result in report.results for w in result.warnings):
+            progress.note(f"warning: {one_line(warning)}")
+
+
+class _Saver:
+    """Writes results to the output directory; a full disk costs the files, not the run."""
+
+    def __init__(self, files: OutputDir | None) -> None:
+        self._files = files
+        self.failed = False
+
+    def saw(self, event: Event) -> None:
+        """Save the result of a task that ended."""
+        self._attempt(lambda files: files.saw(event))
+
+    def close(self, report: Report) -> None:
+        """Save the summary."""
+        self._attempt(lambda files: files.close(report))
+
+    def _attempt(self, write: Callable[[OutputDir], None]) -> None:
+        if self._files is None or self.failed:
+            return
+        try:
+            write(self._files)
+        except OSError as error:
+            self.failed = True
+            progress.note(f"clinvk: output_dir cannot be written: {error.strerror}")
