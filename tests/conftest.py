@@ -7,11 +7,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import fakeredis
 import pytest
 import redis
 
 from clinvk.local import find_server
 from tests import harness
+from workers.kernel import Kernel
 
 
 @pytest.fixture(autouse=True)
@@ -71,3 +73,14 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             lambda: not harness.of_directory(str(directory)), "all processes of the test to end"
         )
         assert [path.name for path in directory.iterdir()] == []
+
+
+@pytest.fixture(params=["server", "fakeredis"])
+def kernel(request: pytest.FixtureRequest) -> Iterator[Kernel]:
+    """A kernel over a real server, and over fakeredis: the scripts do the same on both."""
+    if request.param == "server":
+        yield Kernel.connect(request.getfixturevalue("broker_url"))
+    else:
+        fake = Kernel(fakeredis.FakeRedis())
+        yield fake
+        assert harness.keys_without_lifetime(fake.redis) == []

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import fakeredis
 import pytest
 
-from tests import harness
 from workers import kernel as kernel_module
 from workers.kernel import Canceled, Handout, Kernel, Lease
 from workers.spec import ErrorKind, Outcome, RunOptions, TaskResult, TaskSpec
 
 RUN = "20260102-030405-abcdef01"
-
-
-@pytest.fixture(params=["server", "fakeredis"])
-def kernel(request: pytest.FixtureRequest) -> Iterator[Kernel]:
-    if request.param == "server":
-        yield Kernel.connect(request.getfixturevalue("broker_url"))
-    else:
-        fake = Kernel(fakeredis.FakeRedis())
-        yield fake
-        assert harness.keys_without_lifetime(fake.redis) == []
 
 
 def submit(
