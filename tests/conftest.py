@@ -37,19 +37,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         stdout=subprocess.DEVNULL,
     )
     try:
-        harness.wait_until(lambda: _answers(socket), "the test server to answer")
+        with redis.Redis(unix_socket_path=str(socket)) as client:
+            harness.wait_until(lambda: harness.answers(client), "the test server to answer")
         yield f"redis+socket://{socket}"
     finally:
         process.terminate()
         process.wait()
-
-
-def _answers(socket: Path) -> bool:
-    try:
-        with redis.Redis(unix_socket_path=str(socket)) as client:
-            return bool(client.ping())
-    except redis.RedisError:
-        return False
 
 
 @pytest.fixture

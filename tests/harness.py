@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import redis
 
 PATIENCE_SECONDS = 60.0
-CLINVK = [sys.executable, "-m", "clinvk"]
+PYTHON = [sys.executable]
+CLINVK = [*PYTHON, "-m", "clinvk"]
 
 
 def wait_until(condition: Callable[[], Any], what: str) -> Any:
@@ -37,6 +39,14 @@ def clinvk_variables() -> list[str]:
 def keys_without_lifetime(client: Any) -> list[str]:
     """Our keys that would stay for ever."""
     return [key.decode() for key in client.scan_iter("clinvk:*") if client.pttl(key) == -1]
+
+
+def answers(client: redis.Redis) -> bool:
+    """Whether a server answers."""
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
 
 
 def running(pid: int) -> bool:

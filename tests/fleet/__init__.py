@@ -1,0 +1,1 @@
+"""Several worker machines, each in a network namespace of its own, and one Redis over TCP."""

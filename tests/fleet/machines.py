@@ -1,0 +1,194 @@
+"""Machines for tests: network namespaces joined to this one by a pair of virtual interfaces.
+
+Needs root on Linux, and fails without: what these tests hold cannot be held otherwise.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pyroute2 import IPRoute, NetNS, netns
+
+from clinvk.local import find_server
+from tests import harness
+from workers.config import BROKER_URL
+from workers.kernel import Kernel
+
+PASSWORD = "s3cret/with:odd@signs"
+PASSWORD_IN_URL = "s3cret%2Fwith%3Aodd%40signs"
+ENTER = """
+import os, sys
+from pyroute2 import netns
+netns.setns(sys.argv[1])
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+LOG_TASK = """
+import os, sys, time
+def note(word):
+    fd = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(fd, f"{word} {time.monotonic_ns()} {os.getpid()} {prompt}\\n".encode())
+    os.close(fd)
+prompt = sys.stdin.read().strip()
+note("start")
+words = prompt.split()
+if words[1] == "fail":
+    sys.exit(3)
+time.sleep(float(words[1]))
+note("end")
+print(prompt)
+"""
+"""A CLI that keeps its own record. Its prompt: `NAME SECONDS`, or `NAME fail`."""
+
+
+@dataclass
+class Machine:
+    """One machine; its workers reach Redis at `gateway`."""
+
+    name: str
+    gateway: str
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self, argv: list[str], env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+        with log.open("ab") as stream:
+            process = subprocess.Popen(
+                [sys.executable, "-c", ENTER, self.name, *argv],
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        return process
+
+
+class Fleet:
+    """A Redis server with a password on TCP, and machines that reach it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.log = folder / "tasks.log"
+        self._ip = IPRoute()
+        self._machines: list[Machine] = []
+        self._numbers = itertools.count()
+        self._net = 16 + os.getpid() % 200
+        self._port = 20_000 + os.getpid() % 20_000
+        self._server = self._start_server()
+        self.kernel = Kernel.connect(self.url("127.0.0.1"))
+
+    def _start_server(self) -> subprocess.Popen[bytes]:
+        server = subprocess.Popen(
+            [find_server(None), "--port", str(self._port), "--requirepass", PASSWORD, "--save", ""],
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+        )
+        kernel = Kernel.connect(self.url("127.0.0.1"))
+        harness.wait_until(lambda: harness.answers(kernel.redis), "the server to answer")
+        kernel.close()
+        return server
+
+    def url(self, host: str) -> str:
+        return f"redis://:{PASSWORD_IN_URL}@{host}:{self._port}/0"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of a client on this machine."""
+        return {
+            **os.environ,
+            BROKER_URL: self.url("127.0.0.1"),
+            "CLINVK_CONFIG": str(self._config()),
+        }
+
+    def _config(self) -> Path:
+        command = [sys.executable, "-I", "-S", "-c", LOG_TASK, str(self.log)]
+        backends = {name: {"command": command} for name in ("one", "two")}
+        path = self.folder / "config.json"
+        if not path.exists():
+            path.write_text(json.dumps({"backends": backends}))
+        return path
+
+    def machine(self) -> Machine:
+        """Add a machine."""
+        number = next(self._numbers)
+        name = f"cl{os.getpid()}n{number}"
+        outside, inside = f"{name}h"[-15:], f"{name}i"[-15:]
+        address = f"10.{self._net}.{number}"
+        netns.create(name)
+        self._ip.link(
+            "add", ifname=outside, kind="veth", peer={"ifname": inside, "net_ns_fd": name}
+        )
+        index = self._ip.link_lookup(ifname=outside)[0]
+        self._ip.addr("add", index=index, address=f"{address}.1", prefixlen=30)
+        self._ip.link("set", index=index, state="up")
+        with NetNS(name) as there:
+            link = there.link_lookup(ifname=inside)[0]
+            there.addr("add", index=link, address=f"{address}.2", prefixlen=30)
+            there.link("set", index=link, state="up")
+            there.link("set", index=there.link_lookup(ifname="lo")[0], state="up")
+        machine = Machine(name, f"{address}.1")
+        self._machines.append(machine)
+        return machine
+
+    def worker(self, machine: Machine, slots: int, queues: str = "one,two", name: str = "w") -> Any:
+        """Start a worker on a machine and wait until the fleet knows it."""
+        env = {**self.env, BROKER_URL: self.url(machine.gateway)}
+        known = set(self.kernel.workers())
+        argv = [*harness.CLINVK, "worker", "--queues", queues, "--concurrency", str(slots)]
+        process = machine.start(
+            [*argv, "--name", f"{name}-{machine.name}"], env, self.folder / f"{machine.name}.log"
+        )
+        harness.wait_until(lambda: set(self.kernel.workers()) - known, "the worker to be known")
+        return process
+
+    def clinvk(self, *arguments: str, stdin: str | None = None) -> harness.Outcome:
+        return harness.clinvk(*arguments, stdin=stdin, env=self.env)
+
+    def starts(self) -> list[str]:
+        """The names of the tasks that were begun, in order of their beginning."""
+        return [line[3] for line in self.records() if line[0] == "start"]
+
+    def records(self) -> list[list[str]]:
+        """The tasks' own record: start or end, nanoseconds, pid, name, argument."""
+        if not self.log.exists():
+            return []
+        lines = [line.split() for line in self.log.read_text().splitlines()]
+        return sorted(lines, key=lambda line: int(line[1]))
+
+    def most_at_once(self) -> int:
+        """How many tasks ran at the same instant, at most."""
+        running = most = 0
+        for line in self.records():
+            running += 1 if line[0] == "start" else -1
+            most = max(most, running)
+        return most
+
+    def leases(self) -> list[str]:
+        """All leases that are held."""
+        return [
+            lease.decode()
+            for queue in self.kernel.queues()
+            for lease in self.kernel.redis.zrange(f"clinvk:queue:{queue.name}:leases", 0, -1)
+        ]
+
+    def close(self) -> None:
+        """Stop everything; what workers ran must be gone, and nothing be held."""
+        for machine in self._machines:
+            for process in machine.processes:
+                if process.poll() is None:
+                    process.send_signal(signal.SIGTERM)
+            for process in machine.processes:
+                process.wait()
+            netns.remove(machine.name)
+        self._ip.close()
+        self.kernel.close()
+        self._server.kill()
+        self._server.wait()
