@@ -54,7 +54,7 @@ class CeleryClient:
             BrokerError: it does not.
         """
         with self.reaching_broker():
-            self.kernel.redis.ping()
+            self.kernel.ping()
 
     def submit(
         self, specs: Sequence[TaskSpec], options: RunOptions, run_key: str = ""
@@ -151,11 +151,11 @@ class CeleryRun:
             with self._client.reaching_broker():
                 specs = self._client.kernel.specs(self.id, page)
                 found = self._client.kernel.results(self.id, page)
-            for index, spec, result in zip(page, specs, found, strict=True):
-                if result is not None:
-                    yield spec, result
-                elif summary.ended_ms is not None:
-                    yield spec, _never_started(index)
+                for index, spec, result in zip(page, specs, found, strict=True):
+                    if result is not None:
+                        yield spec, result
+                    elif summary.ended_ms is not None:
+                        yield spec, _never_started(index)
 
     def events(self) -> Iterator[Event]:
         """Yield the run's events from its beginning, waiting for new ones, until `ended`.
@@ -191,7 +191,7 @@ class CeleryRun:
         indexes = [int(entry["index"]) for entry in entries if entry["kind"] == "finished"]
         with self._client.reaching_broker():
             found = self._client.kernel.results(self.id, indexes)
-        return {result.index: result for result in found if result is not None}
+            return {result.index: result for result in found if result is not None}
 
     def _canceled(self, indexes: set[int], at_ms: int) -> Iterator[Event]:
         """Yield the tasks that the run ended without: canceled before they began."""

@@ -60,6 +60,7 @@ def decide(settings: Settings, options: ParallelOptions) -> Job:
             max_parallel=pick(options.max_parallel, batch.max_parallel, "parallel", "max_workers"),
             fail_fast=pick(options.fail_fast, batch.fail_fast, "parallel", "fail_fast"),
             priority=options.priority,
+            keep_seconds=settings.config.runs.keep_days * 86400,
         ),
         output_dir=pick(options.output_dir, batch.output_dir, "output_dir"),
         broker_url=pick(options.broker, None, "broker_url") or None,

@@ -119,6 +119,12 @@ def rate_limits(rate: str) -> dict[str, Any]:
     return {"rate": rate, "interval_ms": PERIODS_MS[match[2]] / int(match[1])}
 
 
+class RunsSection(_Section):
+    """`runs`: the records of runs on a fleet."""
+
+    keep_days: Annotated[float, Field(gt=0, le=366)] = 7
+
+
 class LocalSection(_Section):
     """`local`: local mode."""
 
@@ -163,6 +169,7 @@ class Config(_Section):
     unified_flags: UnifiedSection = UnifiedSection()
     backends: dict[Annotated[str, Field(pattern=BACKEND_NAME)], BackendSection] = {}
     queues: dict[str, QueueSection] = {}
+    runs: RunsSection = RunsSection()
     local: LocalSection = LocalSection()
     limits: LimitsSection = LimitsSection()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from workers import kernel as kernel_module
-from workers.kernel import Canceled, Handout, Kernel, Lease
+from workers.kernel import Canceled, Handout, Kernel, Lease, key
 from workers.spec import ErrorKind, Outcome, RunOptions, TaskResult, TaskSpec
 
 RUN = "20260102-030405-abcdef01"
@@ -76,7 +78,7 @@ def test_a_result_is_recorded_once(kernel: Kernel) -> None:
     finish(kernel, 0)
     again = kernel.finish(Lease(RUN, 0, 1), result(0, Outcome.FAILED))
     assert not again.ok
-    assert kernel.results(RUN, [0]) == [result(0)]
+    assert list(kernel.results(RUN, [0])) == [result(0)]
     assert kernel.summary(RUN).ok == 1  # type: ignore[union-attr]
 
 
@@ -209,3 +211,16 @@ def test_a_run_of_many_chunks_is_whole(kernel: Kernel) -> None:
 
 def test_a_run_that_is_not_there_has_no_summary(kernel: Kernel) -> None:
     assert kernel.summary("no-such-run") is None
+
+
+def test_a_large_output_is_kept_apart_and_read_back_whole(kernel: Kernel) -> None:
+    submit(kernel, "a a")
+    claim(kernel, 0)
+    large = replace(result(0), output="größer " * 100_000)
+    assert kernel.finish(Lease(RUN, 0, 1), large).ok
+    assert list(kernel.results(RUN, [0, 1])) == [large, None]
+    assert kernel.redis.hstrlen(key("results", RUN), "0") < 1000
+    kernel.redis.delete(key("blob", RUN, "0-1"))
+    (gone, _) = kernel.results(RUN, [0, 1])
+    assert gone is not None
+    assert (gone.output, gone.warnings) == ("", ["the output is no longer there"])

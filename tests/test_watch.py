@@ -50,7 +50,12 @@ def test_what_is_not_known_is_lost(
     monkeypatch.setattr(watch, "_now_ms", lambda: next(times))
     seen: list[int] = []
     with pytest.raises(watch.LostTouchError, match=str(error)) as caught:
-        watch.follow(Broken(error, events), SPECS, [lambda event: seen.append(event.index)])
+        watch.follow(
+            Broken(error, events),
+            SPECS,
+            [lambda event: seen.append(event.index)],
+            watch.Interruption(),
+        )
     report = caught.value.report
     expected = ["lost", "ok" if events else "lost", "lost"]
     assert [result.status for result in report.results] == expected
@@ -62,7 +67,7 @@ def test_what_is_not_known_is_lost(
 
 
 def test_a_result_that_never_came_is_lost() -> None:
-    report = watch.follow(Broken(None), SPECS, [])
+    report = watch.follow(Broken(None), SPECS, [], watch.Interruption())
     assert [result.status for result in report.results] == ["lost", "ok", "lost"]
     assert report.results[0].error == "its result never came"
     assert report.exit_code == 1

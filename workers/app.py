@@ -13,7 +13,8 @@ from celery import Celery
 
 from workers.config import BROKER_URL
 from workers.keeper import KeeperStep
-from workers.kernel import RUN_LIFETIME_SECONDS, celery_url
+from workers.kernel import celery_url
+from workers.spec import RunOptions
 
 
 def create_app(broker_url: str | None) -> Celery:
@@ -33,7 +34,7 @@ def create_app(broker_url: str | None) -> Celery:
         # Members of the chord return nothing that anyone reads: results are in the run's record.
         # The chord itself is counted all the same.
         task_ignore_result=True,
-        result_expires=RUN_LIFETIME_SECONDS,
+        result_expires=RunOptions().keep_seconds,
         # On receipt, see above. With late acknowledgement Redis would deliver a task again after
         # the visibility timeout, and it would run twice.
         task_acks_late=False,

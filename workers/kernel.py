@@ -18,13 +18,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
 from itertools import islice
 from typing import Any, Self
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from workers.spec import RunOptions, RunSummary, TaskResult, TaskSpec
 
@@ -35,12 +37,13 @@ WORKER_MS = 15_000
 HANDOUT_MS = 15_000
 """How long a published task may go unclaimed before it is published again. Admission lets out
 only what free slots can take, so a claim follows at once unless its worker has died."""
-RUN_LIFETIME_SECONDS = 7 * 86400.0
-"""How long a run's record stays after its last change."""
+INLINE_BYTES = 1 << 16
+"""Outputs over this get a key of their own, so that pages of results stay small."""
 MAX_ATTEMPTS = 3
 """How many times a task may be lost before it is given up."""
 COMPLETE_AFTER_MS = 2000
 """How long a complete run waits for its chord's body before the reaper aggregates it."""
+PING_SECONDS = 3.0
 REAP_LIMIT = 100
 SUBMIT_CHUNK = 1000
 
@@ -52,6 +55,7 @@ KEYS = {
     "attempts": "clinvk:run:{}:attempts",  # hash: index -> attempts so far, where not 0
     "losses": "clinvk:run:{}:losses",  # hash: index -> attempts whose worker was lost
     "results": "clinvk:run:{}:results",  # hash: index -> TaskResult
+    "blob": "clinvk:run:{}:blob:{}",  # string: an output over INLINE_BYTES
     "events": "clinvk:run:{}:events",  # stream: what happened, in order
     "runs": "clinvk:runs",  # sorted set: run -> when it was submitted (ms)
     "submitted": "clinvk:submitted:{}",  # string: a submitter's key -> run and digest
@@ -184,11 +188,26 @@ class Kernel:
 
     def __init__(self, client: redis.Redis) -> None:
         self.redis: Any = client  # redis-py types every answer as bytes or str or None
+        self._url = ""
 
     @classmethod
     def connect(cls, broker_url: str) -> Self:
         """Give a kernel for this broker; connects at the first verb."""
-        return cls(redis.Redis.from_url(redis_url(broker_url)))
+        url = redis_url(broker_url)
+        kernel = cls(redis.Redis.from_url(url))
+        kernel._url = url
+        return kernel
+
+    def ping(self) -> None:
+        """Make sure, within a few seconds, that the server answers.
+
+        Raises:
+            redis.RedisError: it does not.
+        """
+        patience = {"socket_connect_timeout": PING_SECONDS, "socket_timeout": PING_SECONDS}
+        once = Retry(NoBackoff(), 0)
+        with redis.Redis.from_url(self._url, retry=once, **patience) as client:
+            client.ping()
 
     def close(self) -> None:
         """Close all connections."""
@@ -220,7 +239,7 @@ class Kernel:
         The specs are taken in chunks, so that they need not all be in memory. Until the last
         one is recorded the run is not visible to anyone, and goes away by itself.
         """
-        lifetime_ms = int(RUN_LIFETIME_SECONDS * 1000)
+        lifetime_ms = int(options.keep_seconds * 1000)
         total, queues = 0, dict[str, None]()
         indexed = enumerate(specs)
         while chunk := list(islice(indexed, SUBMIT_CHUNK)):
@@ -282,10 +301,33 @@ class Kernel:
 
     def finish(self, lease: Lease, result: TaskResult) -> Recorded:
         """Record a result, unless another attempt has the task by now."""
+        result = self._store_large(lease, result)
         recorded, unpublished, published, admission = self._call(
             "finish", *lease.args, result.status.value, result.to_wire(), HANDOUT_MS
         )
         return Recorded(bool(recorded), Canceled(unpublished, published), _admission(admission))
+
+    def _store_large(self, lease: Lease, result: TaskResult) -> TaskResult:
+        if result.output is None or len(result.output) <= INLINE_BYTES // 4:
+            return result
+        output = result.output.encode("utf-8", "replace")
+        if len(output) <= INLINE_BYTES:
+            return result
+        # Named after the attempt: what a refused one has stored is never read, and expires.
+        name = f"{lease.index}-{lease.attempt}"
+        lifetime_ms = int(self.redis.hget(key("run", lease.run), "lifetime_ms") or 0)
+        if lifetime_ms:
+            self.redis.set(key("blob", lease.run, name), output, px=2 * lifetime_ms)
+        return replace(result, output=None, output_blob=name)
+
+    def _load_large(self, run: str, result: TaskResult) -> TaskResult:
+        if result.output_blob is None:
+            return result
+        output = self.redis.get(key("blob", run, result.output_blob))
+        if output is None:
+            note = [*result.warnings, "the output is no longer there"]
+            return replace(result, output="", output_blob=None, warnings=note)
+        return replace(result, output=output.decode("utf-8", "replace"), output_blob=None)
 
     def cancel(self, run: str, reason: str) -> Canceled:
         """Cancel a run; the second time changes nothing."""
@@ -397,12 +439,15 @@ class Kernel:
             events.append(event)
         return entries[-1][0].decode(), events
 
-    def results(self, run: str, indexes: Sequence[int]) -> list[TaskResult | None]:
-        """Read the results of some tasks, None where there is none (yet)."""
+    def results(self, run: str, indexes: Sequence[int]) -> Iterator[TaskResult | None]:
+        """Read the results of some tasks, None where there is none (yet).
+
+        One round trip, and one more for each large output as it is reached.
+        """
         if not indexes:
-            return []
-        found = self.redis.hmget(key("results", run), [str(index) for index in indexes])
-        return [None if wire is None else TaskResult.from_wire(wire) for wire in found]
+            return
+        for wire in self.redis.hmget(key("results", run), [str(index) for index in indexes]):
+            yield None if wire is None else self._load_large(run, TaskResult.from_wire(wire))
 
     def specs(self, run: str, indexes: Sequence[int]) -> list[TaskSpec]:
         """Read the specs of some tasks."""

@@ -159,7 +159,9 @@ class TaskResult(Wire):
     """What became of one task of a run.
 
     `exit_code` is the CLI's own, as the OS gave it (-N for signal N); -1 when the CLI was
-    never started or when we stopped it. Times are RFC 3339 in UTC.
+    never started or when we stopped it. Times are RFC 3339 in UTC. `output_blob` names where
+    an output that is too large to be kept with the rest is stored; who reads a result from the
+    kernel finds it in `output`.
     """
 
     index: int
@@ -168,6 +170,7 @@ class TaskResult(Wire):
     duration_seconds: float
     output: str | None = None
     output_file: str | None = None
+    output_blob: str | None = None
     error: str | None = None
     error_kind: ErrorKind | None = None
     attempts: int = 1
@@ -192,11 +195,15 @@ class TaskResult(Wire):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions(Wire):
-    """What the submitter asked of a run as a whole."""
+    """What the submitter asked of a run as a whole.
+
+    `keep_seconds` is how long its record stays after its last change.
+    """
 
     max_parallel: int = 3
     fail_fast: bool = False
     priority: int = 0
+    keep_seconds: float = 7 * 86400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
