@@ -1,0 +1,41 @@
+"""Says whether the worker of this container lives: exit code 0 or 1, a line on standard output.
+
+A worker announces itself to the fleet every few seconds, under a lifetime; the thread that does
+so is the one that keeps its leases. An announcement that has gone means that the worker hangs.
+That is one connection and two reads; `celery inspect ping` would start Celery, send a broadcast to
+the whole fleet and wait for a second.
+
+With `--alive`, a broker that cannot be asked is no fault of the worker: it outlives restarts of
+Redis, and must not be killed, with an hour's task in it, because Redis is away.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from contextlib import closing
+
+import redis
+
+from workers.config import BROKER_URL
+from workers.kernel import Kernel
+
+
+def main() -> int:
+    """Look for the entry of this host's worker; returns the exit code."""
+    is_alive_enough = "--alive" in sys.argv[1:]
+    host = socket.gethostname()
+    try:
+        with closing(Kernel.connect(os.environ[BROKER_URL])) as kernel:
+            entries = kernel.workers()
+    except redis.RedisError as error:
+        print(f"the broker cannot be asked: {type(error).__name__}")
+        return 0 if is_alive_enough else 1
+    found = [name for name, entry in entries.items() if entry.get("host") == host]
+    print(f"{', '.join(found)}: announced" if found else f"no worker on {host} is announced")
+    return 0 if found else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
