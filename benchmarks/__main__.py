@@ -144,10 +144,19 @@ def note_peak(process: psutil.Process, peaks: dict[str, float], role: str | None
         peaks[role] = max(peaks.get(role, 0.0), resident)
 
 
+def fleet_figures() -> Iterator[Figure]:
+    """Ten workers: limits, turns, cancellation (some minutes)."""
+    from benchmarks import fleet
+
+    for name, value, unit in fleet.measure():
+        yield Figure(name, value, unit)
+
+
 BENCHMARKS: dict[str, Callable[[], Iterator[Figure]]] = {
     "cold_start": cold_start,
     "throughput": throughput,
     "memory": memory,
+    "fleet": fleet_figures,
 }
 
 
