@@ -179,7 +179,13 @@ def redis_url(broker_url: str) -> str:
 
 
 def celery_url(broker_url: str) -> str:
-    """Translate any accepted form of a broker URL into Celery's."""
+    """Translate any accepted form of a broker URL into Celery's.
+
+    Celery refuses `rediss://` that does not say whether to verify the server's certificate:
+    it is verified, unless the URL says otherwise.
+    """
+    if broker_url.startswith("rediss://") and "ssl_cert_reqs=" not in broker_url:
+        broker_url += ("&" if "?" in broker_url else "?") + "ssl_cert_reqs=required"
     return re.sub(r"^(redis\+socket|socket|unix):///", "redis+socket:///", broker_url)
 
 
