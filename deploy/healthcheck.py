@@ -30,10 +30,10 @@ def main() -> int:
         with closing(Kernel.connect(os.environ[BROKER_URL])) as kernel:
             entries = kernel.workers()
     except redis.RedisError as error:
-        print(f"the broker cannot be asked: {type(error).__name__}")
+        sys.stdout.write(f"the broker cannot be asked: {type(error).__name__}\n")
         return 0 if is_alive_enough else 1
     found = [name for name, entry in entries.items() if entry.get("host") == host]
-    print(f"{', '.join(found)}: announced" if found else f"no worker on {host} is announced")
+    sys.stdout.write(f"{', '.join(found)}: announced\n" if found else f"no worker of {host}\n")
     return 0 if found else 1
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -143,9 +144,11 @@ def test_the_unit_is_valid(tmp_path: Path) -> None:
 
 
 @contextmanager
-def server(directory: Path, configuration: str) -> Iterator[Path]:
-    """Run a server with this configuration; its socket, for want of a free port."""
-    socket = directory / "s"
+def server(directory: Path, configuration: str) -> Iterator[int]:
+    """Run a server with this configuration on loopback; its port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
     (directory / "redis.conf").write_text(configuration)
     process = subprocess.Popen(
         # As in compose.yaml: the rest of the configuration comes on standard input.
@@ -156,15 +159,15 @@ def server(directory: Path, configuration: str) -> Iterator[Path]:
         text=True,
     )
     assert process.stdin is not None
-    process.stdin.write(f"requirepass secret\nport 0\nunixsocket {socket}\ndir {directory}\n")
+    process.stdin.write(f"requirepass secret\nbind 127.0.0.1\nport {port}\ndir {directory}\n")
     process.stdin.close()
     try:
-        with redis.Redis(unix_socket_path=str(socket), password="secret") as client:
+        with redis.Redis(port=port, password="secret") as client:
             harness.wait_until(
                 lambda: harness.answers(client) or process.poll() is not None, "the server"
             )
             assert process.poll() is None, process.stdout.read() if process.stdout else ""
-            yield socket
+            yield port
     finally:
         process.terminate()
         process.wait()
@@ -177,10 +180,8 @@ def test_redis_keeps_what_it_is_given(temporary: Path) -> None:
     directory.mkdir()
     try:
         with (
-            server(directory, (DEPLOY / "redis.conf").read_text()) as socket,
-            redis.Redis(
-                unix_socket_path=str(socket), password="secret", decode_responses=True
-            ) as client,
+            server(directory, (DEPLOY / "redis.conf").read_text()) as port,
+            redis.Redis(port=port, password="secret", decode_responses=True) as client,
         ):
             settings = client.config_get("*")
             wanted = {
@@ -194,8 +195,8 @@ def test_redis_keeps_what_it_is_given(temporary: Path) -> None:
             }
             assert {name: settings[name] for name in wanted} == wanted
             assert (directory / "appendonlydir").is_dir()
-        with redis.Redis(unix_socket_path=str(socket)) as client:
-            assert not harness.answers(client)
+            with redis.Redis(port=port) as stranger:
+                assert not harness.answers(stranger)
     finally:
         shutil.rmtree(directory)
 
@@ -210,20 +211,20 @@ def users() -> str:
 
 
 @pytest.fixture
-def guarded(temporary: Path) -> Iterator[Path]:
-    """The socket of a server with the documented users."""
+def guarded(temporary: Path) -> Iterator[int]:
+    """The port of a server with the documented users."""
     directory = temporary / "acl"
     directory.mkdir()
     try:
-        with server(directory, users()) as socket:
-            yield socket
+        with server(directory, users()) as port:
+            yield port
     finally:
         shutil.rmtree(directory)
 
 
-def test_a_fleet_runs_as_the_documented_user(guarded: Path) -> None:
+def test_a_fleet_runs_as_the_documented_user(guarded: int) -> None:
     """A worker, a run, a cancellation, limits, an order to all workers; nothing is denied."""
-    env = {"CLINVK_BROKER_URL": f"redis+socket://clinvk:PASSWORD@{guarded}"}
+    env = {"CLINVK_BROKER_URL": f"redis://clinvk:PASSWORD@127.0.0.1:{guarded}/0"}
     worker = subprocess.Popen(
         [*harness.CLINVK, "worker", "--queues", "echo"],
         env={**os.environ, **env},
@@ -246,7 +247,7 @@ def test_a_fleet_runs_as_the_documented_user(guarded: Path) -> None:
         run = harness.clinvk("parallel", "--detach", stdin=tasks, env=env).stdout.strip()
         assert harness.clinvk("cancel", run, env=env).status == 0
         assert "pong" in celery("inspect", "ping").stdout
-        with redis.Redis(unix_socket_path=str(guarded), password="secret") as client:
+        with redis.Redis(port=guarded, password="secret") as client:
             assert client.acl_log() == []
     finally:
         worker.terminate()
@@ -257,23 +258,21 @@ def test_a_fleet_runs_as_the_documented_user(guarded: Path) -> None:
 @pytest.mark.parametrize(
     "command", [("FLUSHALL",), ("CONFIG", "GET", "*"), ("GET", "another"), ("KEYS", "*")]
 )
-def test_the_documented_user_can_do_no_more(guarded: Path, command: tuple[str, ...]) -> None:
+def test_the_documented_user_can_do_no_more(guarded: int, command: tuple[str, ...]) -> None:
     with (
-        redis.Redis(
-            unix_socket_path=str(guarded), username="clinvk", password="PASSWORD"
-        ) as client,
+        redis.Redis(port=guarded, username="clinvk", password="PASSWORD") as client,
         pytest.raises(redis.exceptions.NoPermissionError),
     ):
         client.execute_command(*command)
 
 
-def test_keda_may_count_and_nothing_else(guarded: Path) -> None:
+def test_keda_may_count_and_nothing_else(guarded: int) -> None:
     key = KEYS["leases"].format(queue_of("claude"))
-    with redis.Redis(unix_socket_path=str(guarded), password="secret") as client:
+    with redis.Redis(port=guarded, password="secret") as client:
         client.zadd(key, {"a": 1, "b": 2})
     # What KEDA's scaler does to get the size of a collection.
     script = "redis.call('type', KEYS[1]); return redis.call('zcard', KEYS[1])"
-    with redis.Redis(unix_socket_path=str(guarded), username="keda", password="PASSWORD") as client:
+    with redis.Redis(port=guarded, username="keda", password="PASSWORD") as client:
         assert client.eval(script, 1, key) == 2
         assert client.register_script(script)(keys=[key]) == 2
         for denied in (("ZADD", key, "1", "c"), ("ZRANGE", key, "0", "-1"), ("ZCARD", "another")):
@@ -447,7 +446,7 @@ def test_the_password_of_redis_is_required() -> None:
 
 def test_the_build_context_is_no_more_than_the_image_needs() -> None:
     lines = [line for line in (ROOT / ".dockerignore").read_text().split("\n") if line]
-    assert [line for line in lines if not line.startswith("#")][0] == "*"
+    assert next(line for line in lines if not line.startswith("#")) == "*"
     for line in lines:
         if line.startswith("!"):
             assert (ROOT / line[1:]).exists(), line
