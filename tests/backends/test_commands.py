@@ -122,8 +122,8 @@ def test_codex_options() -> None:
 
 
 def test_gemini_options() -> None:
-    built = command("gemini", model="m", extra=["--debug"])
-    assert built.argv == (*GEMINI, "-m", "m", "--debug")
+    built = command("gemini", model="m", allowed_tools=["a", "b"], extra=["--debug"])
+    assert built.argv == (*GEMINI, "-m", "m", "--allowed-tools=a,b", "--debug")
     assert built.env["GEMINI_CLI_NO_RELAUNCH"] == "true"
 
 
@@ -132,7 +132,7 @@ def test_gemini_options() -> None:
     [
         ("claude", set()),
         ("codex", {"max_turns", "max_tokens", "allowed_tools"}),
-        ("gemini", {"max_turns", "max_tokens", "allowed_tools", "system_prompt"}),
+        ("gemini", {"max_turns", "max_tokens", "system_prompt"}),
         ("mytool", {"max_turns", "max_tokens", "allowed_tools", "system_prompt", "model"}),
     ],
 )
@@ -148,6 +148,14 @@ def test_what_cannot_be_honoured_is_said(backend: str, fields: set[str]) -> None
     assert len(warnings) == len(fields)
     for field in fields:
         assert any(w.startswith(f"{backend}: {field} is not supported") for w in warnings)
+
+
+def test_allowed_tools_never_open_what_a_read_only_sandbox_closes() -> None:
+    built = command("gemini", sandbox_mode="read-only", allowed_tools=["run_shell_command"])
+    assert built.argv == (*GEMINI, "--approval-mode", "plan")
+    assert [w.startswith("gemini: allowed_tools is not supported") for w in built.warnings] == [
+        True
+    ]
 
 
 def test_a_configured_backend() -> None:

@@ -42,6 +42,10 @@ class Registry:
         """Return the backend of this name.
 
         Raises:
-            KeyError: there is none.
+            KeyError: there is none; the message names those that there are.
         """
-        return self._backends[name]
+        try:
+            return self._backends[name]
+        except KeyError:
+            known = ", ".join(sorted(self._backends))
+            raise KeyError(f'no backend "{name}" (there are {known})') from None

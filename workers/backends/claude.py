@@ -6,6 +6,7 @@ errors too. As root the CLI refuses to bypass permissions; that is its own to sa
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from workers.backends import reading
@@ -21,14 +22,18 @@ _TEXT_KINDS = (
     (r"\b529\b|overloaded", ErrorKind.RATE_LIMITED),
     (r"not logged in|please run /login|invalid api key", ErrorKind.AUTH),
     (r"exceeds 10MB|prompt is too long|output token maximum", ErrorKind.TOO_LARGE),
-    (r"unknown option|input must be provided|cannot be used with root", ErrorKind.INVALID),
+    (r"unknown option|argument '.*' is invalid|cannot be used with root", ErrorKind.INVALID),
+    (r"input must be provided|no messages returned", ErrorKind.INVALID),
 )
+_NOT_SENT = re.compile(r"Unknown command: /|/\S+ isn't available in this environment")
+"""Its own answer, with exit code 0, to a prompt that begins like one of its commands."""
 
 
 class Claude(Backend):
     """Anthropic's Claude Code."""
 
     name = "claude"
+    program = "claude"
     install_hint = "npm install -g @anthropic-ai/claude-code"
     version_argv = ("claude", "--version")
 
@@ -50,7 +55,7 @@ class Claude(Backend):
             env["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] = str(spec.max_tokens)
         if spec.system_prompt:
             argv += ["--append-system-prompt", spec.system_prompt]
-        if spec.allowed_tools is not None:
+        if spec.allowed_tools:
             # With "=", because the flag would take every argument that follows.
             argv += [f"--allowedTools={','.join(spec.allowed_tools)}"]
         return Command(
@@ -69,7 +74,7 @@ class Claude(Backend):
         known = _known(result)
         answer = reading.text(result, "result")
         if finished.returncode == 0 and result.get("is_error") is False and answer is not None:
-            if reading.count(result, "num_turns") == 0 and answer.startswith("Unknown command"):
+            if reading.count(result, "num_turns") == 0 and _NOT_SENT.match(answer):
                 return reading.failure(answer, ErrorKind.INVALID, **known)
             return Answer(output=answer, **known)
         message = _message(result) or reading.no_answer(finished)
@@ -92,17 +97,27 @@ def _known(result: Json) -> dict[str, Any]:
         reading.count(counts, name)
         for name in ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
     )
-    models = list(reading.mapping(result, "modelUsage"))
-    cost = result.get("total_cost_usd")
     return {
-        "model": models[0] if models else None,
+        "model": _model(result),
         "session_id": reading.text(result, "session_id"),
         "usage": reading.usage(input_tokens, reading.count(counts, "output_tokens")),
-        "cost_usd": float(cost) if isinstance(cost, int | float) else None,
+        "cost_usd": reading.number(result, "total_cost_usd"),
     }
 
 
+def _model(result: Json) -> str | None:
+    """Return the model that wrote the most: small ones help with side jobs."""
+    models = reading.mapping(result, "modelUsage")
+
+    def written(name: str) -> int:
+        return reading.count(reading.mapping(models, name), "outputTokens")
+
+    return reading.whole(max(models, key=written)) if models else None
+
+
 def _message(result: Json) -> str | None:
+    if result.get("is_error") is False:  # what it says is the answer, not what went wrong
+        return None
     errors = result.get("errors")
     lines = [item for item in errors if isinstance(item, str)] if isinstance(errors, list) else []
     subtype = reading.text(result, "subtype") or ""

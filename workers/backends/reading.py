@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -15,9 +16,15 @@ ERROR_CHARS = 500
 Json = dict[str, Any]
 
 
+_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])?")
+"""A terminal's escape sequence: a colour, a title, a link."""
+_BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+
+
 def one_line(text: str) -> str:
-    """Collapse white space, and cut to a readable length."""
-    line = re.sub(r"\s+", " ", text).strip()
+    """Collapse white space, drop what would drive a terminal, and cut to a readable length."""
+    beginning = text.lstrip()[: 20 * ERROR_CHARS]
+    line = _BLANK.sub(" ", _ESCAPE.sub("", beginning)).strip()
     return line if len(line) <= ERROR_CHARS else line[: ERROR_CHARS - 3] + "..."
 
 
@@ -25,9 +32,8 @@ def last_line(captured: Captured) -> str:
     """Return the last line that is not blank, or nothing."""
     last = ""
     for line in captured.lines():
-        if line.strip():
-            last = line
-    return one_line(last)
+        last = one_line(line) or last
+    return last
 
 
 def objects(lines: Iterable[str]) -> Iterator[Json]:
@@ -51,13 +57,38 @@ def mapping(value: Json, name: str) -> Json:
 def text(value: Json, name: str) -> str | None:
     """Return a member that is a string and says something."""
     member = value.get(name)
-    return member if isinstance(member, str) and member.strip() else None
+    return whole(member) if isinstance(member, str) and member.strip() else None
+
+
+def whole(text: str) -> str:
+    """Join the halves of surrogate pairs; U+FFFD for a half that is alone.
+
+    JavaScript cuts strings between the halves of a character, and JSON can carry each of them.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
 
 
 def count(value: Json, name: str) -> int:
-    """Return a member that is a whole number; 0 where it is not."""
+    """Return a member that is a whole number and may be a count; 0 where it is not."""
     member = value.get(name)
-    return member if isinstance(member, int) and not isinstance(member, bool) else 0
+    if not isinstance(member, int) or isinstance(member, bool):
+        return 0
+    return member if 0 <= member < 1 << 63 else 0
+
+
+def number(value: Json, name: str) -> float | None:
+    """Return a member that is a finite number."""
+    member = value.get(name)
+    if not isinstance(member, int | float) or isinstance(member, bool):
+        return None
+    try:
+        return float(member) if math.isfinite(member) else None
+    except OverflowError:
+        return None
 
 
 def usage(input_tokens: int, output_tokens: int, total_tokens: int = 0) -> Usage | None:
@@ -71,19 +102,28 @@ def usage(input_tokens: int, output_tokens: int, total_tokens: int = 0) -> Usage
     )
 
 
-def no_answer(finished: Finished) -> str:
-    """Say that a CLI ended without an answer, in its own last words if it has any."""
+def no_answer(finished: Finished, noise: re.Pattern[str] | None = None) -> str:
+    """Say why a CLI ended without an answer: its first complaint, else its last words.
+
+    Lines of stderr that `noise` is found in say nothing.
+    """
+    last = ""
     for line in finished.stderr.lines():
-        if _COMPLAINT.match(line):
-            return line
-    if words := last_line(finished.stderr):
-        return words
+        words = "" if noise and noise.search(line) else one_line(line)
+        if _COMPLAINT.match(words):
+            return words
+        last = words or last
+    return last or ended(finished)
+
+
+def ended(finished: Finished) -> str:
+    """Say no more than that a CLI ended, and how."""
     if finished.returncode < 0:
         return f"ended by signal {-finished.returncode} without an answer"
     return f"exited with code {finished.returncode} without an answer"
 
 
-_COMPLAINT = re.compile(r"\s*(error|fatal|unknown (argument|option))", re.IGNORECASE)
+_COMPLAINT = re.compile(r"\w*error\b|fatal|unknown (argument|option)|.*\byou must\b", re.IGNORECASE)
 
 
 def api_message(message: str) -> str:
