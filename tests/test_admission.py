@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.test_kernel import result
-from workers.kernel import Admission, Kernel, Lease
+from workers.kernel import Admission, Kernel, Lease, key
 from workers.spec import Outcome, RunOptions, TaskSpec
 
 A, B = "clinvk.a", "clinvk.b"
@@ -69,6 +69,27 @@ def test_a_worker_that_retires_takes_no_more(fleet: Fleet) -> None:
     assert fleet.end() == []
     assert fleet.worker(1, name="new") == []  # one is still out
     assert fleet.end() == ["r2"]
+
+
+def test_a_worker_that_drains_keeps_slots_for_what_it_runs_and_no_more(fleet: Fleet) -> None:
+    fleet.worker(2)
+    assert fleet.submit("r", "aaaa") == ["r0", "r1"]
+    assert fleet.worker(2) == []  # it has retired, with two still running
+    assert fleet.worker(1, name="new") == ["r2"]
+    assert fleet.worker(1) == []  # r0 is about to end: its slot goes first
+    assert fleet.end() == []
+    assert fleet._take(fleet.kernel.retire("w")) == []
+    assert fleet.end() == []
+    assert fleet.end() == ["r3"]
+
+
+def test_a_run_that_wants_nothing_more_is_in_no_ring(fleet: Fleet) -> None:
+    fleet.worker(2)
+    fleet.submit("r", "aa")
+    fleet.submit("s", "aa", max_parallel=1)
+    assert fleet.kernel.redis.zrange(key("ring", A), 0, -1) == [b"s"]
+    assert fleet.end() == ["s0"]
+    assert fleet.kernel.redis.zrange(key("ring", A), 0, -1) == []
 
 
 def test_a_queue_that_nobody_serves_waits_and_holds_up_nothing_else(fleet: Fleet) -> None:

@@ -140,3 +140,19 @@ def test_a_worker_that_goes_down_stops_all(keeper: Keeper) -> None:
     with keeper.hold(LEASE) as stop:
         keeper.stop_all("canceled")
         assert stop.reason == "canceled"
+
+
+def test_a_retired_worker_counts_only_what_it_still_runs(
+    keeper: Keeper, kernel: FlakyKernel
+) -> None:
+    def slots() -> int | None:
+        entry = kernel.workers().get("k@h")
+        return entry["slots"] if entry else None
+
+    harness.wait_until(lambda: slots() is not None, "the worker to be known")
+    with keeper.hold(LEASE):
+        with keeper.hold(Lease(RUN, 1, 1)):
+            keeper.retire()
+            assert slots() == 2
+        assert slots() == 1
+    assert slots() is None

@@ -76,10 +76,25 @@ class Keeper:
     def retire(self) -> None:
         """Take nothing more; what runs is kept until it ends."""
         self._retired = True
+        self._shrink()
+
+    def _shrink(self) -> None:
+        """Once retired, have as many slots as tasks that still run: theirs, and no other's.
+
+        With none at all, those tasks would be counted against the slots of the workers that
+        take over. Called before a result is recorded, so that no slot is promised that is gone.
+        """
+        if not self._retired:
+            return
         try:
-            self.dispatcher.release(self.kernel.retire(self._worker))
+            running = len(self._leases())
+            if running:
+                self.describe(slots=running, draining=True)
+                self._announce()
+            else:
+                self.dispatcher.release(self.kernel.retire(self._worker))
         except redis.RedisError as error:
-            logger.warning("could not say good-bye: %s", error)
+            logger.warning("could not tell the fleet: %s", error)
 
     def close(self) -> None:
         """Stop every command that still runs and the thread."""
@@ -98,6 +113,7 @@ class Keeper:
             finally:
                 with self._lock:
                     del self._held[lease]
+                self._shrink()
 
     def stop_all(self, reason: StoppedBy) -> None:
         """Stop every command of this worker."""
@@ -145,7 +161,7 @@ class Keeper:
             self._stop("canceled", self.kernel.renew(leases))
 
     def _announce(self) -> None:
-        if not self._retired:
+        if not self._retired or self._leases():
             self.dispatcher.release(self.kernel.announce(self._worker, self._entry))
 
 

@@ -55,6 +55,8 @@ end
 -- long ago they last took one. A newcomer goes before the run that was served last.
 
 local function enter_rings(run)
+  if redis.call('HLEN', out_key(run))
+      >= tonumber(redis.call('HGET', run_key(run), 'max_parallel')) then return end
   local priority = tonumber(redis.call('HGET', run_key(run), 'priority') or 0)
   for _, queue in ipairs(queues_of(run)) do
     if redis.call('LLEN', pending_key(run, queue)) > 0 then
@@ -99,8 +101,14 @@ local function hand(run, queue, admission)
   local turn = redis.call('HINCRBY', queue_key(queue), 'turn', 1)
   redis.call('HINCRBY', queue_key(queue), 'waiting', -1)
   redis.call('HSET', run_key(run), 'turn:' .. queue, turn)
-  local priority = tonumber(redis.call('HGET', run_key(run), 'priority') or 0)
-  redis.call('ZADD', ring_key(queue), 'XX', turn - priority * 1e12, run)
+  local record = redis.call('HMGET', run_key(run), 'priority', 'max_parallel')
+  if redis.call('HLEN', out_key(run)) >= tonumber(record[2]) then
+    leave_rings(run)  -- until one of its tasks ends
+  elseif redis.call('LLEN', pending_key(run, queue)) == 0 then
+    redis.call('ZREM', ring_key(queue), run)
+  else
+    redis.call('ZADD', ring_key(queue), 'XX', turn - tonumber(record[1] or 0) * 1e12, run)
+  end
   -- GCRA with a burst of one (the generic cell rate algorithm): starts are spaced evenly, so
   -- that no window of time ever has more than its share.
   local rate = redis.call('HMGET', queue_key(queue), 'interval_ms', 'next_ms')
@@ -121,12 +129,9 @@ local function hand_next(queue, admission)
       redis.call('SREM', waiting_key(), queue)
       return false
     end
-    local record = redis.call('HMGET', run_key(run), 'state', 'max_parallel')
     local head = tonumber(redis.call('LINDEX', pending_key(run, queue), 0))
-    if record[1] ~= 'running' or not head then
-      redis.call('ZREM', ring_key(queue), run)
-    elseif redis.call('HLEN', out_key(run)) >= tonumber(record[2]) then
-      leave_rings(run)  -- until one of its tasks ends
+    if redis.call('HGET', run_key(run), 'state') ~= 'running' or not head then
+      redis.call('ZREM', ring_key(queue), run)  -- its record has expired
     else
       -- Task order within a run, over its queues, where that takes nobody else's turn.
       local first, from = head, queue
