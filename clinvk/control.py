@@ -18,6 +18,7 @@ from clinvk.show import Screen, View
 from workers.backends import Registry
 from workers.config import BROKER_URL, WORKER_CONFIG, mask_password
 from workers.errors import UsageError
+from workers.policy import Policy
 from workers.spec import RunOptions, RunSummary, TaskResult, queue_of
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def worker(
         raise UsageError(
             f"unknown backend {', '.join(unknown)} (known: {', '.join(settings.backends)})"
         )
+    if settings.worker.policy_file:
+        Policy.load(settings.worker.policy_file)  # here, where what is wrong is told in a line
     with fleet(settings, broker):
         progress.note(
             f"clinvk worker {name}@{socket.gethostname()}: {', '.join(names)}; "

@@ -125,6 +125,12 @@ class RunsSection(_Section):
     keep_days: Annotated[float, Field(gt=0, le=366)] = 7
 
 
+class WorkerSection(_Section):
+    """`worker`: what this machine does for others."""
+
+    policy: str | None = None
+
+
 class LocalSection(_Section):
     """`local`: local mode."""
 
@@ -170,6 +176,7 @@ class Config(_Section):
     backends: dict[Annotated[str, Field(pattern=BACKEND_NAME)], BackendSection] = {}
     queues: dict[str, QueueSection] = {}
     runs: RunsSection = RunsSection()
+    worker: WorkerSection = WorkerSection()
     local: LocalSection = LocalSection()
     limits: LimitsSection = LimitsSection()
 
@@ -208,7 +215,12 @@ class Settings:
             | (rate_limits(entry.rate) if entry.rate else {})
             for name, entry in self.config.queues.items()
         }
-        return WorkerConfig(backends=backends, queues=queues, **self.config.limits.model_dump())
+        return WorkerConfig(
+            backends=backends,
+            queues=queues,
+            policy_file=self.config.worker.policy,
+            **self.config.limits.model_dump(),
+        )
 
     def pick(self, flag: Any, file_value: Any, *place: str) -> Any:
         """Decide one run-level setting: flag, environment, task file, configuration, default."""

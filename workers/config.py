@@ -31,6 +31,7 @@ class WorkerConfig:
     backends: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     queues: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     tells_versions: bool = True
+    policy_file: str | None = None
     output_bytes: int = 10 << 20
     spill_bytes: int = 1 << 30
     spill_dir: str = "~/.clinvk/outputs"

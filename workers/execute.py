@@ -18,6 +18,7 @@ from workers.backends.base import Answer, Backend, Command, Finished
 from workers.config import WorkerConfig
 from workers.errors import WireError
 from workers.kernel import Claim, Lease
+from workers.policy import Policy, PolicyError
 from workers.process import OutputLimits, StopSignal, run
 from workers.spec import ErrorKind, Outcome, TaskResult, TaskSpec, queue_of
 
@@ -46,6 +47,8 @@ class Executor:
     def __init__(self, config: WorkerConfig, worker: str) -> None:
         self.worker = worker
         self._registry = Registry.from_config(config.backends)
+        self._configured = frozenset(config.backends)
+        self._policy = Policy.load(config.policy_file) if config.policy_file else Policy()
         self._limits = OutputLimits(
             output_bytes=config.output_bytes,
             spill_bytes=config.spill_bytes,
@@ -108,19 +111,23 @@ class Executor:
                 f'worker {self.worker} has no backend "{spec.backend}" (it has {known})',
             )
         backend = self._registry.get(spec.backend)
+        try:
+            self._policy.check(spec, is_configured=spec.backend in self._configured)
+            workdir = self._policy.directory(_expanded(spec.workdir))
+        except PolicyError as error:
+            reason = f"refused by the policy of worker {self.worker}: {error}"
+            raise RefusedError(ErrorKind.REFUSED, reason) from error
         command = backend.command(spec)
-        workdir = self._workdir(spec)
+        self._check_directory(workdir)
         self._check_installed(backend, command)
         return Job(spec, backend, command, workdir)
 
-    def _workdir(self, spec: TaskSpec) -> str | None:
-        if spec.workdir is None:
-            return None
-        path = Path(spec.workdir).expanduser()
-        if not path.is_dir():
-            what = "is not a directory" if path.exists() else "does not exist"
-            raise RefusedError(ErrorKind.INVALID, f"workdir {path} {what} on worker {self.worker}")
-        return str(path)
+    def _check_directory(self, workdir: str | None) -> None:
+        if workdir is not None and not Path(workdir).is_dir():
+            what = "is not a directory" if Path(workdir).exists() else "does not exist"
+            raise RefusedError(
+                ErrorKind.INVALID, f"workdir {workdir} {what} on worker {self.worker}"
+            )
 
     def _check_installed(self, backend: Backend, command: Command) -> None:
         search = command.env.get("PATH", os.environ.get("PATH", os.defpath))
@@ -178,6 +185,10 @@ class Executor:
         if output is not None and len(output) > limit // 4:  # may be over, in UTF-8
             output = output.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
         return replace(answer, output=output, warnings=tuple(warnings))
+
+
+def _expanded(workdir: str | None) -> str | None:
+    return None if workdir is None else str(Path(workdir).expanduser())
 
 
 def _outcome(answer: Answer) -> Outcome:

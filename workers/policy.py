@@ -1,0 +1,161 @@
+"""What this machine accepts, decided by its owner and checked before anything is started.
+
+A client may ask for anything; the worker's policy file says what it gets. What a policy refuses
+is a result of kind `refused` that names the rule, never a silent downgrade.
+
+The order of modes is by how much they let happen:
+
+    sandbox    read-only < workspace < full
+    approval   always (whatever needs approval is refused) < default < auto < none
+
+A mode that is not given, or `default`, is the CLI's own, which differs from CLI to CLI and from
+version to version, so it is within a maximum only where that maximum is the highest mode.
+`default` as an approval mode is the exception: it stands in the order, because without anybody to
+ask, a CLI's own default refuses what it would ask for.
+
+A backend from the configuration has no modes, and may do what its program does: with a maximum in
+force it must be named in `backends`. Raw `extra` arguments can undo any mode: with a maximum in
+force only those that `extra` allows are accepted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+from workers.errors import ConfigError
+from workers.spec import TaskSpec
+
+SANDBOX_ORDER = ("read-only", "workspace", "full")
+APPROVAL_ORDER = ("always", "default", "auto", "none")
+
+
+class PolicyError(Exception):
+    """A task that this machine's policy refuses; the message names the rule."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """A policy; None is no restriction.
+
+    `extra` and `backends` are lists of shell-style patterns. `workdir_roots` are directories; a
+    task runs in one of them or below.
+    """
+
+    max_sandbox_mode: str | None = None
+    max_approval_mode: str | None = None
+    workdir_roots: Sequence[str] | None = None
+    backends: Sequence[str] | None = None
+    extra: Sequence[str] | None = None
+
+    @classmethod
+    def load(cls, path: str) -> Self:
+        """Read a policy file (YAML).
+
+        Raises:
+            ConfigError: with all that is wrong; a worker must not start with half a policy.
+        """
+        import yaml
+
+        try:
+            values = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise ConfigError(
+                [f"{path}: cannot be read: {' '.join(str(error).split())}"]
+            ) from error
+        if not isinstance(values, dict):
+            raise ConfigError([f"{path}: must be a mapping of rules"])
+        if problems := [f"{path}: {problem}" for problem in _problems(values)]:
+            raise ConfigError(problems)
+        return cls(**values)
+
+    @property
+    def _has_maximum(self) -> bool:
+        return self.max_sandbox_mode is not None or self.max_approval_mode is not None
+
+    def check(self, spec: TaskSpec, *, is_configured: bool) -> None:
+        """Check a task, less where it runs. `is_configured`: its backend has no modes.
+
+        Raises:
+            PolicyError: this machine does not accept it.
+        """
+        self._check_backend(spec, is_configured)
+        if not is_configured:
+            self._check_mode(
+                "sandbox_mode", spec.sandbox_mode, SANDBOX_ORDER, self.max_sandbox_mode
+            )
+            approval = spec.approval_mode or "default"
+            self._check_mode("approval_mode", approval, APPROVAL_ORDER, self.max_approval_mode)
+        self._check_extra(spec)
+
+    def _check_backend(self, spec: TaskSpec, is_configured: bool) -> None:
+        if self.backends is not None:
+            if not _matches(spec.backend, self.backends):
+                raise PolicyError(f'backends: "{spec.backend}" is not among {_list(self.backends)}')
+        elif is_configured and self._has_maximum:
+            raise PolicyError(f'backends: "{spec.backend}" has no modes, and is not named there')
+
+    def _check_mode(
+        self, name: str, mode: str | None, order: Sequence[str], maximum: str | None
+    ) -> None:
+        if maximum is None or maximum == order[-1]:
+            return
+        if mode is None or mode not in order:
+            raise PolicyError(f'max_{name}: the task must give one, at most "{maximum}"')
+        if order.index(mode) > order.index(maximum):
+            raise PolicyError(f'max_{name}: "{mode}" is over "{maximum}"')
+
+    def _check_extra(self, spec: TaskSpec) -> None:
+        if self.extra is None and not self._has_maximum:
+            return
+        for argument in spec.extra:
+            if not _matches(argument, self.extra or ()):
+                raise PolicyError(f"extra: {argument!r} is not among {_list(self.extra or ())}")
+        if self._has_maximum and spec.allowed_tools and not self.extra:
+            raise PolicyError(
+                "extra: allowed_tools can open what a mode closes, and is not allowed"
+            )
+
+    def directory(self, workdir: str | None) -> str | None:
+        """Return the directory that a task runs in: resolved once, and then used as it is.
+
+        Raises:
+            PolicyError: it is below none of the roots.
+        """
+        if self.workdir_roots is None:
+            return workdir
+        # Symbolic links are followed here and not again: what is checked is what is used.
+        resolved = Path(workdir or ".").resolve()
+        for root in self.workdir_roots:
+            if resolved.is_relative_to(Path(root).expanduser().resolve()):
+                return str(resolved)
+        raise PolicyError(f"workdir_roots: {resolved} is below none of {_list(self.workdir_roots)}")
+
+
+def _matches(word: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(word, pattern) for pattern in patterns)
+
+
+def _list(words: Sequence[str]) -> str:
+    return ", ".join(words) or "(none)"
+
+
+def _problems(values: Mapping[Any, Any]) -> list[str]:
+    known = [field.name for field in fields(Policy)]
+    problems = []
+    for name, value in values.items():
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            hint = f', did you mean "{close[0]}"?' if close else ""
+            problems.append(f"{name}: unknown rule{hint}")
+        elif name in {"max_sandbox_mode", "max_approval_mode"}:
+            order = SANDBOX_ORDER if name == "max_sandbox_mode" else APPROVAL_ORDER
+            if value not in order:
+                problems.append(f"{name}: must be one of {', '.join(order)} (got {value!r})")
+        elif not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            problems.append(f"{name}: must be a list of strings (got {value!r})")
+    return problems
