@@ -109,10 +109,9 @@ def execute(settings: Settings, job: Job) -> int:
     ):
         if job.broker_url is not None and not job.wait_for_workers:
             client.check_served(job.specs)
+        run = client.submit(job.specs, job.run_options, job.run_key)
         if job.detach:
-            run = client.submit(job.specs, job.run_options, job.run_key)
             screen.submitted(run.id)
             return EXIT_OK
         screen.header()
-        run = client.submit(job.specs, job.run_options, job.run_key)
         return screen.show(run, job.specs, interruption, files)
