@@ -1,10 +1,10 @@
 """Run one command to its end, and leave nothing of it behind.
 
 The command gets a session and process group of its own, a marker in its environment, and its
-stdin from a file in memory, so that it can never wait for input. Its output is read as it comes.
-It ends by itself, by its deadline, or by a `StopSignal`: TERM to the group, a few seconds, KILL,
-and then whatever escaped from the group. That *we* stopped it is recorded here; exit codes do
-not tell (some CLIs exit 0 on SIGTERM).
+stdin from a file in memory, so that it can never wait for input; its output goes to files, too
+(workers/output.py says why). It ends by itself, by its deadline, or by a `StopSignal`: TERM to
+the group, a few seconds, KILL, and then whatever escaped from the group. That *we* stopped it is
+recorded here; exit codes do not tell (some CLIs exit 0 on SIGTERM).
 """
 
 from __future__ import annotations
@@ -14,25 +14,23 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from workers import process_tree
-from workers.backends.base import Captured, Command, Finished, StoppedBy
+from workers.backends.base import Command, Finished, StoppedBy
+from workers.output import Stderr, Stdout, memory_file
 
 TERM_GRACE_SECONDS = 5.0
 """Between TERM and KILL."""
 LEFTOVER_GRACE_SECONDS = 2.0
 """The same, for what a command left running when it ended by itself."""
-LONGEST_WAIT_SECONDS = 3600.0
-"""poll(2) counts milliseconds in an int; a far deadline is waited for in pieces."""
-CHUNK_BYTES = 1 << 16
+TRIM_SECONDS = 0.5
+"""How often the output is looked at: a flood may grow over its limit for so long."""
 STDERR_BYTES = 1 << 18
 
 
@@ -40,8 +38,8 @@ STDERR_BYTES = 1 << 18
 class OutputLimits:
     """How much of a command's stdout is kept.
 
-    Up to `output_bytes` in memory; beyond that all of it goes to a file in `spill_dir`, up to
-    `spill_bytes`; what comes after is read and dropped.
+    Up to `output_bytes` in the result; where there is more, all of it in a file in `spill_dir`,
+    up to `spill_bytes`; what comes after is dropped.
     """
 
     output_bytes: int = 10 << 20
@@ -101,26 +99,24 @@ def run(
     """
     started = time.monotonic()
     with (
-        _memory_file(command.stdin) as stdin,
-        _Capture(limits.output_bytes, limits) as stdout,
-        _Capture(STDERR_BYTES, None) as stderr,
+        memory_file(command.stdin) as stdin,
+        closing(Stdout(limits.output_bytes, limits.spill_bytes, limits.spill_dir)) as stdout,
+        closing(Stderr(STDERR_BYTES, limits.spill_dir)) as stderr,
     ):
         process = subprocess.Popen(
             command.argv,
             stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
+            stdout=stdout.fileno(),
+            stderr=stderr.fileno(),
             cwd=cwd,
             env=_environment(command.env, marker),
             start_new_session=True,
         )
-        supervisor = _Supervisor(process, stdout, stderr, stop, term_grace_seconds)
+        supervisor = _Supervisor(process, (stdout, stderr), stop, term_grace_seconds)
         deadline = None if timeout_seconds is None else started + timeout_seconds
         stopped_by = supervisor.wait(deadline)
         duration_seconds = time.monotonic() - started
         leftovers = _end_leftovers(process.pid, marker)
-        supervisor.drain()
         return Finished(
             returncode=process.returncode,
             stdout=stdout.captured(),
@@ -137,95 +133,20 @@ def _environment(extra: Mapping[str, str], marker: str) -> dict[str, str]:
     return {**inherited, **extra, process_tree.MARKER: marker}
 
 
-def _memory_file(content: bytes) -> IO[bytes]:
-    if sys.platform == "linux":
-        stream: IO[bytes] = open(os.memfd_create("prompt"), "w+b")  # noqa: PTH123, SIM115
-    else:
-        stream = tempfile.TemporaryFile()  # noqa: SIM115
-    stream.write(content)
-    stream.seek(0)
-    return stream
-
-
-class _Capture:
-    """One stream's output as it comes; with `limits` it spills, without it keeps the end."""
-
-    def __init__(self, cap_bytes: int, limits: OutputLimits | None) -> None:
-        self._cap_bytes = cap_bytes
-        self._limits = limits
-        self._head = bytearray()
-        self._size = 0
-        self._spill: IO[bytes] | None = None
-        self._spilled_bytes = 0
-
-    def __enter__(self) -> _Capture:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._spill is not None:
-            self._spill.close()
-
-    def feed(self, chunk: bytes) -> None:
-        self._size += len(chunk)
-        if self._limits is None:
-            self._head += chunk
-            if len(self._head) > 2 * self._cap_bytes:
-                del self._head[: -self._cap_bytes]
-            return
-        room = self._cap_bytes - len(self._head)
-        if self._spill is None and len(chunk) > room and self._spilled_bytes == 0:
-            self._open_spill(self._limits)
-        self._head += chunk[: max(room, 0)]
-        self._write_spill(chunk, self._limits)
-
-    def _open_spill(self, limits: OutputLimits) -> None:
-        with contextlib.suppress(OSError):
-            limits.spill_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._spill = tempfile.NamedTemporaryFile(  # noqa: SIM115
-                dir=limits.spill_dir, prefix="stdout-", suffix=".log", delete=False
-            )
-            self._write_spill(bytes(self._head), limits)
-
-    def _write_spill(self, chunk: bytes, limits: OutputLimits) -> None:
-        if self._spill is None:
-            return
-        room = limits.spill_bytes - self._spilled_bytes
-        try:
-            self._spill.write(chunk[: max(room, 0)])
-        except OSError:  # the disk is full: what is there stays, the rest is dropped
-            self._spilled_bytes = limits.spill_bytes
-        self._spilled_bytes += len(chunk)
-
-    def captured(self) -> Captured:
-        path = None
-        if self._spill is not None:
-            with contextlib.suppress(OSError):
-                self._spill.flush()
-            path = Path(self._spill.name)
-        head = self._head if self._limits is not None else self._head[-self._cap_bytes :]
-        return Captured(head=bytes(head), size=self._size, path=path)
-
-
 class _Supervisor:
-    """Reads a process's output and waits for its end, its deadline or its stop signal."""
+    """Waits for a process's end, its deadline or its stop signal; keeps its output in bounds."""
 
     def __init__(
         self,
         process: subprocess.Popen[bytes],
-        stdout: _Capture,
-        stderr: _Capture,
+        outputs: Sequence[Stdout | Stderr],
         stop: StopSignal,
         grace_seconds: float,
     ) -> None:
-        assert process.stdout is not None
-        assert process.stderr is not None
         self._process = process
+        self._outputs = outputs
         self._stop = stop
         self._grace_seconds = grace_seconds
-        self._streams = {process.stdout.fileno(): stdout, process.stderr.fileno(): stderr}
-        self._pipes = (process.stdout, process.stderr)
-        for fd in self._streams:
-            os.set_blocking(fd, False)
 
     def wait(self, deadline: float | None) -> StoppedBy | None:
         stopped_by: StoppedBy | None = None
@@ -233,16 +154,13 @@ class _Supervisor:
         with selectors.PollSelector() as selector, _exit_descriptor(self._process) as exit_fd:
             selector.register(exit_fd, selectors.EVENT_READ)
             selector.register(self._stop.fileno(), selectors.EVENT_READ)
-            for fd in self._streams:
-                selector.register(fd, selectors.EVENT_READ)
             while True:
                 ready = {key.fd for key, _ in selector.select(_until(deadline, kill_at))}
-                for fd in ready & self._streams.keys():
-                    if not self._read(fd):
-                        selector.unregister(fd)
                 if exit_fd in ready:
                     self._process.wait()
                     return stopped_by
+                for output in self._outputs:
+                    output.trim()
                 now = time.monotonic()
                 if self._stop.fileno() in ready:
                     selector.unregister(self._stop.fileno())
@@ -257,28 +175,11 @@ class _Supervisor:
                     signal_group(self._process.pid, signal.SIGKILL)
                     kill_at = now + self._grace_seconds
 
-    def _read(self, fd: int) -> bool:
-        """Read one chunk; False at the end of the stream."""
-        try:
-            chunk = os.read(fd, CHUNK_BYTES)
-        except BlockingIOError:
-            return True
-        self._streams[fd].feed(chunk)
-        return bool(chunk)
 
-    def drain(self) -> None:
-        """Take what is left in the pipes, without waiting for more, and close them."""
-        for pipe in self._pipes:
-            with contextlib.suppress(BlockingIOError):
-                while chunk := os.read(pipe.fileno(), CHUNK_BYTES):
-                    self._streams[pipe.fileno()].feed(chunk)
-            pipe.close()
-
-
-def _until(*moments: float | None) -> float | None:
-    """Seconds until the first of these moments; None waits for ever."""
-    known = [moment for moment in moments if moment is not None]
-    return min(max(0.0, min(known) - time.monotonic()), LONGEST_WAIT_SECONDS) if known else None
+def _until(*moments: float | None) -> float:
+    """Seconds until the first of these moments, or until the output is to be looked at."""
+    known = [moment - time.monotonic() for moment in moments if moment is not None]
+    return max(0.0, min([*known, TRIM_SECONDS]))
 
 
 @contextlib.contextmanager

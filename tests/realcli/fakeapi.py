@@ -2,24 +2,30 @@
 and Gemini.
 
 A prompt chooses what it gets: `question:NAME` names it, so that each answer can be matched to its
-own prompt, and `scenario:WORD` asks for trouble (see SCENARIOS); without one it is answered.
+own prompt, and `scenario:WORD` asks for trouble (see SCENARIOS); without one it is answered. What
+was asked is kept in `FakeApi.requests`. `python -m tests.realcli.fakeapi` serves until it is
+interrupted, for trying things by hand.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import json
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 Json = dict[str, Any]
 
 STATUSES = {"400": 400, "401": 401, "403": 403, "404": 404, "429": 429, "500": 500, "503": 503}
-SCENARIOS = (*STATUSES, "refusal", "cut", "quota", "slow")
-SLOW_SECONDS = 600.0
+SCENARIOS = (*STATUSES, "refusal", "cut", "quota", "slow", "empty", "long", "tool")
+"""`slow` is answered when the server closes; `tool` asks for a tool, again and again (claude)."""
+LONG_LINES = 5000
 
 
 def answer_to(question: str) -> str:
@@ -27,27 +33,100 @@ def answer_to(question: str) -> str:
     return f"answer to {question}\nzweite Zeile: größer ✓ 漢字"
 
 
-@contextmanager
-def serve() -> Iterator[str]:
-    """Serve on a free port of loopback; gives the base URL."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        Handler.closing.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def long_answer_to(question: str) -> str:
+    """Return an answer of 200 KB, more than any pipe of a CLI takes before somebody reads."""
+    lines = (f"{number} größer als eine Pipe, von {question} 漢字" for number in range(LONG_LINES))
+    return "\n".join(lines)
+
+
+def answer(scenario: str, question: str) -> str:
+    """Return what the model says in a scenario in which it says something."""
+    match scenario:
+        case "empty":
+            return ""
+        case "long":
+            return long_answer_to(question)
+        case _:
+            return answer_to(question)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a CLI asked: where, which model, and the last thing that the user said."""
+
+    path: str
+    model: str
+    prompt: str
+
+
+def request_of(path: str, body: Json) -> Request:
+    """Read a request of any of the three APIs."""
+    turns = body.get("messages") or body.get("input") or body.get("contents") or []
+    said = [turn for turn in turns if turn.get("role") == "user"]
+    content = said[-1].get("content") or said[-1].get("parts") if said else ""
+    if not isinstance(content, str):  # blocks: what CLIs add of their own comes before the prompt
+        texts = [block["text"] for block in content if isinstance(block.get("text"), str)]
+        content = texts[-1] if texts else ""
+    in_path = re.search(r"/models/([^:]+):", path)
+    return Request(path, in_path[1] if in_path else body.get("model", ""), content)
+
+
+class FakeApi:
+    """A server on a port of loopback, from `with` to its end.
+
+    `requests` has each POST, in the order in which they came; with `log` they are also appended
+    to that file as JSON lines, for readers outside of this process.
+    """
+
+    def __init__(self, port: int = 0, log: Path | None = None) -> None:
+        self.requests: list[Request] = []
+        self.closing = threading.Event()
+        self._lock = threading.Lock()
+        self._log = log
+        self._server = Server(("127.0.0.1", port), Handler)
+        self._server.api = self
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    @property
+    def url(self) -> str:
+        """The base URL."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def note(self, request: Request) -> None:
+        """Remember a request."""
+        with self._lock:
+            self.requests.append(request)
+            if self._log:
+                with self._log.open("a") as stream:
+                    stream.write(json.dumps(asdict(request)) + "\n")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closing.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class Server(ThreadingHTTPServer):
+    """A server that knows whose it is."""
+
+    daemon_threads = True
+    request_queue_size = 128
+    api: FakeApi
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: a CLI that was stopped hangs up."""
 
 
 class Handler(BaseHTTPRequestHandler):
     """One request of a CLI."""
 
     protocol_version = "HTTP/1.1"
-    closing = threading.Event()
+    server: Server
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -66,8 +145,9 @@ class Handler(BaseHTTPRequestHandler):
         said = json.dumps(body, ensure_ascii=False)
         scenario = (re.findall(r"scenario:(\w+)", said) or ["success"])[-1]
         question = (re.findall(r"question:([\w-]+)", said) or ["none"])[-1]
+        self.server.api.note(request_of(self.path, body))
         if scenario == "slow":
-            self.closing.wait(SLOW_SECONDS)
+            self.server.api.closing.wait()
         if "/messages" in self.path:
             self._anthropic(body, scenario, question)
         elif "/responses" in self.path:
@@ -154,15 +234,18 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(f"data: {json.dumps(data)}\n\n".encode())
 
 
+TOOL = {"type": "tool_use", "id": "toolu_1", "name": "Read", "input": {"file_path": "/dev/null"}}
+
+
 def _anthropic_message(body: Json, scenario: str, question: str) -> Json:
-    refused = scenario == "refusal"
+    content: list[Json] = [{"type": "text", "text": answer(scenario, question)}]
     return {
         "id": "msg_1",
         "type": "message",
         "role": "assistant",
         "model": body.get("model", "fake"),
-        "content": [] if refused else [{"type": "text", "text": answer_to(question)}],
-        "stop_reason": "refusal" if refused else "end_turn",
+        "content": {"refusal": [], "tool": [TOOL]}.get(scenario, content),
+        "stop_reason": {"refusal": "refusal", "tool": "tool_use"}.get(scenario, "end_turn"),
         "stop_sequence": None,
         "usage": {"input_tokens": 10, "output_tokens": 5},
     }
@@ -170,29 +253,24 @@ def _anthropic_message(body: Json, scenario: str, question: str) -> Json:
 
 def _anthropic_events(body: Json, scenario: str, question: str) -> Iterator[tuple[str, Json]]:
     whole = _anthropic_message(body, scenario, question)
-    start = {**whole, "content": [], "stop_reason": None}
-    yield "message_start", {"type": "message_start", "message": start}
+
+    def event(name: str, **more: Any) -> tuple[str, Json]:
+        return name, {"type": name, **more}
+
+    yield event("message_start", message={**whole, "content": [], "stop_reason": None})
     for block in whole["content"]:
-        empty = {"type": "text", "text": ""}
-        yield (
-            "content_block_start",
-            {"type": "content_block_start", "index": 0, "content_block": empty},
-        )
-        delta = {"type": "text_delta", "text": block["text"]}
-        yield (
-            "content_block_delta",
-            {"type": "content_block_delta", "index": 0, "delta": delta},
-        )
-        yield "content_block_stop", {"type": "content_block_stop", "index": 0}
-    yield (
-        "message_delta",
-        {
-            "type": "message_delta",
-            "delta": {"stop_reason": whole["stop_reason"], "stop_sequence": None},
-            "usage": {"output_tokens": 5},
-        },
-    )
-    yield "message_stop", {"type": "message_stop"}
+        if block["type"] == "text":
+            empty = {"type": "text", "text": ""}
+            delta = {"type": "text_delta", "text": block["text"]}
+        else:
+            empty = {**block, "input": {}}
+            delta = {"type": "input_json_delta", "partial_json": json.dumps(block["input"])}
+        yield event("content_block_start", index=0, content_block=empty)
+        yield event("content_block_delta", index=0, delta=delta)
+        yield event("content_block_stop", index=0)
+    stop = {"stop_reason": whole["stop_reason"], "stop_sequence": None}
+    yield event("message_delta", delta=stop, usage={"output_tokens": 5})
+    yield event("message_stop")
 
 
 def _openai_events(body: Json, scenario: str, question: str) -> Iterator[tuple[str, Json]]:
@@ -205,7 +283,7 @@ def _openai_events(body: Json, scenario: str, question: str) -> Iterator[tuple[s
     }
     yield "response.created", {"type": "response.created", "response": response}
     if scenario != "refusal":
-        text = answer_to(question)
+        text = answer(scenario, question)
         content = [{"type": "output_text", "text": text, "annotations": []}]
         item = {
             "id": "msg_1",
@@ -254,6 +332,20 @@ def _gemini_chunks(scenario: str, question: str) -> Iterator[Json]:
     if scenario == "refusal":
         yield chunk([], finishReason="SAFETY")
         return
-    first, _, second = answer_to(question).partition("\n")
+    first, _, second = answer(scenario, question).partition("\n")
     yield chunk([{"text": first + "\n"}])
     yield chunk([{"text": second}], finishReason="STOP")
+
+
+def main() -> None:
+    """Print the URL and serve."""
+    parser = argparse.ArgumentParser(prog="python -m tests.realcli.fakeapi")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    with FakeApi(parser.parse_args().port) as api:
+        print(api.url, flush=True)  # noqa: T201
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

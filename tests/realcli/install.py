@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
-PACKAGES = {
-    "@anthropic-ai/claude-code": "2.1.197",
-    "@openai/codex": "0.169.0",
-    "@google/gemini-cli": "0.61.0",
-}
+MANIFEST = Path(__file__).parent / "package.json"
+PACKAGES: dict[str, str] = json.loads(MANIFEST.read_text())["dependencies"]
 
 
 def cache() -> Path:
@@ -44,8 +42,7 @@ def main() -> None:
     """Install what is not there yet."""
     if installed() != PACKAGES:
         cache().mkdir(parents=True, exist_ok=True)
-        manifest = {"private": True, "dependencies": PACKAGES}
-        (cache() / "package.json").write_text(json.dumps(manifest))
+        shutil.copy(MANIFEST, cache())
         subprocess.run(
             ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock"],
             cwd=cache(),

@@ -88,11 +88,11 @@ def clean(output: bytes, home: str) -> str:
 def main() -> int:
     """Record everything, or only the backends that are named."""
     seal()
-    with fakeapi.serve() as url:
-        os.environ["PATH"] = environment(Path(tempfile.mkdtemp()), url)["PATH"]
+    with fakeapi.FakeApi() as api:
+        os.environ["PATH"] = environment(Path(tempfile.mkdtemp()), api.url)["PATH"]
         for backend in sys.argv[1:] or BACKENDS:
             for scenario, spec in scenarios(backend).items():
-                record(backend, scenario, spec, url)
+                record(backend, scenario, spec, api.url)
     return 0
 
 

@@ -26,6 +26,8 @@ CLONE_NEWNET = 0x40000000
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 1
 KEY = "dummy-key"
+REQUESTS = "requests.jsonl"
+"""In the home: what the fake API was asked, for whoever looks from outside."""
 
 
 def seal() -> None:
@@ -89,8 +91,9 @@ def main() -> int:
     """Run the command; returns its exit code."""
     home, command = Path(sys.argv[1]), sys.argv[2:]
     seal()
-    with fakeapi.serve() as url:
-        return subprocess.run(command, env=environment(home, url), check=False).returncode
+    home.mkdir(parents=True, exist_ok=True)
+    with fakeapi.FakeApi(log=home / REQUESTS) as api:
+        return subprocess.run(command, env=environment(home, api.url), check=False).returncode
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import pytest
 
 from tests import harness
 from tests.realcli import fakeapi
+from tests.realcli.sealed import REQUESTS
 
 BACKENDS = ("claude", "codex", "gemini")
 SEALED = [sys.executable, "-m", "tests.realcli.sealed"]
@@ -45,6 +46,12 @@ def run(tmp_path: Path, tasks: list[dict[str, Any]], *arguments: str) -> tuple[i
     return done.returncode, json.loads(done.stdout)
 
 
+def asked(tmp_path: Path) -> list[dict[str, str]]:
+    """What the fake API was asked in a batch."""
+    lines = (tmp_path / "home" / REQUESTS).read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
 def test_each_answer_is_that_of_its_own_prompt(tmp_path: Path) -> None:
     questions = [(backend, f"{backend}-{n}") for n in range(3) for backend in BACKENDS]
     tasks = [
@@ -58,6 +65,9 @@ def test_each_answer_is_that_of_its_own_prompt(tmp_path: Path) -> None:
         assert (result["backend"], result["exit_code"]) == (backend, 0)
         assert result["usage"] == {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
         assert result["session_id"]
+        assert ("model" in result) == (backend != "codex")  # it does not say
+    prompts = [task["prompt"] for task in tasks]
+    assert sorted(request["prompt"] for request in asked(tmp_path)) == sorted(prompts)
 
 
 FAILURES = {
@@ -105,7 +115,33 @@ def test_a_megabyte_of_prompt_arrives(tmp_path: Path) -> None:
     status, document = run(tmp_path, tasks)
     told = [(result.get("error"), result.get("output")) for result in document["results"]]
     assert told == [(None, fakeapi.answer_to("big"))] * 3
+    assert [request["prompt"] == text for request in asked(tmp_path)] == [True] * 3
     assert status == 0
+
+
+def test_an_answer_longer_than_a_pipe_arrives_whole(tmp_path: Path) -> None:
+    tasks = [{"backend": name, "prompt": "question:x scenario:long"} for name in BACKENDS]
+    status, document = run(tmp_path, tasks)
+    assert [result.get("error") for result in document["results"]] == [None] * 3
+    whole = fakeapi.long_answer_to("x")
+    assert [result["output"] == whole for result in document["results"]] == [True] * 3
+    assert status == 0
+
+
+def test_a_model_that_says_nothing_has_failed(tmp_path: Path) -> None:
+    tasks = [{"backend": name, "prompt": "question:x scenario:empty"} for name in BACKENDS]
+    status, document = run(tmp_path, tasks)
+    told = [(result["status"], result["exit_code"] != 0) for result in document["results"]]
+    assert told == [("failed", True)] * 3
+    assert status == 1
+
+
+def test_a_limit_of_turns_is_kept_and_told(tmp_path: Path) -> None:
+    task = {"backend": "claude", "prompt": "question:x scenario:tool", "max_turns": 2}
+    status, document = run(tmp_path, [task])
+    assert document["results"][0]["error"].startswith("stopped at max_turns")
+    assert len(asked(tmp_path)) == 2
+    assert status == 1
 
 
 def test_modes_and_options_are_accepted_by_the_clis(tmp_path: Path) -> None:
