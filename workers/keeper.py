@@ -92,7 +92,7 @@ class Keeper:
                 self.describe(slots=running, draining=True)
                 self._announce()
             else:
-                self.dispatcher.release(self.kernel.retire(self._worker))
+                self.kernel.retire(self._worker)
         except redis.RedisError as error:
             logger.warning("could not tell the fleet: %s", error)
 
@@ -143,7 +143,7 @@ class Keeper:
                     self._announce()
                     self.dispatcher.reap()
                 else:
-                    retry_after_ms = self.dispatcher.release(self.kernel.admit())
+                    retry_after_ms = self.kernel.admit().retry_after_ms
                     block_ms = max(1, min(SIGNAL_BLOCK_MS, retry_after_ms))
                 position, canceled = self.kernel.wait_signals(position, block_ms)
                 if canceled:
@@ -162,7 +162,7 @@ class Keeper:
 
     def _announce(self) -> None:
         if not self._retired or self._leases():
-            self.dispatcher.release(self.kernel.announce(self._worker, self._entry))
+            self.kernel.announce(self._worker, self._entry)
 
 
 class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]

@@ -50,6 +50,7 @@ SUBMIT_CHUNK = 1000
 KEYS = {
     "run": "clinvk:run:{}",  # hash: state, options, counters, times
     "specs": "clinvk:run:{}:specs",  # hash: index -> TaskSpec
+    "message": "clinvk:run:{}:message",  # string: the Celery message of its tasks, a template
     "pending": "clinvk:run:{}:pending:{}",  # list per queue: indexes not handed out
     "out": "clinvk:run:{}:out",  # hash: index -> attempt, state, queue
     "attempts": "clinvk:run:{}:attempts",  # hash: index -> attempts so far, where not 0
@@ -74,7 +75,7 @@ KEYS = {
 
 @dataclass(frozen=True, slots=True)
 class Handout:
-    """A task that admission let out, to be published as a Celery message."""
+    """A task that admission let out: its Celery message is in its queue."""
 
     run: str
     index: int
@@ -127,7 +128,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Tasks to publish, and when to ask again where only time stands in the way."""
+    """Tasks that were let out, and when to ask again where only time stands in the way."""
 
     handouts: Sequence[Handout]
     retry_after_ms: int
@@ -144,7 +145,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """What the reaper found: leases to give up, tasks to publish, runs to aggregate."""
+    """What the reaper found: leases to give up, tasks it let out, runs to aggregate."""
 
     given_up: Sequence[Lease]
     admission: Admission
@@ -239,8 +240,9 @@ class Kernel:
         options: RunOptions,
         run_key: str = "",
         digest: str = "",
+        message: str = "",
     ) -> Submitted:
-        """Record a run and let the first tasks out.
+        """Record a run and let the first tasks out. `message` is the template of what to publish.
 
         The specs are taken in chunks, so that they need not all be in memory. Until the last
         one is recorded the run is not visible to anyone, and goes away by itself.
@@ -266,6 +268,7 @@ class Kernel:
         }
         self.redis.hset(key("run", run), mapping=record)
         self.redis.pexpire(key("run", run), lifetime_ms)
+        self.redis.set(key("message", run), message, px=lifetime_ms)
         verdict, existing, its_digest, admission = self._call(
             "open", run, HANDOUT_MS, run_key, digest
         )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from celery.exceptions import Ignore
 
 from workers.app import app
-from workers.dispatch import AGGREGATE, AGGREGATE_FAILED, EXECUTE
 from workers.keeper import station
 from workers.kernel import Lease
+from workers.message import AGGREGATE, AGGREGATE_FAILED, EXECUTE
 
 
 @app.task(name=EXECUTE)  # type: ignore[untyped-decorator]

@@ -30,7 +30,7 @@ local function touch(run)
   local lifetime_ms = redis.call('HGET', run_key(run), 'lifetime_ms')
   if not lifetime_ms then return end
   for _, key in ipairs({run_key(run), specs_key(run), results_key(run), events_key(run),
-                        out_key(run), attempts_key(run), losses_key(run)}) do
+                        out_key(run), attempts_key(run), losses_key(run), message_key(run)}) do
     redis.call('PEXPIRE', key, lifetime_ms)
   end
   for _, queue in ipairs(queues_of(run)) do
@@ -91,7 +91,18 @@ local function is_open(queue, admission)
   return true
 end
 
--- Hand out the task at the head of a run's pending list.
+-- Put a task's Celery message into its queue. The run's template (workers/message.py) has
+-- placeholders like @INDEX@.
+local function publish(run, index, attempt, queue)
+  local template = redis.call('GET', message_key(run))
+  if not template or template == '' then return end
+  local values = {INDEX = index, ATTEMPT = attempt, QUEUE = queue,
+                  LEASE = lease_name(run, index, attempt)}
+  local message = string.gsub(template, '@(%u+)@', values)
+  redis.call('LPUSH', queue, message)
+end
+
+-- Hand out the task at the head of a run's pending list, and publish it.
 local function hand(run, queue, admission)
   local index = redis.call('LPOP', pending_key(run, queue))
   local attempt = 1 + (tonumber(redis.call('HGET', attempts_key(run), index)) or 0)
@@ -116,6 +127,7 @@ local function hand(run, queue, admission)
     local from = math.max(admission.now, tonumber(rate[2] or 0))
     redis.call('HSET', queue_key(queue), 'next_ms', from + rate[1])
   end
+  publish(run, index, attempt, queue)
   admission.handouts[#admission.handouts + 1] = {run, tonumber(index), attempt, queue}
   admission.runs[run] = true
   touch_queue(queue)
@@ -150,7 +162,7 @@ local function hand_next(queue, admission)
 end
 
 -- Let out what the window of each run, the limits of each queue and the fleet's free slots
--- allow. Returns {{{run, index, attempt, queue}, ...} to publish, milliseconds to come back}.
+-- allow. Returns {{{run, index, attempt, queue}, ...}, milliseconds to come back}.
 local function admit(handout_ms)
   local admission = {now = now_ms(), handout_ms = tonumber(handout_ms), retry_ms = 3600000,
                      handouts = {}, runs = {}}
