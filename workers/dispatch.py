@@ -7,6 +7,7 @@ chord, so the body's errback leads to the same idempotent step.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from itertools import chain, repeat
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 import redis
 from celery import Celery
 
-from workers.kernel import Canceled, Kernel, Lease, Submitted
+from workers.kernel import Canceled, Claim, Kernel, Lease, Submitted, passes
 from workers.message import task_id, template
 from workers.spec import ErrorKind, Outcome, RunOptions, TaskResult, TaskSpec
 
@@ -41,6 +42,15 @@ class Dispatcher:
         self.app.backend.set_chord_size(run, len(specs))
         message = template(self.app, run)
         return self.kernel.submit(run, specs, options, run_key, digest, message)
+
+    def claim(self, lease: Lease, holder: str) -> Claim:
+        """Ask to run a task; waits for Redis, if need be: a late claim is refused."""
+        nonce = secrets.token_hex(4)
+        return _insist(lambda: self.kernel.claim(lease, holder, nonce))
+
+    def surrender(self, lease: Lease, holder: str) -> None:
+        """Let somebody else have a task of which nothing runs here any more."""
+        _insist(lambda: self.kernel.surrender(holder, lease))
 
     def finish(self, lease: Lease, result: TaskResult) -> bool:
         """Record a result and let the next tasks out. False where the fence refused it.
@@ -82,7 +92,9 @@ def _insist(call: Callable[[], T]) -> T:
     for delay_seconds in chain((0.1, 0.5, 1.0), repeat(2.0)):
         try:
             return call()
-        except (redis.ConnectionError, redis.TimeoutError):
+        except redis.RedisError as error:
+            if not passes(error):
+                raise
             time.sleep(delay_seconds)
     raise AssertionError  # the delays never end
 

@@ -28,10 +28,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from workers import evidence
+from workers.evidence import LEASE_MS, Overdue, Server
 from workers.spec import RunOptions, RunSummary, TaskResult, TaskSpec
 
-LEASE_MS = 15_000
-"""How long a worker may be silent before its tasks count as lost."""
 WORKER_MS = 15_000
 """How long a worker may be silent before its slots no longer count."""
 HANDOUT_MS = 15_000
@@ -39,8 +39,8 @@ HANDOUT_MS = 15_000
 only what free slots can take, so a claim follows at once unless its worker has died."""
 INLINE_BYTES = 1 << 16
 """Outputs over this get a key of their own, so that pages of results stay small."""
-MAX_ATTEMPTS = 3
-"""How many times a task may be lost before it is given up."""
+BEACON_MS = 3_600_000
+"""How long it is remembered which connection a worker process had."""
 COMPLETE_AFTER_MS = 2000
 """How long a complete run waits for its chord's body before the reaper aggregates it."""
 PING_SECONDS = 3.0
@@ -54,6 +54,7 @@ KEYS = {
     "pending": "clinvk:run:{}:pending:{}",  # list per queue: indexes not handed out
     "out": "clinvk:run:{}:out",  # hash: index -> attempt, state, queue
     "attempts": "clinvk:run:{}:attempts",  # hash: index -> attempts so far, where not 0
+    "limits": "clinvk:run:{}:limits",  # hash: index -> most losses, where not the run's
     "losses": "clinvk:run:{}:losses",  # hash: index -> attempts whose worker was lost
     "results": "clinvk:run:{}:results",  # hash: index -> TaskResult
     "blob": "clinvk:run:{}:blob:{}",  # string: an output over INLINE_BYTES
@@ -67,6 +68,7 @@ KEYS = {
     "waiting": "clinvk:waiting",  # set: queues whose ring is not empty
     "workers": "clinvk:workers",  # sorted set: worker -> until when it counts (ms)
     "worker": "clinvk:worker:{}",  # string: what a worker is, as JSON
+    "beacon": "clinvk:beacon:{}",  # string: worker process -> its standing connection
     "capacity": "clinvk:capacity",  # hash: queue (or *) -> slots of the workers that serve it
     "complete": "clinvk:complete",  # sorted set: run -> since when it waits for its body (ms)
     "signals": "clinvk:signals",  # stream: runs that were canceled
@@ -174,6 +176,33 @@ class QueueState:
     slots: int
 
 
+PASSING = ("LOADING", "READONLY", "MISCONF", "MASTERDOWN", "NOREPLICAS", "OOM", "BUSY", "TRYAGAIN")
+"""Errors of a server that may be well again later."""
+SERVES_NOBODY = ("LOADING", "MISCONF")
+"""Those in which it does nothing for anybody, reapers included."""
+
+
+def passes(error: redis.RedisError) -> bool:
+    """Whether what failed may work later: the server is away, or cannot write just now."""
+    return isinstance(error, redis.ConnectionError | redis.TimeoutError) or _code(error) in PASSING
+
+
+def serves_nobody(error: BaseException | None) -> bool:
+    """Whether an error shows that there is no server for anyone, not just no way to it."""
+    while error is not None:
+        if isinstance(error, ConnectionRefusedError | FileNotFoundError):
+            return True
+        if _code(error) in SERVES_NOBODY:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _code(error: BaseException) -> str:
+    """Return the first word of what a server answered."""
+    return getattr(error, "status_code", None) or str(error).partition(" ")[0]
+
+
 def redis_url(broker_url: str) -> str:
     """Translate Celery's form of a broker URL into redis-py's."""
     return re.sub(r"^(redis\+socket|socket|unix):///", "unix:///", broker_url)
@@ -190,6 +219,17 @@ def celery_url(broker_url: str) -> str:
     return re.sub(r"^(redis\+socket|socket|unix):///", "redis+socket:///", broker_url)
 
 
+def patience(answer_seconds: float | None) -> dict[str, Any]:
+    """Return options of a connection that waits so long for an answer, and tries once."""
+    if answer_seconds is None:
+        return {}
+    return {
+        "socket_connect_timeout": answer_seconds,
+        "socket_timeout": answer_seconds,
+        "retry": Retry(NoBackoff(), 0),
+    }
+
+
 class Kernel:
     """The verbs. Each is one round trip, atomic, and safe to call from any thread."""
 
@@ -198,10 +238,13 @@ class Kernel:
         self._url = ""
 
     @classmethod
-    def connect(cls, broker_url: str) -> Self:
-        """Give a kernel for this broker; connects at the first verb."""
+    def connect(cls, broker_url: str, answer_seconds: float | None = None) -> Self:
+        """Give a kernel for this broker; connects at the first verb.
+
+        With `answer_seconds`, a verb that takes longer fails, and none is tried again.
+        """
         url = redis_url(broker_url)
-        kernel = cls(redis.Redis.from_url(url))
+        kernel = cls(redis.Redis.from_url(url, **patience(answer_seconds)))
         kernel._url = url
         return kernel
 
@@ -211,9 +254,7 @@ class Kernel:
         Raises:
             redis.RedisError: it does not.
         """
-        patience = {"socket_connect_timeout": PING_SECONDS, "socket_timeout": PING_SECONDS}
-        once = Retry(NoBackoff(), 0)
-        with redis.Redis.from_url(self._url, retry=once, **patience) as client:
+        with redis.Redis.from_url(self._url, **patience(PING_SECONDS)) as client:
             client.ping()
 
     def close(self) -> None:
@@ -262,6 +303,7 @@ class Kernel:
             "max_parallel": options.max_parallel,
             "fail_fast": int(options.fail_fast),
             "priority": options.priority,
+            "max_attempts": options.max_attempts,
             "queues": json.dumps(list(queues)),
             "created_ms": seconds * 1000 + micros // 1000,
             "lifetime_ms": lifetime_ms,
@@ -285,6 +327,10 @@ class Kernel:
                 key("specs", run), mapping={str(index): spec.to_wire() for index, spec in chunk}
             )
             pipeline.pexpire(key("specs", run), lifetime_ms)
+            limits = {str(index): most for index, spec in chunk if (most := spec.most_losses)}
+            if limits:
+                pipeline.hset(key("limits", run), mapping=limits)
+                pipeline.pexpire(key("limits", run), lifetime_ms)
             for queue, indexes in pending.items():
                 pipeline.rpush(key("pending", run, queue), *indexes)
                 pipeline.pexpire(key("pending", run, queue), lifetime_ms)
@@ -298,15 +344,23 @@ class Kernel:
         fields = json.loads(entry)
         return (fields["run"], fields["digest"]) if self.summary(fields["run"]) else None
 
-    def claim(self, lease: Lease, worker: str) -> Claim:
-        """Ask to run a task that was handed out, as a worker's first act."""
-        verdict, *rest = self._call("claim", *lease.args, worker, LEASE_MS)
+    def claim(self, lease: Lease, holder: str, nonce: str) -> Claim:
+        """Ask to run a task that was handed out, as a worker's first act.
+
+        `holder` is the worker process, "<worker>/<token>"; `nonce` is one for each message, so
+        that the same question may be asked again when its answer was lost.
+        """
+        verdict, *rest = self._call("claim", *lease.args, holder, nonce, LEASE_MS)
         return Claim(verdict.decode(), *rest)
 
-    def renew(self, leases: Iterable[Lease]) -> list[Lease]:
-        """Keep these leases; returns those whose tasks must be stopped."""
-        stop = self._call("renew", LEASE_MS, *map(str, leases))
+    def renew(self, holder: str, beacon: str, leases: Iterable[Lease]) -> list[Lease]:
+        """Keep these leases, and the holder's beacon; returns those whose tasks must be stopped."""
+        stop = self._call("renew", holder, beacon, BEACON_MS, LEASE_MS, *map(str, leases))
         return [Lease.parse(name.decode()) for name in stop]
+
+    def surrender(self, holder: str, *leases: Lease) -> int:
+        """Say that nothing runs any more under these leases, or under any that a holder has."""
+        return int(self._call("surrender", holder, *map(str, leases)))
 
     def finish(self, lease: Lease, result: TaskResult) -> Recorded:
         """Record a result, unless another attempt has the task by now."""
@@ -352,14 +406,30 @@ class Kernel:
 
     def reap(self) -> Reaped:
         """Find what was lost and hand it out again."""
-        given_up, admission, complete = self._call(
-            "reap", MAX_ATTEMPTS, REAP_LIMIT, COMPLETE_AFTER_MS, HANDOUT_MS
-        )
+        rows, admission, complete = self._call("reap", REAP_LIMIT, COMPLETE_AFTER_MS, HANDOUT_MS)
+        lost: list[str] = []
+        if rows:
+            server = self.server()
+            for overdue in map(_overdue, rows):
+                if why := evidence.why_lost(overdue, server):
+                    lost += (overdue.lease, why)
+        given_up: list[bytes] = []
+        if lost:
+            given_up, admission = self._call("lose", HANDOUT_MS, *lost)
         return Reaped(
             [Lease.parse(name.decode()) for name in given_up],
             _admission(admission),
             [run.decode() for run in complete],
         )
+
+    def server(self) -> Server:
+        """Ask the server which run of it this is, and who is connected."""
+        about = self.redis.info("server")
+        try:
+            clients = frozenset(int(client["id"]) for client in self.redis.client_list())
+        except redis.ResponseError:  # a user who may not ask
+            clients = None
+        return Server(about["run_id"], 1000 * int(about["uptime_in_seconds"]), clients)
 
     # Workers and queues.
 
@@ -523,6 +593,17 @@ def _lua_parts(template: str) -> Iterator[str]:
             yield next(names)
         elif text:
             yield f"'{text}'"
+
+
+def _overdue(row: Sequence[Any]) -> Overdue:
+    lease, state, holder, beacon, over_ms = row
+    return Overdue(
+        lease.decode(),
+        state == b"r",
+        holder.decode(),
+        beacon.decode(),
+        None if over_ms < 0 else over_ms,
+    )
 
 
 def _admission(answer: Sequence[Any]) -> Admission:
