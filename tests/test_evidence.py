@@ -1,4 +1,4 @@
-"""Nobody reaps what may still run: the rules of the reaper and of the worker, against each other."""
+"""Nobody reaps what may still run: the reaper's rules and the worker's, against each other."""
 
 from __future__ import annotations
 
