@@ -25,6 +25,7 @@ WIRE_VERSION = 1
 
 ApprovalMode = Literal["default", "auto", "none", "always"]
 SandboxMode = Literal["default", "read-only", "workspace", "full"]
+RunKind = Literal["parallel", "chain", "compare"]
 
 
 class Outcome(StrEnum):
@@ -104,7 +105,11 @@ class Wire:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSpec(Wire):
-    """One prompt for one backend, with everything that a worker needs to run it."""
+    """One prompt for one backend, with everything that a worker needs to run it.
+
+    `inputs` says which placeholders stand in the prompt, and the index of the task in the same
+    run whose output takes the place of each (`workers.placeholders`).
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
 
@@ -125,11 +130,16 @@ class TaskSpec(Wire):
     meta: dict[str, str] = field(default_factory=dict)
     extra: list[str] = field(default_factory=list)
     allowed_tools: list[str] | None = None
+    inputs: dict[str, int] = field(default_factory=dict)
 
     @property
     def queue(self) -> str:
         """The Celery queue that this task waits in."""
         return queue_of(self.backend)
+
+
+GIVEN_BY_RUN = frozenset({"inputs"})
+"""Fields of a `TaskSpec` that no task file sets."""
 
 
 def queue_of(backend: str) -> str:
@@ -197,13 +207,20 @@ class TaskResult(Wire):
 class RunOptions(Wire):
     """What the submitter asked of a run as a whole.
 
-    `keep_seconds` is how long its record stays after its last change.
+    `kind` says which command made it, and so how it is shown. `keep_seconds` is how long its
+    record stays after its last change.
     """
 
     max_parallel: int = 3
     fail_fast: bool = False
     priority: int = 0
     keep_seconds: float = 7 * 86400.0
+    kind: RunKind = "parallel"
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether each task waits for the end of the one before it."""
+        return self.kind == "chain"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +233,7 @@ class RunSummary:
 
     run_id: str
     total: int
+    kind: str = "parallel"
     state: str = "running"
     max_parallel: int = 3
     fail_fast: bool = False
