@@ -149,7 +149,8 @@ def runs(client: CeleryClient, limit: int, *, as_json: bool) -> int:
 def status(client: CeleryClient, run: str, *, as_json: bool) -> int:
     """Tell how far a run is."""
     summary = client.open(run).summary()
-    return _print(document.status(summary), tables.status(summary), as_json=as_json)
+    values = View().of(summary.kind).form.status(summary)
+    return _print(values, tables.status(values), as_json=as_json)
 
 
 def attach(client: CeleryClient, run_id: str, view: View) -> int:
@@ -158,7 +159,7 @@ def attach(client: CeleryClient, run_id: str, view: View) -> int:
     summary = run.summary()
     specs = run.specs()
     options = RunOptions(max_parallel=summary.max_parallel, fail_fast=summary.fail_fast)
-    screen = Screen(view, len(specs), options)
+    screen = Screen(view.of(summary.kind), specs, options)
     with watch.Interruption() as interruption:
         screen.header()
         return screen.show(run, specs, interruption)
@@ -169,8 +170,9 @@ def results(client: CeleryClient, run_id: str, *, as_json: bool, only_failed: bo
     run = client.open(run_id)
     summary = run.summary()
     output = progress.Output(sys.stdout)
-    lines = tables.json_results if as_json else tables.text_results
-    for line in lines(summary, _pages(run, summary, only_failed=only_failed)):
+    form = View().of(summary.kind).form
+    pages = _pages(run, summary, only_failed=only_failed)
+    for line in form.results(summary, pages, as_json=as_json):
         output.write(line)
     return EXIT_OK
 

@@ -96,7 +96,7 @@ def execute(settings: Settings, job: Job) -> int:
             "--detach and --run-key need a broker: a private one ends with the command"
         )
     files = OutputDir(job.output_dir, job.specs) if job.output_dir else None
-    screen = Screen(job.view, len(job.specs), job.run_options)
+    screen = Screen(job.view, job.specs, job.run_options)
     with (
         fleet.connect(
             job.broker_url,

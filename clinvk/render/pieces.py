@@ -1,0 +1,20 @@
+"""A JSON document piece by piece, so that not all results need to be in memory at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from clinvk.render.document import dump
+
+
+def document(head: Mapping[str, Any], results: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a document: its head, then an entry of `results` at a time."""
+    yield json.dumps(head, indent=2, ensure_ascii=True).removesuffix("\n}") + ',\n  "results": ['
+    separator = "\n"
+    for result in results:
+        entry = dump(result).rstrip("\n")
+        yield separator + "\n".join("    " + line for line in entry.split("\n"))
+        separator = ",\n"
+    yield "\n  ]\n}\n"
