@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -15,7 +14,6 @@ from clinvk.render import document, tables
 from clinvk.report import EXIT_OK, EXIT_TASK_FAILED
 from clinvk.settings import Settings, rate_limits
 from clinvk.show import Screen, View
-from workers.backends import Registry
 from workers.config import BROKER_URL, WORKER_CONFIG, mask_password
 from workers.errors import UsageError
 from workers.policy import Policy
@@ -60,7 +58,7 @@ def worker(
 ) -> NoReturn:
     """Become a worker of this machine; does not return."""
     url = broker_url(settings, broker)
-    names = queues.split(",") if queues else _installed(settings)
+    names = queues.split(",") if queues else settings.installed()
     if not names:
         raise UsageError("no backend's CLI is installed here: install one, or name --queues")
     if unknown := [name for name in names if name not in settings.backends]:
@@ -80,16 +78,6 @@ def worker(
     os.execv(  # noqa: S606
         sys.executable, [sys.executable, "-m", "workers", *arguments, "--name", name]
     )
-
-
-def _installed(settings: Settings) -> list[str]:
-    """Return the backends whose programs are on this machine."""
-    registry = Registry.from_config(settings.worker.backends)
-    return [
-        name
-        for name, enabled in settings.backends.items()
-        if enabled and shutil.which(registry.get(name).program) is not None
-    ]
 
 
 def workers(client: CeleryClient, *, as_json: bool) -> int:

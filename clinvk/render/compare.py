@@ -63,18 +63,22 @@ class Compare(Form):
 
 
 class SideBySide(Compare):
-    """All answers beside each other, once they are all there; where there is room for that."""
+    """All answers beside each other, once they are all there; where there is room for that.
+
+    Attributes:
+        fits: whether there is.
+    """
 
     def __init__(self, backends: int, width: int) -> None:
-        self._fits = width // backends >= LEAST_CELLS
+        self.fits = width // backends >= LEAST_CELLS
 
     def ended(self, spec: TaskSpec, result: TaskResult, width: int) -> str | None:
         """Say nothing yet, where there is room for all."""
-        return None if self._fits else super().ended(spec, result, width)
+        return None if self.fits else super().ended(spec, result, width)
 
     def end(self, report: Report, width: int, *, with_table: bool) -> Iterator[str]:
         """Yield the answers beside each other, then what comes after them."""
-        if self._fits:
+        if self.fits:
             yield from _columns(report, width)
             yield ""
         yield from super().end(report, width, with_table=with_table)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from clinvk.render.document import dump
 
 def document(head: Mapping[str, Any], results: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """Yield a document: its head, then an entry of `results` at a time."""
-    yield json.dumps(head, indent=2, ensure_ascii=True).removesuffix("\n}") + ',\n  "results": ['
+    yield dump(head).removesuffix("\n}\n") + ',\n  "results": ['
     separator = "\n"
     for result in results:
         entry = dump(result).rstrip("\n")
