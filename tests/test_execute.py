@@ -174,3 +174,10 @@ def test_a_prompt_of_which_nothing_is_left_is_not_sent(execute: Any) -> None:
         ErrorKind.INVALID,
         "the prompt is blank without {{a}}",
     )
+
+
+def test_a_few_placeholders_cannot_fill_the_memory(execute: Any) -> None:
+    earlier = [said(0, "x" * (1 << 20))]
+    result = execute(step("{{a}}" * 100, a=0), SAY_STDIN, earlier=earlier)
+    assert (result.error_kind, result.exit_code) == (ErrorKind.TOO_LARGE, -1)
+    assert result.error == "the outputs of earlier steps are 104857600 characters in the prompt"

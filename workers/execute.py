@@ -27,6 +27,11 @@ Results = Callable[[Sequence[int]], Iterable[TaskResult | None]]
 """Reads the results of some tasks of the same run."""
 
 
+LONGEST_INPUTS = 1 << 26
+"""Characters of other tasks' outputs that a prompt may take in: more than any CLI reads, and less
+than what would cost other tasks their memory."""
+
+
 def _none(indexes: Sequence[int]) -> list[None]:
     return [None] * len(indexes)
 
@@ -212,6 +217,11 @@ def _filled(spec: TaskSpec, results: Results) -> tuple[TaskSpec, list[str]]:
             ended = f"ended as {result.status}" if result else "has no result"
             what = "is not complete" if outputs[text] else "is empty"
             warnings.append(f"{text}: step {index + 1} {ended}, its output {what}")
+    size = sum(spec.prompt.count(text) * len(output) for text, output in outputs.items())
+    if size > LONGEST_INPUTS:
+        raise RefusedError(
+            ErrorKind.TOO_LARGE, f"the outputs of earlier steps are {size} characters in the prompt"
+        )
     prompt = placeholders.fill(spec.prompt, outputs)
     if not not_blank(prompt):
         raise RefusedError(ErrorKind.INVALID, f"the prompt is blank without {', '.join(outputs)}")
