@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from clinvk import fleet, progress, taskfile
+from clinvk import fleet, progress, show, taskfile
 from clinvk.parallel import Job, carry_out, make_job
 from clinvk.render.compare import SideBySide
-from clinvk.show import width
 from workers.backends import Registry
 from workers.errors import BrokerError, TaskFileError, UsageError
 from workers.spec import RunOptions, TaskSpec, queue_of
@@ -42,9 +41,9 @@ def run(settings: Settings, options: CompareOptions) -> int:
 
 def side_by_side(job: Job) -> Job:
     """Show the answers in columns."""
-    form = SideBySide(len(job.specs), width())
+    form = SideBySide(len(job.specs), show.width())
     if job.view.is_text and not form.fits:
-        progress.note(f"warning: {width()} columns are too few for --side-by-side")
+        progress.note(f"warning: {show.width()} columns are too few for --side-by-side")
     return replace(job, view=replace(job.view, form=form))
 
 
