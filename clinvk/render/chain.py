@@ -22,11 +22,13 @@ class Chain(Form):
         suffix = "" if options.fail_fast else " (going on after failures)"
         return f"Running {len(specs)} steps{suffix}..."
 
-    def ended(self, spec: TaskSpec, result: TaskResult, width: int) -> str | None:  # noqa: ARG002
+    def ended(self, spec: TaskSpec, result: TaskResult, width: int) -> str | None:
         """Show a step: its header, its output. One that was not reached is in the table only."""
         if result.attempts == 0:
             return None
-        return f"{_heading(spec, result)}\n{'-' * text.RULE_CELLS}\n{text.answer(result)}"
+        return (
+            f"{_heading(spec, result)}\n{'-' * min(width, text.RULE_CELLS)}\n{text.answer(result)}"
+        )
 
     def end(self, report: Report, width: int, *, with_table: bool) -> Iterator[str]:
         """Yield the lines after the last step's."""

@@ -27,9 +27,9 @@ class Compare(Form):
         one_by_one = "; one after the other" if options.max_parallel < len(specs) else ""
         return f"Comparing {len(specs)} backends ({names}{one_by_one})..."
 
-    def ended(self, spec: TaskSpec, result: TaskResult, width: int) -> str | None:  # noqa: ARG002
+    def ended(self, spec: TaskSpec, result: TaskResult, width: int) -> str | None:
         """Show an answer under its backend's name."""
-        return f"{label(spec)}\n{'-' * text.RULE_CELLS}\n{text.answer(result)}"
+        return text.block(label(spec), result, width)
 
     def end(self, report: Report, width: int, *, with_table: bool) -> Iterator[str]:
         """Yield the lines after the last answer."""

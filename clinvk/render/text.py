@@ -39,6 +39,11 @@ def answer(result: TaskResult, wrong: str = "") -> str:
     return "".join(f"{part}\n" for part in (said, wrong) if part)
 
 
+def block(head: str, result: TaskResult, width: int) -> str:
+    """Return an answer in full under a line of its own."""
+    return f"{head}\n{'-' * min(width, RULE_CELLS)}\n{answer(result)}"
+
+
 def table(report: Report, width: int, unit: str = "TASK") -> Iterator[str]:
     """Yield the table's lines, in task order."""
     yield "Results"
