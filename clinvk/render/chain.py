@@ -26,9 +26,7 @@ class Chain(Form):
         """Show a step: its header, its output. One that was not reached is in the table only."""
         if result.attempts == 0:
             return None
-        return (
-            f"{_heading(spec, result)}\n{'-' * min(width, text.RULE_CELLS)}\n{text.answer(result)}"
-        )
+        return text.block(_heading(spec, result), result, width)
 
     def end(self, report: Report, width: int, *, with_table: bool) -> Iterator[str]:
         """Yield the lines after the last step's."""
