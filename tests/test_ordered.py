@@ -119,7 +119,7 @@ def test_a_result_that_comes_twice_lets_one_step_follow(kernel: Kernel) -> None:
     chain(kernel, "a a a")
     claim(kernel, 0)
     assert finish(kernel, 0) == [1]
-    assert not kernel.finish(Lease(RUN, 0, 1), result(0)).ok
+    assert kernel.finish(Lease(RUN, 0, 1), result(0)).admission.handouts == []
     assert waiting(kernel)["clinvk.a"] == 0
 
 

@@ -6,6 +6,7 @@ A failed prompt is a result, never an exception: every way to fail ends in a `Ta
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from workers import placeholders
+from workers import placeholders, process_tree
 from workers.backends import Registry
 from workers.backends.base import Answer, Backend, Command, Finished
 from workers.config import WorkerConfig
@@ -36,6 +37,9 @@ def _none(indexes: Sequence[int]) -> list[None]:
     return [None] * len(indexes)
 
 
+logger = logging.getLogger(__name__)
+
+
 class RefusedError(Exception):
     """A task that cannot be started here; becomes its result."""
 
@@ -56,10 +60,11 @@ class Job:
 
 
 class Executor:
-    """Runs tasks on this machine."""
+    """Runs tasks on this machine. `holder` is this process, see `Kernel.claim`."""
 
-    def __init__(self, config: WorkerConfig, worker: str) -> None:
+    def __init__(self, config: WorkerConfig, worker: str, holder: str) -> None:
         self.worker = worker
+        self.holder = holder
         self._registry = Registry.from_config(config.backends)
         self._configured = frozenset(config.backends)
         self._policy = Policy.load(config.policy_file) if config.policy_file else Policy()
@@ -79,8 +84,8 @@ class Executor:
     ) -> TaskResult | None:
         """Run one attempt to its end; `results` has what earlier tasks of its run have said.
 
-        Returns None where the worker lost touch and stopped the command: somebody else has
-        the task by then.
+        Returns None where the worker lost touch or is shutting down, and stopped the command:
+        the task goes to somebody else.
         """
         started = datetime.now(UTC)
         warnings: tuple[str, ...] = ()
@@ -92,7 +97,11 @@ class Executor:
             answer = self._understand(job, finished)
         except RefusedError as refusal:
             answer = Answer(error=str(refusal), error_kind=refusal.kind)
-        if stop.reason == "cut_off":
+        except Exception as error:  # a bug of ours must not cost the run, nor be tried again
+            logger.exception("task %s", lease)
+            reason = f"clinvk failed on worker {self.worker}: {type(error).__name__}: {error}"
+            answer = Answer(error=reason, error_kind=ErrorKind.FAILED)
+        if stop.reason in {"cut_off", "handed_back"}:
             return None
         return TaskResult(
             index=lease.index,
@@ -160,7 +169,7 @@ class Executor:
         try:
             return run(
                 job.command,
-                marker=str(lease),
+                marks={process_tree.MARKER: str(lease), process_tree.HOLDER: self.holder},
                 stop=stop,
                 limits=self._limits,
                 cwd=job.workdir,
