@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clinvk import fleet, progress, show, taskfile
-from clinvk.parallel import Job, carry_out, make_job
+from clinvk.parallel import Job, broker_url, carry_out, make_job
 from clinvk.render.compare import SideBySide
 from workers.backends import Registry
 from workers.errors import BrokerError, TaskFileError, UsageError
@@ -26,13 +26,13 @@ def run(settings: Settings, options: CompareOptions) -> int:
     if options.all_backends == (options.backends is not None):
         raise UsageError("say which backends: --backends claude,codex or --all-backends")
     prompt, source = read_prompt(options)
-    broker_url = settings.pick(options.broker, None, "broker_url") or None
+    broker = broker_url(settings, options)
     if options.backends is not None:
         labels = [label.strip() for label in options.backends.split(",") if label.strip()]
     else:
-        labels = served_here(settings, broker_url, options)
+        labels = served_here(settings, broker, options)
     specs = check(settings, labels, prompt, source)
-    if options.backends is not None and broker_url is None and not options.dry_run:
+    if options.backends is not None and broker is None and not options.dry_run:
         check_installed(settings, specs)
     run_options = RunOptions(kind="compare", max_parallel=1 if options.sequential else len(specs))
     job = make_job(settings, options, specs, [source] * len(specs), run_options)
@@ -79,7 +79,7 @@ def check(settings: Settings, labels: Sequence[str], prompt: str, source: str) -
     return specs
 
 
-def served_here(settings: Settings, broker_url: str | None, options: CompareOptions) -> list[str]:
+def served_here(settings: Settings, broker: str | None, options: CompareOptions) -> list[str]:
     """Return all backends that somebody serves; what is left out is told.
 
     Without a broker, this machine is the fleet, and serves what is installed.
@@ -93,12 +93,12 @@ def served_here(settings: Settings, broker_url: str | None, options: CompareOpti
         for name, enabled in settings.backends.items()
         if enabled and not registry.get(name).is_demo
     ]
-    if broker_url is None:
+    if broker is None:
         served, how = set(map(queue_of, settings.installed())), "installed here"
     elif options.wait_for_workers:
         served, how = set(map(queue_of, wanted)), "enabled"
     else:
-        served, how = fleet.served(broker_url), "served by a live worker"
+        served, how = fleet.served(broker), "served by a live worker"
     found = [name for name in wanted if queue_of(name) in served]
     if not found:
         raise BrokerError(f"nothing to compare: no enabled backend is {how}")

@@ -64,8 +64,6 @@ def make_job(
     output_dir: str | None = None,
 ) -> Job:
     """Settle what is the same for each kind of run; `output_dir` is the file's own."""
-    if options.broker and (problem := broker_problem(options.broker)):
-        raise UsageError(f"--broker: {problem}")
     view = View(
         as_json=options.as_json,
         quiet=options.quiet,
@@ -80,12 +78,19 @@ def make_job(
             keep_seconds=settings.config.runs.keep_days * 86400,
         ),
         output_dir=settings.pick(options.output_dir, output_dir, "output_dir"),
-        broker_url=settings.pick(options.broker, None, "broker_url") or None,
+        broker_url=broker_url(settings, options),
         run_key=options.run_key or "",
         detach=options.detach,
         wait_for_workers=options.wait_for_workers,
         view=view.of(run_options.kind),
     )
+
+
+def broker_url(settings: Settings, options: CommonOptions) -> str | None:
+    """Return the broker's URL; None is a private one."""
+    if options.broker and (problem := broker_problem(options.broker)):
+        raise UsageError(f"--broker: {problem}")
+    return settings.pick(options.broker, None, "broker_url") or None
 
 
 def carry_out(settings: Settings, options: CommonOptions, job: Job) -> int:

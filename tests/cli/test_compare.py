@@ -239,6 +239,15 @@ def test_all_backends_of_a_fleet_are_those_that_live_workers_serve(
             2,
             "clinvk: give one prompt: as the argument, - for standard input, or with --file\n",
         ),
+        (
+            ("x", "--all-backends", "--broker", "http://host"),
+            2,
+            (
+                "clinvk: --broker: must be a URL like redis://host:6379/0, rediss://… or "
+                "redis+socket:///path\n"
+            ),
+        ),
+        (("\udcff", *NAMED), 2, "PROMPT: has half of a surrogate pair\n"),
         (("--file", "none.md", *NAMED), 2, "none.md: no such file\n"),
         ((" ", *NAMED), 2, 'PROMPT: must not be blank (got " ")\n'),
         (("-", *NAMED), 2, '<stdin>: must not be blank (got "")\n'),
