@@ -94,15 +94,19 @@ class CeleryClient:
             raise UsageError(f"there is no run {run} (clinvk runs lists them)")
         return CeleryRun(run, summary.total, self)
 
+    def served(self) -> set[str]:
+        """Return the queues that live workers serve."""
+        with self.reaching_broker():
+            workers = self.kernel.workers()
+        return {queue for entry in workers.values() for queue in entry["queues"]}
+
     def check_served(self, specs: Sequence[TaskSpec]) -> None:
         """Make sure that live workers serve every backend.
 
         Raises:
             BrokerError: nobody serves one of them.
         """
-        with self.reaching_broker():
-            workers = self.kernel.workers()
-        served = {queue for entry in workers.values() for queue in entry["queues"]}
+        served = self.served()
         missing = sorted({spec.backend for spec in specs if spec.queue not in served})
         if missing:
             raise BrokerError(

@@ -1,7 +1,9 @@
 """From a task file's text to `TaskSpec`s, with everything that is wrong with it at once.
 
 JSON (`{"tasks": [...]}` or a bare list), JSON Lines (one task a line, whatever the file is
-called, so that `head -n 10` gives a task file again) and YAML, all through the same models.
+called, so that `head -n 10` gives a task file again) and YAML, all through the same models. What
+a file has at its top is its `Layout`: the tasks of `parallel` here, the steps of a chain in
+`clinvk.chainfile`.
 """
 
 from __future__ import annotations
@@ -10,26 +12,35 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Annotated, Any, NoReturn
+from typing import IO, Annotated, Any, Generic, NoReturn, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from clinvk import yamlfile
+from clinvk import lenient, yamlfile
 from clinvk.problems import describe, nearest, shown
 from workers.errors import TaskFileError
-from workers.spec import TaskSpec
+from workers.spec import GIVEN_BY_RUN, TaskSpec
 
 STDIN = "<stdin>"
 MAX_DIGITS = 300
 """Longer integers count as infinite; Python would not read those of more than 4300 digits."""
-TASK_FIELDS = tuple(spec_field.name for spec_field in dataclasses.fields(TaskSpec))
+TASK_FIELDS = tuple(
+    spec_field.name
+    for spec_field in dataclasses.fields(TaskSpec)
+    if spec_field.name not in GIVEN_BY_RUN
+)
 ARGUMENT_FIELDS = ("model", "workdir", "system_prompt", "extra", "allowed_tools")
 """Fields that end up in a command line, where there can be no NUL."""
 
+COMMANDS = {"tasks": "clinvk parallel", "steps": "clinvk chain"}
+"""What a file can have at its top, and the command that runs it."""
+
 _TASK = TypeAdapter(TaskSpec)
+
+Options = TypeVar("Options", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +69,7 @@ class FileOptions(BaseModel):
 
 
 @dataclass(slots=True)
-class _Raw:
+class Raw:
     """A file's tasks before they are looked at, each with its place in the file."""
 
     tasks: list[tuple[str, Any]]
@@ -66,8 +77,38 @@ class _Raw:
     problems: list[str] = field(default_factory=list)
     separator: str = "."
 
+    def at(self, place: str, field_name: str) -> str:
+        """Return the place of a task's field; of the task itself, where there is no field."""
+        return f"{place}{self.separator}{field_name}" if field_name else place
 
-def read(path: str | None, stdin: IO[bytes]) -> tuple[str, str]:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout(Generic[Options]):
+    """What stands at the top of a file: a list called `key`, and `options` beside it.
+
+    `unique` are fields that no two tasks may have the same; `check` finds what is wrong with
+    the tasks beyond each one's own fields.
+    """
+
+    key: str
+    options: type[Options]
+    unique: Sequence[str] = ("id",)
+    check: Callable[[Raw], Iterator[str]] = lambda _: iter(())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content(Generic[Options]):
+    """A file that is in order; `sources` names each task's place."""
+
+    tasks: Sequence[TaskSpec]
+    sources: Sequence[str]
+    options: Options
+
+
+TASKS = Layout(key="tasks", options=FileOptions)
+
+
+def read(path: str | None, stdin: IO[bytes], what: str = "task file") -> tuple[str, str]:
     """Read a task file, or stdin where there is none; returns its text and its name.
 
     Raises:
@@ -76,11 +117,11 @@ def read(path: str | None, stdin: IO[bytes]) -> tuple[str, str]:
     name = STDIN if path is None or path == "-" else path
     piped = path is None or path == "-"
     if piped and stdin.isatty():
-        _fail("no task file: give one with --file, or pipe one to standard input")
+        _fail(f"no {what}: give one with --file, or pipe one to standard input")
     try:
         content = stdin.read() if piped else Path(name).read_bytes()
     except IsADirectoryError:
-        _fail(f"{name}: is a directory, not a task file")
+        _fail(f"{name}: is a directory, not a {what}")
     except FileNotFoundError:
         _fail(f"{name}: no such file")
     except OSError as error:
@@ -91,48 +132,65 @@ def read(path: str | None, stdin: IO[bytes]) -> tuple[str, str]:
         _fail(f"{name}: is not UTF-8 text (byte {error.start}); save it as UTF-8")
 
 
-def parse(text: str, name: str, backends: Mapping[str, bool]) -> TaskBatch:
+def parse(
+    text: str, name: str, backends: Mapping[str, bool], *, is_lenient: bool = False
+) -> TaskBatch:
     """Validate a task file. `backends` says which there are, and whether they are enabled.
+
+    `is_lenient` lets it stand between a model's words, or in a Markdown code fence.
+
+    Raises:
+        TaskFileError: with all problems of the file.
+    """
+    content = load(text, name, backends, TASKS, is_lenient=is_lenient)
+    return TaskBatch(tasks=content.tasks, sources=content.sources, **dict(content.options))
+
+
+def load(
+    text: str,
+    name: str,
+    backends: Mapping[str, bool],
+    layout: Layout[Options],
+    *,
+    is_lenient: bool = False,
+) -> Content[Options]:
+    """Validate a file of this layout.
 
     Raises:
         TaskFileError: with all problems of the file.
     """
     try:
-        return _parse(text, name, backends)
+        raw = (_find if is_lenient else _load)(text, name, layout.key)
+        return _validate(raw, name, backends, layout)
     except RecursionError:
         _fail(f"{name}: is nested too deeply")
 
 
-def _parse(text: str, name: str, backends: Mapping[str, bool]) -> TaskBatch:
-    raw = _load(text, name)
+def _validate(
+    raw: Raw, name: str, backends: Mapping[str, bool], layout: Layout[Options]
+) -> Content[Options]:
     problems = list(raw.problems)
-    options = FileOptions()
+    options = None
     try:
-        options = FileOptions.model_validate(raw.options)
+        options = layout.options.model_validate(raw.options)
     except ValidationError as error:
-        known = (*FileOptions.model_fields, "tasks")
+        known = (*layout.options.model_fields, layout.key)
         problems += [f"{_place(item['loc'])}: {describe(item, known)}" for item in error.errors()]
     if not raw.tasks and not problems:
-        problems.append("has no tasks")
+        problems.append(f"has no {layout.key}")
     tasks = []
     for place, body in raw.tasks:
-        task, found = _task(body, backends)
-        problems += [
-            f"{place}{raw.separator}{at}: {what}" if at else f"{place}: {what}"
-            for at, what in found
-        ]
+        task, found = check_task(body, backends)
+        problems += [f"{raw.at(place, at)}: {what}" for at, what in found]
         if task is not None:
             tasks.append(task)
-    problems += _duplicate_ids(raw.tasks)
-    if problems:
+    for field_name in layout.unique:
+        problems += _duplicates(raw.tasks, field_name)
+    problems += layout.check(raw)
+    if problems or options is None:
         raise TaskFileError([f"{name}: {problem}" for problem in problems])
-    return TaskBatch(
-        tasks=tasks,
-        sources=[f"{name}: {place}" for place, _ in raw.tasks],
-        max_parallel=options.max_parallel,
-        fail_fast=options.fail_fast,
-        output_dir=options.output_dir,
-    )
+    sources = [f"{name}: {place}" for place, _ in raw.tasks]
+    return Content(tasks=tasks, sources=sources, options=options)
 
 
 def _fail(problem: str) -> NoReturn:
@@ -142,13 +200,33 @@ def _fail(problem: str) -> NoReturn:
 # From text to plain values.
 
 
-def _load(text: str, name: str) -> _Raw:
+def _find(text: str, name: str, key: str) -> Raw:
+    """Load a file that may have something around it; what is in order as it is stays so."""
+    try:
+        return _load(text, name, key)
+    except TaskFileError as error:
+        problem = error
+    for pieces in (lenient.fenced(text), lenient.bare(text)):
+        found = []
+        for piece in pieces:
+            try:
+                found.append(_load(piece, name, key))
+            except TaskFileError as error:
+                problem = error
+        if len(found) > 1:
+            _fail(f"{name}: has {len(found)} pieces that could each be the task file")
+        if found:
+            return found[0]
+    raise problem
+
+
+def _load(text: str, name: str, key: str) -> Raw:
     if not text.strip():
         _fail(f"{name}: is empty")
     if name.endswith((".yaml", ".yml")):
-        return _document(*_yaml(text, name), name)
+        return _document(*_yaml(text, name), name, key)
     try:
-        return _document(*_json(text), name)
+        return _document(*_json(text), name, key)
     except json.JSONDecodeError as error:
         if _is_json_lines(text):
             return _json_lines(text)
@@ -157,7 +235,7 @@ def _load(text: str, name: str) -> _Raw:
                 f"{name}: is not valid JSON: {error.msg} at line {error.lineno}, "
                 f"column {error.colno}" + (" (is it cut off?)" if _at_end(error) else "")
             )
-    return _document(*_yaml(text, name), name)
+    return _document(*_yaml(text, name), name, key)
 
 
 def _at_end(error: json.JSONDecodeError) -> bool:
@@ -193,8 +271,8 @@ def _is_json_lines(text: str) -> bool:
     return len(lines) > 1 and all(line.startswith("{") and line != "{" for line in lines)
 
 
-def _json_lines(text: str) -> _Raw:
-    raw = _Raw(tasks=[], separator=": ")
+def _json_lines(text: str) -> Raw:
+    raw = Raw(tasks=[], separator=": ")
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -217,29 +295,32 @@ def _yaml(text: str, name: str) -> tuple[Any, list[str]]:
         _fail(f"{name}: {error}")
 
 
-def _document(value: Any, problems: list[str], name: str) -> _Raw:
+def _document(value: Any, problems: list[str], name: str, key: str) -> Raw:
     match value:
-        case {"tasks": list(tasks), **options}:
-            places = [(f"tasks[{index}]", task) for index, task in enumerate(tasks)]
-            named = {str(option): value for option, value in options.items()}
-            return _Raw(tasks=places, options=named, problems=problems)
-        case {"tasks": other}:
-            _fail(f"{name}: tasks: must be a list (got {shown(other)})")
-        case {"steps": _}:
-            _fail(f"{name}: has steps, not tasks: run it with clinvk chain")
+        case dict() if key in value:
+            tasks = value[key]
+            if not isinstance(tasks, list):
+                _fail(f"{name}: {key}: must be a list (got {shown(tasks)})")
+            places = [(f"{key}[{index}]", task) for index, task in enumerate(tasks)]
+            options = {str(option): set_ for option, set_ in value.items() if option != key}
+            return Raw(tasks=places, options=options, problems=problems)
+        case dict() if other := next((other for other in COMMANDS if other in value), None):
+            _fail(f"{name}: has {other}, not {key}: run it with {COMMANDS[other]}")
         case {"backend": _} | {"prompt": _}:  # JSON Lines of one line
-            return _Raw(tasks=[("line 1", value)], problems=problems, separator=": ")
+            return Raw(tasks=[("line 1", value)], problems=problems, separator=": ")
         case list():
             places = [(f"[{index}]", task) for index, task in enumerate(value)]
-            return _Raw(tasks=places, problems=problems)
+            return Raw(tasks=places, problems=problems)
         case _:
-            _fail(f'{name}: must be an object with a list of "tasks" (got {shown(value)})')
+            _fail(f'{name}: must be an object with a list of "{key}" (got {shown(value)})')
 
 
 # From plain values to tasks.
 
 
-def _task(body: Any, backends: Mapping[str, bool]) -> tuple[TaskSpec | None, list[tuple[str, str]]]:
+def check_task(
+    body: Any, backends: Mapping[str, bool]
+) -> tuple[TaskSpec | None, list[tuple[str, str]]]:
     """Validate one task; returns it, or pairs of a field's place in it and what is wrong."""
     if not isinstance(body, dict):
         return None, [("", f"must be an object (got {shown(body)})")]
@@ -290,6 +371,8 @@ def _backend_problem(name: Any, backends: Mapping[str, bool]) -> str | None:
 
 def _value_problems(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Find what the types allow and nothing behind them could use."""
+    for name in body.keys() & GIVEN_BY_RUN:
+        yield name, "unknown field"
     for name, value in body.items():
         found = {_leaf_problem(name, leaf) for leaf in _leaves(value)}
         for problem in sorted(found - {""}):
@@ -324,9 +407,9 @@ def _leaves(value: Any) -> Iterator[Any]:
             yield value
 
 
-def _duplicate_ids(tasks: Sequence[tuple[str, Any]]) -> Iterator[str]:
+def _duplicates(tasks: Sequence[tuple[str, Any]], field_name: str) -> Iterator[str]:
     first: dict[str, str] = {}
     for place, body in tasks:
-        identity = body.get("id") if isinstance(body, dict) else None
-        if isinstance(identity, str) and first.setdefault(identity, place) != place:
-            yield f"{place}: id {shown(identity)} is taken by {first[identity]}"
+        value = body.get(field_name) if isinstance(body, dict) else None
+        if value and isinstance(value, str) and first.setdefault(value, place) != place:
+            yield f"{place}: {field_name} {shown(value)} is taken by {first[value]}"

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from clinvk.report import Report, rfc3339
-from workers.spec import Outcome, RunSummary, TaskResult, TaskSpec
+from workers.spec import GIVEN_BY_RUN, Outcome, RunSummary, TaskResult, TaskSpec
 
 
 def document(report: Report) -> dict[str, Any]:
@@ -31,6 +31,7 @@ def status(run: RunSummary) -> dict[str, Any]:
     ended_ms = run.ended_ms
     return {
         "run_id": run.run_id,
+        "kind": run.kind,
         "state": run.state,
         "total_tasks": run.total,
         "completed": run.ok,
@@ -75,6 +76,8 @@ def entry(spec: TaskSpec, result: TaskResult) -> dict[str, Any]:
 def task(spec: TaskSpec) -> dict[str, Any]:
     """Return a task as it was submitted, less what was not given."""
     given = dataclasses.asdict(spec)
+    for name in GIVEN_BY_RUN:
+        del given[name]
     return {key: value for key, value in given.items() if value not in (None, [], {})}
 
 
