@@ -203,7 +203,7 @@ class Keeper:
 
     def _out_of_touch(self, error: redis.RedisError) -> None:
         """Wait for Redis to come back; before anybody else may start our tasks, stop them."""
-        logger.warning("Redis cannot be reached: %s", error)
+        logger.warning("Redis cannot be used: %s", error)
         now = self._clock()
         self.failures += 1
         self._renew_at = now  # before anything else

@@ -215,19 +215,8 @@ def _code(error: BaseException) -> str:
 
 
 def redis_url(broker_url: str) -> str:
-    """Translate Celery's form of a broker URL into redis-py's."""
-    return re.sub(r"^(redis\+socket|socket|unix):///", "unix:///", broker_url)
-
-
-def celery_url(broker_url: str) -> str:
-    """Translate any accepted form of a broker URL into Celery's.
-
-    Celery refuses `rediss://` that does not say whether to verify the server's certificate:
-    it is verified, unless the URL says otherwise.
-    """
-    if broker_url.startswith("rediss://") and "ssl_cert_reqs=" not in broker_url:
-        broker_url += ("&" if "?" in broker_url else "?") + "ssl_cert_reqs=required"
-    return re.sub(r"^(redis\+socket|socket|unix):///", "redis+socket:///", broker_url)
+    """Translate any accepted form of a broker URL into redis-py's."""
+    return re.sub(r"^((\w+\+)?socket|unix):///", "unix:///", broker_url)
 
 
 def patience(answer_seconds: float | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@
 --   ARGV[4]  how long a published task may go unclaimed
 local name, lifetime_ms, entry = ARGV[1], ARGV[2], ARGV[3]
 local now = now_ms()
+even_without_memory()
 local before = redis.call('GET', worker_key(name))
 local expired = redis.call('ZCOUNT', workers_key(), '-inf', now)
 if entry == '' then
