@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -21,7 +21,15 @@ from workers.config import mask_password
 from workers.dispatch import Dispatcher
 from workers.errors import BrokerError, UsageError
 from workers.kernel import Kernel
-from workers.spec import ErrorKind, Outcome, RunOptions, RunSummary, TaskResult, TaskSpec
+from workers.spec import (
+    ErrorKind,
+    Outcome,
+    RunOptions,
+    RunSummary,
+    TaskResult,
+    TaskSpec,
+    queue_of,
+)
 
 PAGE = 1000
 BLOCK_MS = 1000
@@ -94,8 +102,8 @@ class CeleryClient:
             raise UsageError(f"there is no run {run} (clinvk runs lists them)")
         return CeleryRun(run, summary.total, self)
 
-    def check_served(self, specs: Sequence[TaskSpec]) -> None:
-        """Make sure that live workers serve every backend.
+    def check_served(self, backends: Iterable[str]) -> None:
+        """Make sure that live workers serve these backends.
 
         Raises:
             BrokerError: nobody serves one of them.
@@ -103,7 +111,7 @@ class CeleryClient:
         with self.reaching_broker():
             workers = self.kernel.workers()
         served = {queue for entry in workers.values() for queue in entry["queues"]}
-        missing = sorted({spec.backend for spec in specs if spec.queue not in served})
+        missing = sorted(name for name in backends if queue_of(name) not in served)
         if missing:
             raise BrokerError(
                 f"no live worker serves {', '.join(missing)}: start one with "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from clinvk.settings import broker_problem
 from clinvk.show import Screen, View
 from workers.backends import Registry
 from workers.errors import UsageError
-from workers.spec import RunOptions, TaskSpec
+from workers.spec import RunOptions, TaskSpec, queue_of
 
 if TYPE_CHECKING:
     from clinvk.cli import ParallelOptions
@@ -29,6 +29,7 @@ class Job:
 
     specs: Sequence[TaskSpec]
     sources: Sequence[str]
+    backends: Collection[str]
     run_options: RunOptions
     output_dir: str | None
     broker_url: str | None
@@ -48,14 +49,14 @@ def run(settings: Settings, options: ParallelOptions) -> int:
 
 def decide(settings: Settings, options: ParallelOptions) -> Job:
     """Read the task file and settle every setting."""
-    content, name = taskfile.read(options.file, sys.stdin.buffer)
-    batch = taskfile.parse(content, name, settings.backends)
+    batch = taskfile.read(options.file, sys.stdin.buffer, settings.backends, settings.resolve)
     if options.broker and (problem := broker_problem(options.broker)):
         raise UsageError(f"--broker: {problem}")
     pick = settings.pick
     return Job(
-        specs=[settings.resolve(spec) for spec in batch.tasks],
+        specs=batch.tasks,
         sources=batch.sources,
+        backends=batch.backends,
         run_options=RunOptions(
             max_parallel=pick(options.max_parallel, batch.max_parallel, "parallel", "max_workers"),
             fail_fast=pick(options.fail_fast, batch.fail_fast, "parallel", "fail_fast"),
@@ -101,14 +102,14 @@ def execute(settings: Settings, job: Job) -> int:
         fleet.connect(
             job.broker_url,
             worker=settings.worker,
-            queues=sorted({spec.queue for spec in job.specs}),
+            queues=sorted(map(queue_of, job.backends)),
             slots=min(job.run_options.max_parallel, len(job.specs)),
             server=settings.config.local.server,
         ) as client,
         watch.Interruption() as interruption,
     ):
         if job.broker_url is not None and not job.wait_for_workers:
-            client.check_served(job.specs)
+            client.check_served(job.backends)
         run = client.submit(job.specs, job.run_options, job.run_key)
         if job.detach:
             screen.submitted(run.id)

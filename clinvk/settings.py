@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
@@ -88,6 +88,9 @@ class BackendSection(_Section):
     enabled: bool = True
     command: Annotated[list[str], Field(min_length=1)] | None = None
     env: dict[str, str] = {}
+
+
+_UNSET = BackendSection()
 
 
 class QueueSection(_Section):
@@ -272,15 +275,12 @@ class Settings:
         return self.origins.get(place) == variable(place)
 
     def _section(self, backend: str) -> BackendSection:
-        return self.config.backends.get(backend) or BackendSection()
+        return self.config.backends.get(backend, _UNSET)
 
     def _value(self, place: Path_) -> Any:
         value: Any = self.config
         for part in place:
-            if isinstance(value, dict):
-                value = value.get(part) or BackendSection()
-            else:
-                value = getattr(value, part)
+            value = value.get(part, _UNSET) if isinstance(value, dict) else getattr(value, part)
         return value
 
     def rows(self) -> Iterator[tuple[str, Any, str]]:
@@ -435,6 +435,7 @@ def _leaves(section: BaseModel, *prefix: str) -> Iterator[tuple[Path_, Any]]:
 # The environment.
 
 
+@cache
 def variable(place: Path_) -> str:
     """Return the environment variable of a setting."""
     return PREFIX + re.sub(r"[^A-Z0-9]", "_", "_".join(place).upper())

@@ -6,19 +6,24 @@ called, so that `head -n 10` gives a task file again) and YAML, all through the 
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import IO, Annotated, Any, NoReturn
+from typing import IO, Annotated, Any, NoReturn, overload
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from clinvk import yamlfile
 from clinvk.problems import describe, nearest, shown
+from clinvk.spool import Records, Spool
 from workers.errors import TaskFileError
 from workers.spec import TaskSpec
 
@@ -32,16 +37,42 @@ ARGUMENT_FIELDS = ("model", "workdir", "system_prompt", "extra", "allowed_tools"
 _TASK = TypeAdapter(TaskSpec)
 
 
+class Places(Sequence[str]):
+    """Where each task stands, for messages: `tasks.json: tasks[4]`. Keeps its number only."""
+
+    def __init__(self, before: str, after: str) -> None:
+        self._before = before
+        self._after = after
+        self._numbers = array("I")
+
+    def add(self, number: int) -> None:
+        """Add the place of the next task."""
+        self._numbers.append(number)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        return f"{self._before}{self._numbers[index]}{self._after}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskBatch:
     """A task file that is in order.
 
-    `sources` names each task's place, for messages (`tasks.json: tasks[4]`). The options are
-    None where the file does not set them.
+    `tasks` and `sources`, the place of each, need not be in memory; `backends` are those that
+    the tasks name. The options are None where the file does not set them.
     """
 
     tasks: Sequence[TaskSpec]
     sources: Sequence[str]
+    backends: Collection[str]
     max_parallel: int | None = None
     fail_fast: bool | None = None
     output_dir: str | None = None
@@ -57,157 +88,262 @@ class FileOptions(BaseModel):
     output_dir: Annotated[str, Field(min_length=1)] | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Raw:
-    """A file's tasks before they are looked at, each with its place in the file."""
+    """A file's tasks before they are looked at, each with its number.
 
-    tasks: list[tuple[str, Any]]
+    A number between `before` and `after` is a task's place in the file. The tasks may be read
+    as they are asked for, and more problems be found on the way.
+    """
+
+    tasks: Iterable[tuple[int, Any]]
+    before: str
+    after: str
+    separator: str = "."
     options: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
-    separator: str = "."
 
 
-def read(path: str | None, stdin: IO[bytes]) -> tuple[str, str]:
-    """Read a task file, or stdin where there is none; returns its text and its name.
+Settle = Callable[[TaskSpec], TaskSpec]
+
+
+def _as_it_is(spec: TaskSpec) -> TaskSpec:
+    return spec
+
+
+def read(
+    path: str | None,
+    stdin: IO[bytes],
+    backends: Mapping[str, bool],
+    settle: Settle = _as_it_is,
+) -> TaskBatch:
+    """Read and validate a task file, or stdin where there is none.
+
+    `backends` says which there are, and whether they are enabled. Each task is kept as `settle`
+    gives it back.
 
     Raises:
-        TaskFileError: it cannot be read, or is not UTF-8.
+        TaskFileError: it cannot be read, or with all its problems.
     """
-    name = STDIN if path is None or path == "-" else path
     piped = path is None or path == "-"
+    name = STDIN if path is None or piped else path
     if piped and stdin.isatty():
         _fail("no task file: give one with --file, or pipe one to standard input")
     try:
-        content = stdin.read() if piped else Path(name).read_bytes()
+        with nullcontext(stdin) if piped else Path(name).open("rb") as stream:
+            return parse(stream, name, backends, settle)
     except IsADirectoryError:
         _fail(f"{name}: is a directory, not a task file")
     except FileNotFoundError:
         _fail(f"{name}: no such file")
     except OSError as error:
         _fail(f"{name}: cannot be read: {error.strerror}")
-    try:
-        return content.decode("utf-8-sig"), name
-    except UnicodeDecodeError as error:
-        _fail(f"{name}: is not UTF-8 text (byte {error.start}); save it as UTF-8")
 
 
-def parse(text: str, name: str, backends: Mapping[str, bool]) -> TaskBatch:
-    """Validate a task file. `backends` says which there are, and whether they are enabled.
+def parse(
+    stream: Iterable[bytes],
+    name: str,
+    backends: Mapping[str, bool],
+    settle: Settle = _as_it_is,
+) -> TaskBatch:
+    """Validate a task file, of which JSON Lines are read line by line; see `read`.
 
     Raises:
         TaskFileError: with all problems of the file.
     """
     try:
-        return _parse(text, name, backends)
+        return _parse(_raw(_decoded(stream, name), name), name, backends, settle)
     except RecursionError:
         _fail(f"{name}: is nested too deeply")
 
 
-def _parse(text: str, name: str, backends: Mapping[str, bool]) -> TaskBatch:
-    raw = _load(text, name)
-    problems = list(raw.problems)
-    options = FileOptions()
-    try:
-        options = FileOptions.model_validate(raw.options)
-    except ValidationError as error:
-        known = (*FileOptions.model_fields, "tasks")
-        problems += [f"{_place(item['loc'])}: {describe(item, known)}" for item in error.errors()]
-    if not raw.tasks and not problems:
-        problems.append("has no tasks")
-    tasks = []
-    for place, body in raw.tasks:
+def _parse(raw: _Raw, name: str, backends: Mapping[str, bool], settle: Settle) -> TaskBatch:
+    tasks, sources = Spool(TaskSpec), Places(f"{name}: {raw.before}", raw.after)
+    named: dict[str, None] = {}
+    ids = _Ids()
+    problems: list[str] = []
+    number = None
+    for number, body in raw.tasks:
         task, found = _task(body, backends)
+        place = f"{raw.before}{number}{raw.after}"
         problems += [
             f"{place}{raw.separator}{at}: {what}" if at else f"{place}: {what}"
             for at, what in found
         ]
+        if isinstance(body, dict) and isinstance(body.get("id"), str):
+            ids.add(body["id"], number)
         if task is not None:
-            tasks.append(task)
-    problems += _duplicate_ids(raw.tasks)
+            tasks.append(settle(task))
+            sources.add(number)
+            named[task.backend] = None
+    options, wrong = _options(raw.options)
+    wrong = raw.problems + wrong
+    if number is None and not wrong:
+        wrong.append("has no tasks")
+    problems = wrong + problems
+    for number, identity, first in ids.repeated():
+        place, taken_by = (f"{raw.before}{at}{raw.after}" for at in (number, first))
+        problems.append(f"{place}: id {shown(identity)} is taken by {taken_by}")
     if problems:
         raise TaskFileError([f"{name}: {problem}" for problem in problems])
     return TaskBatch(
         tasks=tasks,
-        sources=[f"{name}: {place}" for place, _ in raw.tasks],
+        sources=sources,
+        backends=named,
         max_parallel=options.max_parallel,
         fail_fast=options.fail_fast,
         output_dir=options.output_dir,
     )
 
 
+def _options(given: dict[str, Any]) -> tuple[FileOptions, list[str]]:
+    try:
+        return FileOptions.model_validate(given), []
+    except ValidationError as error:
+        known = (*FileOptions.model_fields, "tasks")
+        return FileOptions(), [
+            f"{_place(item['loc'])}: {describe(item, known)}" for item in error.errors()
+        ]
+
+
 def _fail(problem: str) -> NoReturn:
     raise TaskFileError([problem])
 
 
-# From text to plain values.
+# From bytes to plain values.
 
 
-def _load(text: str, name: str) -> _Raw:
-    if not text.strip():
+def _decoded(stream: Iterable[bytes], name: str) -> Iterator[str]:
+    """Yield the lines with their ends."""
+    position = 0
+    for line in stream:
+        if not position:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        try:
+            yield line.decode()
+        except UnicodeDecodeError as error:
+            _fail(f"{name}: is not UTF-8 text (byte {position + error.start}); save it as UTF-8")
+        position += len(line)
+
+
+def _raw(lines: Iterator[str], name: str) -> _Raw:
+    """Find out what a file is. It is read whole, unless it begins as JSON Lines do."""
+    head = []
+    for line in lines:
+        head.append(line)
+        if not line.isspace():
+            break
+    else:
         _fail(f"{name}: is empty")
-    if name.endswith((".yaml", ".yml")):
+    if line.startswith("{") and not _is_yaml(name):
+        first = len(head), line
+        rest = (pair for pair in enumerate(lines, start=len(head) + 1) if not pair[1].isspace())
+        with suppress(json.JSONDecodeError):
+            value, problems = _json(line)
+            second = next(rest, None)
+            if second is None:
+                return _document(value, problems, name)
+            return _json_lines(chain([first, second], rest), name)
+    return _whole("".join(chain(head, lines)), name)
+
+
+def _is_yaml(name: str) -> bool:
+    return name.endswith((".yaml", ".yml"))
+
+
+def _whole(text: str, name: str) -> _Raw:
+    if _is_yaml(name):
         return _document(*_yaml(text, name), name)
     try:
         return _document(*_json(text), name)
     except json.JSONDecodeError as error:
-        if _is_json_lines(text):
-            return _json_lines(text)
+        # Not splitlines(): JSON allows U+2028 and its like inside of a string.
+        lines = [(n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
+        if len(lines) > 1 and all(_is_object(line) for _, line in lines):
+            return _json_lines(lines, name)
         if text.lstrip()[0] in "{[":
-            _fail(
-                f"{name}: is not valid JSON: {error.msg} at line {error.lineno}, "
-                f"column {error.colno}" + (" (is it cut off?)" if _at_end(error) else "")
-            )
+            cut_off = " (is it cut off?)" if _at_end(error) else ""
+            _fail(_not_json(name, error.msg, error.lineno, error.colno) + cut_off)
     return _document(*_yaml(text, name), name)
+
+
+def _is_object(line: str) -> bool:
+    """Whether a line looks like an object of its own; it may be broken."""
+    return line.startswith("{") and line.rstrip() != "{"
+
+
+def _not_json(name: str, what: str, line: int, column: int) -> str:
+    return f"{name}: is not valid JSON: {what} at line {line}, column {column}"
 
 
 def _at_end(error: json.JSONDecodeError) -> bool:
     return error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated")
 
 
-def _json(text: str) -> tuple[Any, list[str]]:
-    """Parse JSON; the second value lists what the parser itself would let pass."""
-    problems: list[str] = []
+class _Json:
+    """Parses JSON, and notes what the parser itself would let pass."""
 
-    def mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def __init__(self) -> None:
+        self._problems: list[str] = []
+        self._decode = json.JSONDecoder(
+            object_pairs_hook=self._mapping, parse_constant=self._constant, parse_int=_integer
+        ).decode
+
+    def __call__(self, text: str) -> tuple[Any, list[str]]:
+        self._problems = []
+        return self._decode(text), self._problems
+
+    def _mapping(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
         if len(result) != len(pairs):
             names = [key for key, _ in pairs]
             twice = sorted({key for key in names if names.count(key) > 1})
-            problems.append(f"{', '.join(map(shown, twice))} stands twice in one object")
+            self._problems.append(f"{', '.join(map(shown, twice))} stands twice in one object")
         return result
 
-    def constant(word: str) -> None:
-        problems.append(f"{word} is not a number that JSON knows")
-
-    def integer(digits: str) -> int | float:
-        return int(digits) if len(digits) < MAX_DIGITS else math.inf
-
-    value = json.loads(text, object_pairs_hook=mapping, parse_constant=constant, parse_int=integer)
-    return value, problems
+    def _constant(self, word: str) -> None:
+        self._problems.append(f"{word} is not a number that JSON knows")
 
 
-def _is_json_lines(text: str) -> bool:
-    """Whether each line looks like an object of its own; some of them may be broken."""
-    # Not splitlines(): JSON allows U+2028 and its like inside of a string.
-    lines = [line.rstrip() for line in text.split("\n") if line.strip()]
-    return len(lines) > 1 and all(line.startswith("{") and line != "{" for line in lines)
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) < MAX_DIGITS else math.inf
 
 
-def _json_lines(text: str) -> _Raw:
-    raw = _Raw(tasks=[], separator=": ")
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
+_json = _Json()
+
+
+def _json_lines(lines: Iterable[tuple[int, str]], name: str) -> _Raw:
+    problems: list[str] = []
+    return _Raw(
+        tasks=_bodies(lines, name, problems),
+        before="line ",
+        after="",
+        separator=": ",
+        problems=problems,
+    )
+
+
+def _bodies(
+    lines: Iterable[tuple[int, str]], name: str, problems: list[str]
+) -> Iterator[tuple[int, Any]]:
+    second: tuple[int, str] | None = None
+    for count, (number, line) in enumerate(lines):
+        if count == 1:
+            second = (number, line)
+        if second is not None and not _is_object(line):
+            # So it is a document that should have ended before its second line.
+            at, text = second
+            column = len(text) - len(text.lstrip(" \t\r")) + 1
+            _fail(_not_json(name, "Extra data", at, column))
         try:
-            body, problems = _json(line)
+            body, found = _json(line.removesuffix("\n"))
         except json.JSONDecodeError as error:
-            raw.problems.append(
+            problems.append(
                 f"line {number}: is not valid JSON: {error.msg} at column {error.colno}"
             )
         else:
-            raw.problems += [f"line {number}: {problem}" for problem in problems]
-            raw.tasks.append((f"line {number}", body))
-    return raw
+            problems += [f"line {number}: {problem}" for problem in found]
+            yield number, body
 
 
 def _yaml(text: str, name: str) -> tuple[Any, list[str]]:
@@ -220,18 +356,23 @@ def _yaml(text: str, name: str) -> tuple[Any, list[str]]:
 def _document(value: Any, problems: list[str], name: str) -> _Raw:
     match value:
         case {"tasks": list(tasks), **options}:
-            places = [(f"tasks[{index}]", task) for index, task in enumerate(tasks)]
             named = {str(option): value for option, value in options.items()}
-            return _Raw(tasks=places, options=named, problems=problems)
+            return _Raw(
+                tasks=enumerate(tasks),
+                before="tasks[",
+                after="]",
+                options=named,
+                problems=problems,
+            )
         case {"tasks": other}:
             _fail(f"{name}: tasks: must be a list (got {shown(other)})")
         case {"steps": _}:
             _fail(f"{name}: has steps, not tasks: run it with clinvk chain")
         case {"backend": _} | {"prompt": _}:  # JSON Lines of one line
-            return _Raw(tasks=[("line 1", value)], problems=problems, separator=": ")
+            tasks = [(1, value)]
+            return _Raw(tasks=tasks, before="line ", after="", separator=": ", problems=problems)
         case list():
-            places = [(f"[{index}]", task) for index, task in enumerate(value)]
-            return _Raw(tasks=places, problems=problems)
+            return _Raw(tasks=enumerate(value), before="[", after="]", problems=problems)
         case _:
             _fail(f'{name}: must be an object with a list of "tasks" (got {shown(value)})')
 
@@ -248,7 +389,7 @@ def _task(body: Any, backends: Mapping[str, bool]) -> tuple[TaskSpec | None, lis
     fit = {name: None if str(name) in said else value for name, value in body.items()}
     task = None
     try:
-        task = _TASK.validate_json(json.dumps(fit, default=_refuse))
+        task = _TASK.validate_json(_ENCODER.encode(fit))
     except ValidationError as error:
         problems += [
             (_place(item["loc"]), _task_problem(item))
@@ -264,6 +405,9 @@ def _task(body: Any, backends: Mapping[str, bool]) -> tuple[TaskSpec | None, lis
 
 def _refuse(value: object) -> NoReturn:
     raise TypeError(f"has a value that JSON does not know: {shown(value)}")
+
+
+_ENCODER = json.JSONEncoder(default=_refuse)
 
 
 def _task_problem(item: Mapping[str, Any]) -> str:
@@ -324,9 +468,27 @@ def _leaves(value: Any) -> Iterator[Any]:
             yield value
 
 
-def _duplicate_ids(tasks: Sequence[tuple[str, Any]]) -> Iterator[str]:
-    first: dict[str, str] = {}
-    for place, body in tasks:
-        identity = body.get("id") if isinstance(body, dict) else None
-        if isinstance(identity, str) and first.setdefault(identity, place) != place:
-            yield f"{place}: id {shown(identity)} is taken by {first[identity]}"
+class _Ids:
+    """The ids of a file, and which of them stand twice; 24 bytes of memory for each."""
+
+    def __init__(self) -> None:
+        self._texts = Records()
+        self._hashes = array("q")
+        self._numbers = array("I")
+
+    def add(self, identity: str, number: int) -> None:
+        """Take note of a task's id."""
+        self._texts.append(identity.encode("utf-8", "surrogatepass"))
+        self._hashes.append(hash(identity))
+        self._numbers.append(number)
+
+    def repeated(self) -> Iterator[tuple[int, str, int]]:
+        """Yield each task whose id is taken, that id, and the task that it was taken by."""
+        suspects = {one for one, next_ in pairwise(sorted(self._hashes)) if one == next_}
+        first: dict[bytes, int] = {}
+        for place, number in enumerate(self._numbers):
+            if self._hashes[place] in suspects:
+                text = self._texts[place]
+                taken_by = first.setdefault(text, number)
+                if taken_by != number:
+                    yield number, text.decode("utf-8", "surrogatepass"), taken_by
