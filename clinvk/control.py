@@ -19,10 +19,10 @@ from workers.backends import Registry
 from workers.config import BROKER_URL, WORKER_CONFIG, mask_password
 from workers.errors import UsageError
 from workers.policy import Policy
-from workers.spec import RunOptions, RunSummary, TaskResult, queue_of
+from workers.spec import RunOptions, queue_of
 
 if TYPE_CHECKING:
-    from clinvk.celery_client import CeleryClient, CeleryRun
+    from clinvk.celery_client import CeleryClient
 
 LISTED_RUNS = 20
 
@@ -168,19 +168,14 @@ def results(client: CeleryClient, run_id: str, *, as_json: bool, only_failed: bo
     """Print the results that there are, page by page."""
     run = client.open(run_id)
     summary = run.summary()
-    output = progress.Output(sys.stdout)
-    lines = tables.json_results if as_json else tables.text_results
-    for line in lines(summary, _pages(run, summary, only_failed=only_failed)):
-        output.write(line)
+    rows = (
+        (spec, result)
+        for spec, result in run.results(summary)
+        if not only_failed or result.error_kind is not None
+    )
+    write = document.results if as_json else tables.text_results
+    progress.Output(sys.stdout).write_all(write(summary, rows))
     return EXIT_OK
-
-
-def _pages(
-    run: CeleryRun, summary: RunSummary, *, only_failed: bool
-) -> Iterator[tuple[Any, TaskResult]]:
-    for spec, result in run.results(summary):
-        if not only_failed or result.error_kind is not None:
-            yield spec, result
 
 
 def wait(client: CeleryClient, run_id: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,13 +79,19 @@ def decide(settings: Settings, options: ParallelOptions) -> Job:
 def show_plan(settings: Settings, job: Job) -> int:
     """Print every command as it would run."""
     registry = Registry.from_config(settings.worker.backends)
-    planned = plan.plan(job.specs, job.sources, registry.get)
-    output = progress.Output(sys.stdout)
-    if job.view.as_json:
-        output.write(document.dump(plan.document(planned)))
-    else:
-        output.write("".join(line + "\n" for line in plan.lines(planned)))
-    for warning in dict.fromkeys(w for _, _, command in planned for w in command.warnings):
+    warnings: dict[str, None] = {}
+
+    def planned() -> Iterator[plan.Planned]:
+        for item in plan.plan(job.specs, job.sources, registry.get):
+            warnings.update(dict.fromkeys(item[2].warnings))
+            yield item
+
+    progress.Output(sys.stdout).write_all(
+        document.listing({}, "tasks", plan.entries(planned()))
+        if job.view.as_json
+        else (f"{line}\n" for line in plan.lines(planned()))
+    )
+    for warning in warnings:
         progress.note(f"warning: {one_line(warning)}")
     return EXIT_OK
 

@@ -263,13 +263,23 @@ class Settings:
 
     def _pick_field(self, own: Any, *places: Path_) -> Any:
         """Decide one field of a task; of `places`, an earlier one beats a later one."""
+        if places not in self._choices:
+            self._choices[places] = self._choose(places)
+        wins, value = self._choices[places]
+        return value if wins or own is None else own
+
+    @cached_property
+    def _choices(self) -> dict[tuple[Path_, ...], tuple[bool, Any]]:
+        """What was chosen before: the same for each task of a backend."""
+        return {}
+
+    def _choose(self, places: Sequence[Path_]) -> tuple[bool, Any]:
+        """Return what is set at these places, and whether it beats the task's own."""
         for place in places:
             if self._from_environment(place):
-                return self._value(place)
-        if own is not None:
-            return own
+                return True, self._value(place)
         set_places = [place for place in places if place in self.origins]
-        return self._value((*set_places, places[-1])[0])
+        return False, self._value((*set_places, places[-1])[0])
 
     def _from_environment(self, place: Path_) -> bool:
         return self.origins.get(place) == variable(place)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from clinvk import progress, watch
@@ -102,15 +102,18 @@ class Screen:
     def end(self, report: Report) -> None:
         """Print the report, and each of its warnings once."""
         if self._view.as_json:
-            self._output.write(document.dump(document.document(report)))
+            self._output.write_all(document.report(report))
         else:
-            lines = [text.total(report)]
-            if self._view.is_text:
-                table = text.table(report, self._width) if self._view.with_table else ()
-                lines = ["", *table, *lines]
-            self._output.write("\n".join(lines) + "\n")
+            self._output.write_all(f"{line}\n" for line in self._last_lines(report))
         for warning in dict.fromkeys(w for result in report.results for w in result.warnings):
             progress.note(f"warning: {one_line(warning)}")
+
+    def _last_lines(self, report: Report) -> Iterator[str]:
+        if self._view.is_text:
+            yield ""
+            if self._view.with_table:
+                yield from text.table(report, self._width)
+        yield text.total(report)
 
 
 class _Saver:

@@ -1,29 +1,55 @@
-"""A run as one JSON document; the shape is a contract that scripts rely on."""
+"""A run as one JSON document; the shape is a contract that scripts rely on.
+
+What has an entry for each task is written piece by piece, and never whole in memory.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from clinvk.report import Report, rfc3339
 from workers.spec import Outcome, RunSummary, TaskResult, TaskSpec
 
+Rows = Iterable[tuple[TaskSpec, TaskResult]]
 
-def document(report: Report) -> dict[str, Any]:
-    """Return the document of a run."""
-    completed, failed, canceled = report.counts()
-    return {
-        "run_id": report.run_id,
-        "total_tasks": len(report.results),
+
+def report(run: Report) -> Iterator[str]:
+    """Write the document of a run that has ended."""
+    completed, failed, canceled = run.counts()
+    head = {
+        "run_id": run.run_id,
+        "total_tasks": len(run.results),
         "completed": completed,
         "failed": failed,
         "canceled": canceled,
-        "total_duration_seconds": report.duration_seconds,
-        "start_time": rfc3339(report.started_ms),
-        "end_time": rfc3339(report.ended_ms),
-        "results": [entry(spec, result) for spec, result in report.rows()],
+        "total_duration_seconds": run.duration_seconds,
+        "start_time": rfc3339(run.started_ms),
+        "end_time": rfc3339(run.ended_ms),
     }
+    return _results(head, run.rows())
+
+
+def results(run: RunSummary, rows: Rows) -> Iterator[str]:
+    """Write how far a run is, with the results that there are."""
+    return _results(status(run), rows)
+
+
+def _results(head: dict[str, Any], rows: Rows) -> Iterator[str]:
+    return listing(head, "results", (entry(spec, result) for spec, result in rows))
+
+
+def listing(head: dict[str, Any], name: str, entries: Iterable[Any]) -> Iterator[str]:
+    """Write a document that ends with a list, an entry at a time: the text that `dump` gives."""
+    yield dump({**head, name: []}).removesuffix("]\n}\n")
+    separator, end = "\n", "]\n}\n"
+    for item in entries:
+        lines = dump(item).rstrip("\n").split("\n")
+        yield separator + "\n".join(f"    {line}" for line in lines)
+        separator, end = ",\n", "\n  ]\n}\n"
+    yield end
 
 
 def status(run: RunSummary) -> dict[str, Any]:

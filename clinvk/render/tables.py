@@ -1,8 +1,7 @@
-"""Runs, queues and workers as tables; results page by page."""
+"""Runs, queues and workers as tables; results in full."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from clinvk.render import document, text
 from clinvk.render.safe import harmless, one_line
 from clinvk.report import rfc3339
 from workers.kernel import QueueState
-from workers.spec import RunSummary, TaskResult, TaskSpec
+from workers.spec import RunSummary
 
 
 def columns(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
@@ -104,24 +103,9 @@ def status(run: RunSummary) -> Iterator[str]:
     yield from (f"{name}: {value}" for name, value in document.status(run).items())
 
 
-Results = Iterator[tuple[TaskSpec, TaskResult]]
-
-
-def json_results(run: RunSummary, results: Results) -> Iterator[str]:
-    """Yield the document of a run, piece by piece: its head, then an entry at a time."""
-    head = json.dumps(document.status(run), indent=2)
-    yield head.removesuffix("\n}") + ',\n  "results": ['
-    separator = "\n"
-    for spec, result in results:
-        entry = document.dump(document.entry(spec, result)).rstrip("\n")
-        yield separator + "\n".join("    " + line for line in entry.split("\n"))
-        separator = ",\n"
-    yield "\n  ]\n}\n"
-
-
-def text_results(run: RunSummary, results: Results) -> Iterator[str]:
+def text_results(run: RunSummary, rows: document.Rows) -> Iterator[str]:
     """Yield each answer in full under its task's line."""
-    for spec, result in results:
+    for spec, result in rows:
         yield f"{text.title_line(spec, result)}\n"
         if result.output:
             yield harmless(result.output).rstrip("\n") + "\n"
