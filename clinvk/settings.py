@@ -237,24 +237,23 @@ class Settings:
     def resolve(self, spec: TaskSpec) -> TaskSpec:
         """Fill in what the environment and the configuration say of a task of this backend."""
         section = self._section(spec.backend)
-        name = spec.backend
-        allowed = self._pick_field(spec.allowed_tools, ("backends", name, "allowed_tools"))
-        return dataclasses.replace(
-            spec,
-            model=self._pick_field(spec.model, ("backends", name, "model")) or None,
-            approval_mode=self._mode(spec, "approval_mode"),
-            sandbox_mode=self._mode(spec, "sandbox_mode"),
-            system_prompt=self._pick_field(spec.system_prompt, ("backends", name, "system_prompt"))
-            or None,
-            max_turns=self._pick_field(spec.max_turns, ("unified_flags", "max_turns")) or None,
-            max_tokens=self._pick_field(spec.max_tokens, ("unified_flags", "max_tokens")) or None,
-            timeout_seconds=self._pick_field(
-                spec.timeout_seconds, ("unified_flags", "command_timeout_secs")
-            )
-            or None,
-            extra=[*section.extra_flags, *spec.extra],
-            allowed_tools=None if allowed == "all" else allowed,
-        )
+        own = ("backends", spec.backend)
+        pick = self._pick_field
+        allowed = pick(spec.allowed_tools, (*own, "allowed_tools"))
+        timeout = pick(spec.timeout_seconds, ("unified_flags", "command_timeout_secs"))
+        settled = {
+            "model": pick(spec.model, (*own, "model")) or None,
+            "approval_mode": self._mode(spec, "approval_mode"),
+            "sandbox_mode": self._mode(spec, "sandbox_mode"),
+            "system_prompt": pick(spec.system_prompt, (*own, "system_prompt")) or None,
+            "max_turns": pick(spec.max_turns, ("unified_flags", "max_turns")) or None,
+            "max_tokens": pick(spec.max_tokens, ("unified_flags", "max_tokens")) or None,
+            "timeout_seconds": timeout or None,
+            "extra": [*section.extra_flags, *spec.extra],
+            "allowed_tools": None if allowed == "all" else allowed,
+        }
+        changes = {key: value for key, value in settled.items() if value != getattr(spec, key)}
+        return dataclasses.replace(spec, **changes) if changes else spec
 
     def _mode(self, spec: TaskSpec, field_name: str) -> Any:
         places = (("backends", spec.backend, field_name), ("unified_flags", field_name))
