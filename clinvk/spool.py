@@ -16,7 +16,7 @@ from typing import Generic, TypeVar, overload
 
 from workers.spec import Wire
 
-HELD_BYTES = 1 << 20
+HELD_BYTES = 1 << 18
 """How much is held in memory before it goes to the file."""
 
 W = TypeVar("W", bound=Wire)
@@ -71,7 +71,7 @@ class Records:
             weakref.finalize(self, os.close, self._descriptor)
         written = 0
         while written < len(self._held):
-            rest = bytes(self._held[written:])
+            rest = self._held[written:]
             written += os.pwrite(self._descriptor, rest, self._in_file + written)
         self._in_file += written
         self._held.clear()
