@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -87,6 +88,51 @@ def test_every_broken_line_of_json_lines_is_named() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("more", "place"),
+    [
+        ("tail", "line 2, column 1"),
+        (f"\n  {LINE}", "line 3, column 3"),
+        ("{", "line 2, column 1"),
+        (f"{LINE}\n{LINE}\n]\n", "line 2, column 1"),
+    ],
+)
+def test_what_follows_a_document_is_no_task(more: str, place: str) -> None:
+    text = f"{LINE}\n{more}"
+    with pytest.raises(json.JSONDecodeError) as pythons:
+        json.loads(text)
+    assert f"line {pythons.value.lineno}, column {pythons.value.colno}" == place
+    assert problems(text) == [f"t.json: is not valid JSON: {pythons.value.msg} at {place}"]
+
+
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("first", [f"{LINE}\n", "{\n", "- a\n", "\n", ""])
+def test_a_byte_that_is_not_utf8_is_counted_from_the_beginning(first: str, start: bytes) -> None:
+    stream = io.BytesIO(start + first.encode() + b"abc \xff")
+    with pytest.raises(TaskFileError, match=rf"UTF-8 text \(byte {len(first) + 4}\)"):
+        taskfile.parse(stream, "t", BACKENDS)
+
+
+def test_json_lines_are_looked_at_as_they_come() -> None:
+    lines = (f"{LINE}\n".encode() for _ in range(3))
+    settled: list[int] = []
+
+    def settle(spec: TaskSpec) -> TaskSpec:
+        settled.append(sum(1 for _ in lines))  # takes what is left of the stream
+        return dataclasses.replace(spec, model="m")
+
+    batch = taskfile.parse(lines, "t", BACKENDS, settle)
+    assert settled == [1, 0]  # only the second one has been read, to know what the file is
+    assert [spec.model for spec in batch.tasks] == ["m", "m"]
+    assert list(batch.backends) == ["echo"]
+
+
+def test_places_are_a_sequence() -> None:
+    sources = parse(f"\n{LINE}\n\n{LINE}\n{LINE}").sources
+    assert sources[:2] == ["t.json: line 2", "t.json: line 4"]
+    assert (sources[-1], len(sources)) == ("t.json: line 5", 3)
+
+
 def test_the_beginning_of_a_document_is_not_json_lines() -> None:
     assert problems('{\n  "tasks": [\n    {"backend": "echo",') == [
         (
@@ -147,6 +193,13 @@ def test_backends() -> None:
     off, nearest = problems(f"[{LINE.replace('echo', 'off')}, {LINE.replace('echo', 'clade')}]")
     assert off.endswith('"off" is disabled in the configuration (backends.off.enabled)')
     assert nearest.endswith(f'unknown backend "clade", did you mean "claude"? ({KNOWN})')
+
+
+def test_ids_of_which_the_numbers_agree_are_not_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taskfile, "hash", len, raising=False)
+    one, two, three = (f'{{"backend": "echo", "prompt": "x", "id": "{at}"}}' for at in "abc")
+    assert len(parse(f"{one}\n{two}\n{three}").tasks) == 3
+    assert problems(f"{one}\n{two}\n{two}") == ['t.json: line 3: id "b" is taken by line 2']
 
 
 def test_ids_are_unique() -> None:
