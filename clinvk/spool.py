@@ -71,8 +71,8 @@ class Records:
             weakref.finalize(self, os.close, self._descriptor)
         written = 0
         while written < len(self._held):
-            rest = self._held[written:]
-            written += os.pwrite(self._descriptor, rest, self._in_file + written)
+            piece = self._held[written : written + HELD_BYTES]
+            written += os.pwrite(self._descriptor, piece, self._in_file + written)
         self._in_file += written
         self._held.clear()
 
