@@ -119,7 +119,7 @@ def set_limits(
     if rate is not None:
         limits |= {"rate": None, "interval_ms": None} if rate == "none" else _rate(rate)
     client.kernel.limit(queue_of(name), **limits)
-    client.dispatcher.release(client.kernel.admit())
+    client.kernel.admit()
     return queues(client, as_json=False)
 
 
@@ -133,7 +133,7 @@ def _rate(rate: str) -> dict[str, Any]:
 def pause(client: CeleryClient, name: str, *, paused: bool) -> int:
     """Hand out nothing more of a queue, or go on; what runs is not touched."""
     client.kernel.limit(queue_of(name), paused=1 if paused else None)
-    client.dispatcher.release(client.kernel.admit())
+    client.kernel.admit()
     return EXIT_OK
 
 

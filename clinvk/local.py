@@ -111,7 +111,7 @@ def start(
     environment = {
         **os.environ,
         BROKER_URL: f"redis+socket://{directory / 'server.sock'}",
-        WORKER_CONFIG: replace(config, tells_versions=False).dump(),
+        WORKER_CONFIG: replace(config, tells_versions=False, has_warden=False).dump(),
     }
     guard = subprocess.Popen(
         [sys.executable, "-m", "clinvk.guard", json.dumps(asdict(plan))],

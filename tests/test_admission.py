@@ -34,7 +34,7 @@ class Fleet:
     def _take(self, admission: Admission) -> list[str]:
         leases = [Lease(h.run, h.index, h.attempt) for h in admission.handouts]
         for lease in leases:
-            assert self.kernel.claim(lease, "w").verdict == "go"
+            assert self.kernel.claim(lease, "w/1", str(lease)).verdict == "go"
         self.out += leases
         return [f"{lease.run}{lease.index}" for lease in leases]
 

@@ -27,7 +27,9 @@ def execute(tmp_path: Path):  # type: ignore[no-untyped-def]
         lease = Lease(f"{tmp_path.name}-{os.getpid()}", 3, 2)
         wire = spec if isinstance(spec, bytes) else spec.to_wire()
         with stop or StopSignal() as signal:
-            return Executor(worker, "w@h").execute(lease, Claim("go", wire, attempts=2), signal)
+            return Executor(worker, "w@h", "w@h/1").execute(
+                lease, Claim("go", wire, attempts=2), signal
+            )
 
     return run
 

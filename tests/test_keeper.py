@@ -9,15 +9,18 @@ import pytest
 import redis
 
 from tests import harness
-from tests.test_kernel import RUN, claim, submit
+from tests.test_kernel import RUN, submit
 from workers import keeper as keeper_module
 from workers.app import create_app
+from workers.beacon import Beacon
 from workers.dispatch import Dispatcher
-from workers.keeper import CUT_OFF_SECONDS, Keeper
-from workers.kernel import LEASE_MS, Kernel, Lease, key
-from workers.process import TERM_GRACE_SECONDS, StopSignal
+from workers.evidence import CUT_OFF_SECONDS, SILENT_SECONDS
+from workers.keeper import Keeper
+from workers.kernel import Kernel, Lease, key
+from workers.process import StopSignal
 
 LEASE = Lease(RUN, 0, 1)
+HOLDER = "k@h/1"
 
 
 class Clock:
@@ -33,17 +36,38 @@ class Clock:
 class FlakyKernel(Kernel):
     """A kernel whose server a test can take away."""
 
-    away = False
+    away: Exception | None = None
 
     def _call(self, verb: str, *args: object) -> Any:
-        if self.away:
-            raise redis.ConnectionError("away")
+        self._fail()
         return super()._call(verb, *args)
 
     def wait_signals(self, after: str, block_ms: int) -> tuple[str, list[str]]:
-        if self.away:
-            raise redis.ConnectionError("away")
+        self._fail()
         return super().wait_signals(after, min(block_ms, 20))
+
+    def _fail(self) -> None:
+        if self.away:
+            raise redis.ConnectionError("away") from self.away
+
+
+class PaperBeacon(Beacon):
+    """A beacon that a test can take away."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self._is_open = False
+
+    def open(self) -> str:
+        self._is_open = True
+        return "server:1"
+
+    @property
+    def stands(self) -> bool:
+        return self._is_open and not self.away
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.fixture
@@ -59,15 +83,26 @@ def clock() -> Clock:
 
 
 @pytest.fixture
+def beacon() -> PaperBeacon:
+    return PaperBeacon()
+
+
+@pytest.fixture
 def keeper(
-    kernel: FlakyKernel, clock: Clock, broker_url: str, monkeypatch: pytest.MonkeyPatch
+    kernel: FlakyKernel,
+    beacon: PaperBeacon,
+    clock: Clock,
+    broker_url: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Keeper]:
     monkeypatch.setattr(keeper_module, "RETRY_SECONDS", 0.01)
     app = create_app(broker_url)
-    keeper = Keeper(Dispatcher(app, kernel), "k@h", {"slots": 0, "queues": []}, clock)
+    entry = {"slots": 0, "queues": []}
+    keeper = Keeper(Dispatcher(app, kernel), HOLDER, entry, beacon, clock)
     keeper.start()
+    harness.wait_until(kernel.workers, "the keeper to announce its worker")
     yield keeper
-    kernel.away = False
+    kernel.away = None
     keeper.close()
     app.close()
 
@@ -78,13 +113,27 @@ def deadline(kernel: Kernel, lease: Lease = LEASE) -> float:
     return float(score)
 
 
+def keep_up(kernel: Kernel, clock: Clock) -> None:
+    """Wait for a renewal, at the time that it is now or one renewal ago."""
+    before = deadline(kernel)
+    clock.now += keeper_module.RENEW_SECONDS
+    harness.wait_until(lambda: deadline(kernel) > before, "the lease to be renewed")
+
+
+def failed_again(keeper: Keeper) -> None:
+    """Wait until the keeper has failed once more to reach the server, from now on."""
+    for _ in range(2):  # what was under way may have begun before
+        wanted = keeper.failures + 1
+        harness.wait_until(lambda wanted=wanted: keeper.failures >= wanted, "the keeper to try")
+
+
 def stopped(stop: StopSignal) -> str:
     return str(harness.wait_until(lambda: stop.reason, "the command to be stopped"))
 
 
 def test_leases_are_renewed_in_time(keeper: Keeper, kernel: FlakyKernel, clock: Clock) -> None:
     submit(kernel)
-    claim(kernel, 0)
+    kernel.claim(LEASE, HOLDER, "a")
     before = deadline(kernel)
     with keeper.hold(LEASE) as stop:
         clock.now += keeper_module.RENEW_SECONDS
@@ -94,7 +143,7 @@ def test_leases_are_renewed_in_time(keeper: Keeper, kernel: FlakyKernel, clock: 
 
 def test_a_canceled_run_is_stopped_at_once(keeper: Keeper, kernel: FlakyKernel) -> None:
     submit(kernel)
-    claim(kernel, 0)
+    kernel.claim(LEASE, HOLDER, "a")
     with keeper.hold(LEASE) as stop, keeper.hold(Lease("another-run", 0, 1)) as other:
         kernel.cancel(RUN, "interrupted")  # the clock stands: no renewal is due
         assert stopped(stop) == "canceled"
@@ -105,33 +154,62 @@ def test_a_task_that_somebody_else_has_by_now_is_stopped(
     keeper: Keeper, kernel: FlakyKernel, clock: Clock
 ) -> None:
     submit(kernel)
-    with keeper.hold(LEASE) as stop:  # never claimed: it is not ours
+    kernel.claim(LEASE, "another/2", "a")
+    with keeper.hold(LEASE) as stop:
         clock.now += keeper_module.RENEW_SECONDS
         assert stopped(stop) == "canceled"
 
 
-def test_out_of_touch_a_worker_stops_its_own_before_the_lease_is_over(
-    keeper: Keeper, kernel: FlakyKernel, clock: Clock
+@pytest.mark.parametrize(
+    ("connection_stands", "seconds"), [(False, CUT_OFF_SECONDS), (True, SILENT_SECONDS)]
+)
+def test_out_of_touch_a_worker_stops_its_own_in_time(
+    keeper: Keeper,
+    kernel: FlakyKernel,
+    beacon: PaperBeacon,
+    clock: Clock,
+    connection_stands: bool,
+    seconds: float,
 ) -> None:
-    assert CUT_OFF_SECONDS + TERM_GRACE_SECONDS < LEASE_MS / 1000
     submit(kernel)
-    claim(kernel, 0)
+    kernel.claim(LEASE, HOLDER, "a")
     with keeper.hold(LEASE) as stop:
-        kernel.away = True
-        clock.now += CUT_OFF_SECONDS - 0.1
+        keep_up(kernel, clock)
+        kernel.away, beacon.away = TimeoutError(), not connection_stands
+        clock.now += seconds - keeper_module.RENEW_SECONDS - 0.1
+        failed_again(keeper)
         assert stop.reason is None
-        clock.now += 0.1
+        clock.now += keeper_module.RENEW_SECONDS + 0.1
         assert stopped(stop) == "cut_off"
 
 
-def test_a_short_absence_stops_nothing(keeper: Keeper, kernel: FlakyKernel, clock: Clock) -> None:
+def test_a_server_that_is_down_stops_nothing_however_long(
+    keeper: Keeper, kernel: FlakyKernel, beacon: PaperBeacon, clock: Clock
+) -> None:
     submit(kernel)
-    claim(kernel, 0)
+    kernel.claim(LEASE, HOLDER, "a")
+    with keeper.hold(LEASE) as stop:
+        keep_up(kernel, clock)
+        beacon.away, kernel.away = True, ConnectionRefusedError()
+        for _ in range(100):
+            clock.now += CUT_OFF_SECONDS - 0.1
+            failed_again(keeper)
+        assert stop.reason is None
+        kernel.away = TimeoutError()  # it may be up again, and only not for us
+        clock.now += CUT_OFF_SECONDS
+        assert stopped(stop) == "cut_off"
+
+
+def test_a_short_absence_stops_nothing(
+    keeper: Keeper, kernel: FlakyKernel, beacon: PaperBeacon, clock: Clock
+) -> None:
+    submit(kernel)
+    kernel.claim(LEASE, HOLDER, "a")
     before = deadline(kernel)
     with keeper.hold(LEASE) as stop:
-        kernel.away = True
+        kernel.away, beacon.away = TimeoutError(), True
         clock.now += CUT_OFF_SECONDS / 2
-        kernel.away = False
+        kernel.away, beacon.away = None, False
         harness.wait_until(lambda: deadline(kernel) > before, "the lease to be renewed")
         assert stop.reason is None
 
@@ -150,9 +228,10 @@ def test_a_retired_worker_counts_only_what_it_still_runs(
         return entry["slots"] if entry else None
 
     harness.wait_until(lambda: slots() is not None, "the worker to be known")
-    with keeper.hold(LEASE):
-        with keeper.hold(Lease(RUN, 1, 1)):
-            keeper.retire()
-            assert slots() == 2
+    with keeper.hold(LEASE), keeper.hold(Lease(RUN, 1, 1)):
+        keeper.retire()
+        assert slots() == 2
+        keeper.ends(LEASE)
         assert slots() == 1
-    assert slots() is None
+        keeper.ends(Lease(RUN, 1, 1))
+        assert slots() is None

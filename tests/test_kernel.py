@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import replace
 
 import pytest
 
+from workers import evidence
 from workers import kernel as kernel_module
+from workers.evidence import Server
 from workers.kernel import Canceled, Handout, Kernel, Lease, key
 from workers.spec import ErrorKind, Outcome, RunOptions, TaskResult, TaskSpec
 
 RUN = "20260102-030405-abcdef01"
+HOLDER = "w/1"
 
 
 def submit(
@@ -38,7 +42,11 @@ def finish(kernel: Kernel, index: int, status: Outcome = Outcome.OK, attempt: in
 
 
 def claim(kernel: Kernel, index: int, attempt: int = 1) -> str:
-    return kernel.claim(Lease(RUN, index, attempt), "w").verdict
+    return kernel.claim(Lease(RUN, index, attempt), HOLDER, secrets.token_hex(4)).verdict
+
+
+def renew(kernel: Kernel, *leases: Lease, holder: str = HOLDER) -> list[Lease]:
+    return kernel.renew(holder, "server:1", leases)
 
 
 def kinds(kernel: Kernel) -> list[str]:
@@ -59,7 +67,7 @@ def test_no_more_than_max_parallel_are_handed_out_in_task_order(kernel: Kernel) 
 
 def test_a_claim_gives_the_spec_once(kernel: Kernel) -> None:
     submit(kernel)
-    first = kernel.claim(Lease(RUN, 0, 1), "w")
+    first = kernel.claim(Lease(RUN, 0, 1), HOLDER, "a")
     assert first.verdict == "go"
     assert TaskSpec.from_wire(first.spec) == TaskSpec(backend="a", prompt="p0")
     assert claim(kernel, 0) == "stale"
@@ -69,7 +77,19 @@ def test_claims_of_what_is_not_out_are_stale(kernel: Kernel) -> None:
     submit(kernel, max_parallel=1)
     assert claim(kernel, 0, attempt=2) == "stale"
     assert claim(kernel, 3) == "stale"
-    assert kernel.claim(Lease("no-such-run", 0, 1), "w").verdict == "stale"
+    assert kernel.claim(Lease("no-such-run", 0, 1), HOLDER, "a").verdict == "stale"
+
+
+def test_an_answer_that_was_lost_can_be_asked_for_again(kernel: Kernel) -> None:
+    submit(kernel, "a")
+    first = kernel.claim(Lease(RUN, 0, 1), HOLDER, "a")
+    assert kernel.claim(Lease(RUN, 0, 1), HOLDER, "a") == first
+    assert kernel.claim(Lease(RUN, 0, 1), HOLDER, "another message").verdict == "stale"
+    assert kernel.claim(Lease(RUN, 0, 1), "another/2", "a").verdict == "stale"
+    assert kernel.finish(Lease(RUN, 0, 1), result(0)).ok
+    assert kernel.finish(Lease(RUN, 0, 1), result(0)).ok
+    assert kinds(kernel) == ["started", "finished"]
+    assert kernel.summary(RUN).ok == 1  # type: ignore[union-attr]
 
 
 def test_a_result_is_recorded_once(kernel: Kernel) -> None:
@@ -107,7 +127,7 @@ def test_fail_fast_takes_back_all_that_no_worker_has(kernel: Kernel) -> None:
     assert recorded.canceled == Canceled(2, [2])
     assert recorded.admission.handouts == []
     assert claim(kernel, 2) == "canceled"
-    assert kernel.renew([Lease(RUN, 1, 1)]) == [Lease(RUN, 1, 1)]
+    assert renew(kernel, Lease(RUN, 1, 1)) == [Lease(RUN, 1, 1)]
     finish(kernel, 1, Outcome.CANCELED)
     assert kernel.aggregate(RUN)
     summary = kernel.summary(RUN)
@@ -137,13 +157,39 @@ def test_cancel_is_told_to_workers_and_happens_once(kernel: Kernel) -> None:
 def test_renewal_keeps_what_is_ours_and_names_what_is_not(kernel: Kernel) -> None:
     submit(kernel)
     claim(kernel, 0)
-    mine, unclaimed, stale = Lease(RUN, 0, 1), Lease(RUN, 1, 1), Lease(RUN, 0, 7)
-    assert set(kernel.renew([mine, unclaimed, stale])) == {unclaimed, stale}
+    mine, stale = Lease(RUN, 0, 1), Lease(RUN, 0, 7)
+    assert renew(kernel, mine, stale) == [stale]
+    assert renew(kernel, mine, holder="w/2") == [mine]
+
+
+def test_a_claim_that_the_server_lost_is_made_good_by_its_renewal(kernel: Kernel) -> None:
+    submit(kernel, "a")
+    assert renew(kernel, Lease(RUN, 0, 1)) == []  # its record: handed out, not claimed
+    assert claim(kernel, 0) == "stale"
+    assert finish(kernel, 0) == []
+
+
+def test_what_a_holder_gives_up_is_handed_out_at_once(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Kernel, "server", lambda _: Server("server", 1, None))
+    submit(kernel, "a a a")
+    claim(kernel, 0)
+    claim(kernel, 1)
+    kernel.claim(Lease(RUN, 2, 1), "w/2", "a")
+    assert kernel.surrender(HOLDER, Lease(RUN, 0, 1), Lease(RUN, 2, 1)) == 1
+    assert renew(kernel, Lease(RUN, 0, 1)) == [Lease(RUN, 0, 1)]
+    assert kernel.reap().admission.handouts == [Handout(RUN, 0, 2, "clinvk.a")]
+    assert kernel.surrender(HOLDER) == 1
+    assert kernel.reap().admission.handouts == [Handout(RUN, 1, 2, "clinvk.a")]
+    assert kernel.reap().admission.handouts == []
 
 
 @pytest.fixture
 def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leases that have run out as soon as they are given."""
+    """Leases that have run out as soon as they are given, and whose holders are gone."""
+    monkeypatch.setattr(Kernel, "server", lambda _: Server("server", 1, None))
+    monkeypatch.setattr(evidence, "why_lost", lambda *_: "its worker ended")
     monkeypatch.setattr(kernel_module, "LEASE_MS", 0)
     monkeypatch.setattr(kernel_module, "HANDOUT_MS", 0)
     monkeypatch.setattr(kernel_module, "COMPLETE_AFTER_MS", 0)
@@ -155,7 +201,7 @@ def test_a_lost_task_is_handed_out_again_and_its_first_worker_is_refused(kernel:
     claim(kernel, 0)
     reaped = kernel.reap()
     assert reaped.admission.handouts == [Handout(RUN, 0, 2, "clinvk.a")]
-    assert kernel.renew([Lease(RUN, 0, 1)]) == [Lease(RUN, 0, 1)]
+    assert renew(kernel, Lease(RUN, 0, 1)) == [Lease(RUN, 0, 1)]
     assert not kernel.finish(Lease(RUN, 0, 1), result(0)).ok
     assert claim(kernel, 0, attempt=1) == "stale"
     assert claim(kernel, 0, attempt=2) == "go"
@@ -182,6 +228,22 @@ def test_a_task_that_kills_its_workers_is_given_up(kernel: Kernel) -> None:
     assert kernel.reap().given_up == kernel.reap().given_up == [Lease(RUN, 0, 3)]
     finish(kernel, 0, Outcome.LOST, attempt=3)
     assert kernel.aggregate(RUN)
+
+
+@pytest.mark.usefixtures("no_time")
+def test_a_task_that_must_not_be_repeated_is_not(kernel: Kernel) -> None:
+    kernel.announce("w", {"slots": 9, "queues": ["clinvk.a"]})
+    specs = [
+        TaskSpec(backend="a", prompt="x", on_worker_lost="fail", max_attempts=2),
+        TaskSpec(backend="a", prompt="x", max_attempts=2),
+        TaskSpec(backend="a", prompt="x"),
+    ]
+    kernel.submit(RUN, specs, RunOptions(max_attempts=1))
+    for index in range(3):
+        claim(kernel, index)
+    assert kernel.reap().given_up == [Lease(RUN, 0, 1), Lease(RUN, 2, 1)]
+    claim(kernel, 1, 2)
+    assert Lease(RUN, 1, 2) in kernel.reap().given_up
 
 
 @pytest.mark.usefixtures("no_time")

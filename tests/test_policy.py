@@ -162,7 +162,7 @@ def test_bad_policy_files(tmp_path: Path, content: str, problems: list[str]) -> 
 
 def test_a_policy_file_that_is_not_there_stops_the_worker(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
-        Executor(WorkerConfig(policy_file=str(tmp_path / "none.yaml")), "w@h")
+        Executor(WorkerConfig(policy_file=str(tmp_path / "none.yaml")), "w@h", "w@h/1")
 
 
 def test_what_is_refused_is_a_result_that_names_the_rule(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_what_is_refused_is_a_result_that_names_the_rule(tmp_path: Path) -> None
     config = WorkerConfig(
         policy_file=str(path), backends={"py": {"command": [sys.executable, "-c", "print(1)"]}}
     )
-    executor = Executor(config, "w@h")
+    executor = Executor(config, "w@h", "w@h/1")
 
     def run(task: TaskSpec) -> tuple[Any, Any, Any]:
         with StopSignal() as stop:

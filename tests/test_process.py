@@ -25,7 +25,7 @@ def marker(tmp_path: Path) -> Iterator[str]:
     """A marker of this test's own; no process may carry it when the test ends."""
     name = f"{tmp_path.name}-{os.getpid()}:0:1"
     yield name
-    assert process_tree.marked(name) == []
+    assert process_tree.marked(process_tree.MARKER, name) == []
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def execute(tmp_path: Path, marker: str) -> Callable[..., Finished]:
         with stop or StopSignal() as signal_:
             return run(
                 Command(argv=[PYTHON, "-c", code], stdin=stdin),
-                marker=marker,
+                marks={process_tree.MARKER: marker},
                 stop=signal_,
                 limits=OutputLimits(
                     output_bytes=output_bytes,
@@ -217,7 +217,7 @@ def test_a_program_that_is_not_there_raises(tmp_path: Path, marker: str) -> None
     with StopSignal() as stop, pytest.raises(FileNotFoundError):
         run(
             Command(argv=["/no/such/program"], stdin=b""),
-            marker=marker,
+            marks={process_tree.MARKER: marker},
             stop=stop,
             limits=OutputLimits(spill_dir=tmp_path),
         )

@@ -1,27 +1,24 @@
 """The Celery side of a run: its tasks as members of a chord, published one by one.
 
-The chord's size is registered at submit, its members are published as admission lets them out,
-and its body closes the run. A revoked member fails the chord, so the body's errback leads to
-the same idempotent step. Celery counts each task id of a chord once, so all attempts of a task
-share one id.
+The chord's size is registered at submit, its members are published by the kernel as admission
+lets them out (`workers/message.py`), and its body closes the run. A revoked member fails the
+chord, so the body's errback leads to the same idempotent step.
 """
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from itertools import chain, repeat
 from typing import Any, TypeVar
 
 import redis
-from celery import Celery, Signature
+from celery import Celery
 
-from workers.kernel import Admission, Canceled, Kernel, Lease, Submitted
+from workers.kernel import Canceled, Claim, Kernel, Lease, Submitted, passes
+from workers.message import task_id, template
 from workers.spec import ErrorKind, Outcome, RunOptions, TaskResult, TaskSpec
-
-EXECUTE = "clinvk.execute"
-AGGREGATE = "clinvk.aggregate"
-AGGREGATE_FAILED = "clinvk.aggregate_failed"
 
 T = TypeVar("T")
 
@@ -41,37 +38,19 @@ class Dispatcher:
         run_key: str = "",
         digest: str = "",
     ) -> Submitted:
-        """Record a run and publish the first of its tasks."""
+        """Record a run and let out the first of its tasks."""
         self.app.backend.set_chord_size(run, len(specs))
-        submitted = self.kernel.submit(run, specs, options, run_key, digest)
-        self.release(submitted.admission)
-        return submitted
+        message = template(self.app, run)
+        return self.kernel.submit(run, specs, options, run_key, digest, message)
 
-    def release(self, admission: Admission) -> int:
-        """Publish tasks that were handed out; returns when to ask for more (ms).
+    def claim(self, lease: Lease, holder: str) -> Claim:
+        """Ask to run a task; waits for Redis, if need be: a late claim is refused."""
+        nonce = secrets.token_hex(4)
+        return _insist(lambda: self.kernel.claim(lease, holder, nonce))
 
-        A message that is lost after its handout is published again by the reaper; a message
-        that comes twice is refused at its claim.
-        """
-        for handout in admission.handouts:
-            self.app.send_task(
-                EXECUTE,
-                (handout.run, handout.index, handout.attempt),
-                task_id=_task_id(handout.run, handout.index),
-                queue=handout.queue,
-                group_id=handout.run,
-                group_index=handout.index,
-                chord=self._body(handout.run, handout.queue),
-                ignore_result=True,
-                add_to_parent=False,
-            )
-        return admission.retry_after_ms
-
-    def _body(self, run: str, queue: str) -> Signature:
-        # On the queue of the member that completes the chord: somebody serves that one.
-        body = self.app.signature(AGGREGATE, (run,), immutable=True, queue=queue)
-        errback = self.app.signature(AGGREGATE_FAILED, (run,), immutable=True, queue=queue)
-        return body.on_error(errback)
+    def surrender(self, lease: Lease, holder: str) -> None:
+        """Let somebody else have a task of which nothing runs here any more."""
+        _insist(lambda: self.kernel.surrender(holder, lease))
 
     def finish(self, lease: Lease, result: TaskResult) -> bool:
         """Record a result and let the next tasks out. False where the fence refused it.
@@ -80,7 +59,6 @@ class Dispatcher:
         """
         recorded = _insist(lambda: self.kernel.finish(lease, result))
         self._take_back(lease.run, recorded.canceled)
-        self.release(recorded.admission)
         return recorded.ok
 
     def cancel(self, run: str, reason: str) -> None:
@@ -96,7 +74,7 @@ class Dispatcher:
             self.app.backend.set_chord_size(run, summary.total - canceled.unpublished)
         if canceled.published:
             # Their claims would be refused as well; this takes them out of the queues, too.
-            self.app.control.revoke([_task_id(run, index) for index in canceled.published])
+            self.app.control.revoke([task_id(run, index) for index in canceled.published])
         # Where the last member returned before the size shrank, nobody completes the chord.
         self.kernel.aggregate(run)
 
@@ -106,7 +84,6 @@ class Dispatcher:
         for lease in reaped.given_up:
             summary = self.kernel.summary(lease.run)
             self.finish(lease, _lost(lease, canceled=summary is None or summary.canceled_run))
-        self.release(reaped.admission)
         for run in reaped.complete:
             self.kernel.aggregate(run)
 
@@ -115,13 +92,11 @@ def _insist(call: Callable[[], T]) -> T:
     for delay_seconds in chain((0.1, 0.5, 1.0), repeat(2.0)):
         try:
             return call()
-        except (redis.ConnectionError, redis.TimeoutError):
+        except redis.RedisError as error:
+            if not passes(error):
+                raise
             time.sleep(delay_seconds)
     raise AssertionError  # the delays never end
-
-
-def _task_id(run: str, index: int) -> str:
-    return f"{run}-{index}"
 
 
 def _lost(lease: Lease, canceled: bool) -> TaskResult:

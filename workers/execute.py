@@ -6,6 +6,7 @@ A failed prompt is a result, never an exception: every way to fail ends in a `Ta
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from workers import process_tree
 from workers.backends import Registry
 from workers.backends.base import Answer, Backend, Command, Finished
 from workers.config import WorkerConfig
@@ -21,6 +23,8 @@ from workers.kernel import Claim, Lease
 from workers.policy import Policy, PolicyError
 from workers.process import OutputLimits, StopSignal, run
 from workers.spec import ErrorKind, Outcome, TaskResult, TaskSpec, queue_of
+
+logger = logging.getLogger(__name__)
 
 
 class RefusedError(Exception):
@@ -42,10 +46,11 @@ class Job:
 
 
 class Executor:
-    """Runs tasks on this machine."""
+    """Runs tasks on this machine. `holder` is this process, see `Kernel.claim`."""
 
-    def __init__(self, config: WorkerConfig, worker: str) -> None:
+    def __init__(self, config: WorkerConfig, worker: str, holder: str) -> None:
         self.worker = worker
+        self.holder = holder
         self._registry = Registry.from_config(config.backends)
         self._configured = frozenset(config.backends)
         self._policy = Policy.load(config.policy_file) if config.policy_file else Policy()
@@ -63,8 +68,8 @@ class Executor:
     def execute(self, lease: Lease, claim: Claim, stop: StopSignal) -> TaskResult | None:
         """Run one attempt to its end.
 
-        Returns None where the worker lost touch and stopped the command: somebody else has
-        the task by then.
+        Returns None where the worker lost touch or is shutting down, and stopped the command:
+        the task goes to somebody else.
         """
         started = datetime.now(UTC)
         warnings: tuple[str, ...] = ()
@@ -76,7 +81,11 @@ class Executor:
             answer = self._understand(job, finished)
         except RefusedError as refusal:
             answer = Answer(error=str(refusal), error_kind=refusal.kind)
-        if stop.reason == "cut_off":
+        except Exception as error:  # a bug of ours must not cost the run, nor be tried again
+            logger.exception("task %s", lease)
+            reason = f"clinvk failed on worker {self.worker}: {type(error).__name__}: {error}"
+            answer = Answer(error=reason, error_kind=ErrorKind.FAILED)
+        if stop.reason in {"cut_off", "handed_back"}:
             return None
         return TaskResult(
             index=lease.index,
@@ -144,7 +153,7 @@ class Executor:
         try:
             return run(
                 job.command,
-                marker=str(lease),
+                marks={process_tree.MARKER: str(lease), process_tree.HOLDER: self.holder},
                 stop=stop,
                 limits=self._limits,
                 cwd=job.workdir,

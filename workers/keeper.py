@@ -2,14 +2,18 @@
 
 One thread per worker: it renews every lease in one call every few seconds, waits in between for
 runs to be canceled, and looks for tasks that other workers lost. When Redis cannot be reached
-for so long that the leases are about to run out, the worker stops its own commands: from then on
-somebody else may start them.
+for so long that somebody else may start the tasks, the worker stops its own commands
+(`workers/evidence.py` has the rules).
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
+import re
 import resource
+import secrets
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,21 +24,21 @@ from typing import Any
 import redis
 from celery import bootsteps
 
-from workers import process_tree, registry
+from workers import process_tree, registry, warden
 from workers.backends.base import StoppedBy
+from workers.beacon import Beacon
 from workers.config import WorkerConfig
 from workers.dispatch import Dispatcher
+from workers.evidence import ANSWER_SECONDS, RENEW_SECONDS, cut_off_at
 from workers.execute import Executor
-from workers.kernel import LEASE_MS, Kernel, Lease
-from workers.process import TERM_GRACE_SECONDS, StopSignal
+from workers.kernel import Kernel, Lease, serves_nobody
+from workers.process import StopSignal
 from workers.spec import queue_of
 
-RENEW_SECONDS = 3.0
 SIGNAL_BLOCK_MS = 1000
 RETRY_SECONDS = 0.5
-CUT_OFF_SECONDS = LEASE_MS / 1000 - TERM_GRACE_SECONDS - 1.0
-"""Out of touch for longer than this, a worker stops its commands: they are gone, KILL
-included, before the lease is over."""
+HAND_BACK_SECONDS = 10.0
+"""How long a worker that goes down at once waits for its commands to end."""
 
 SUPPORTED_POOLS = {"workers.pool", "celery.concurrency.thread", "celery.concurrency.solo"}
 
@@ -44,22 +48,35 @@ logger = logging.getLogger(__name__)
 class Keeper:
     """The leases that this process holds, and the thread that keeps them.
 
-    `entry` is what the worker announces of itself, at least its `slots` and `queues`.
+    `holder` names this process (see `Kernel.claim`). `entry` is what the worker announces of
+    itself, at least its `slots` and `queues`. `dispatcher` is for that thread alone: its kernel
+    must not wait for long.
+
+    Attributes:
+        failures: how often Redis could not be reached.
     """
 
     def __init__(
         self,
         dispatcher: Dispatcher,
-        worker: str,
+        holder: str,
         entry: Mapping[str, Any],
+        beacon: Beacon,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.dispatcher = dispatcher
-        self.kernel = dispatcher.kernel
-        self._worker = worker
+        self._dispatcher = dispatcher
+        self._kernel = dispatcher.kernel
+        self._holder = holder
         self._entry = dict(entry)
+        self._beacon = beacon
+        self._beacon_name = ""
         self._clock = clock
+        self._heard_at = clock()
+        self._renew_at = clock()
+        self._refused_at: float | None = None
+        self.failures = 0
         self._held: dict[Lease, StopSignal] = {}
+        self._ending: set[Lease] = set()
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._retired = False
@@ -79,7 +96,7 @@ class Keeper:
         self._shrink()
 
     def _shrink(self) -> None:
-        """Once retired, have as many slots as tasks that still run: theirs, and no other's.
+        """Once retired, have as many slots as tasks that still run: theirs, and no others'.
 
         With none at all, those tasks would be counted against the slots of the workers that
         take over. Called before a result is recorded, so that no slot is promised that is gone.
@@ -87,19 +104,23 @@ class Keeper:
         if not self._retired:
             return
         try:
-            running = len(self._leases())
+            with self._lock:
+                running = len(self._held) - len(self._ending)
             if running:
                 self.describe(slots=running, draining=True)
                 self._announce()
             else:
-                self.dispatcher.release(self.kernel.retire(self._worker))
+                self._kernel.retire(self._worker)
         except redis.RedisError as error:
             logger.warning("could not tell the fleet: %s", error)
 
     def close(self) -> None:
-        """Stop every command that still runs and the thread."""
+        """Stop every command that still runs, let others have their tasks, and stop keeping."""
+        self.stop_all("handed_back")
+        give_up_at = time.monotonic() + HAND_BACK_SECONDS
+        while self._leases() and time.monotonic() < give_up_at:
+            time.sleep(0.01)
         self._closing.set()
-        self.stop_all("canceled")
         self._thread.join()
 
     @contextmanager
@@ -113,7 +134,18 @@ class Keeper:
             finally:
                 with self._lock:
                     del self._held[lease]
-                self._shrink()
+                    self._ending.discard(lease)
+
+    def ends(self, lease: Lease) -> None:
+        """Note that nothing runs any more under a lease that is still kept, for its result."""
+        with self._lock:
+            self._ending.add(lease)
+        self._shrink()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it keeps nothing."""
+        return not self._leases()
 
     def stop_all(self, reason: StoppedBy) -> None:
         """Stop every command of this worker."""
@@ -131,38 +163,59 @@ class Keeper:
 
     def _keep(self) -> None:
         position: str | None = None
-        block_ms = 1
-        kept_at = self._clock() - RENEW_SECONDS
         while not self._closing.is_set():
             try:
-                position = position or self.kernel.last_signal()
-                if self._clock() - kept_at >= RENEW_SECONDS:
-                    asked_at = self._clock()
+                if self._clock() >= self._renew_at or not self._beacon.stands:
                     self._renew()
-                    kept_at = asked_at
-                    self._announce()
-                    self.dispatcher.reap()
-                else:
-                    retry_after_ms = self.dispatcher.release(self.kernel.admit())
-                    block_ms = max(1, min(SIGNAL_BLOCK_MS, retry_after_ms))
-                position, canceled = self.kernel.wait_signals(position, block_ms)
+                position = position or self._kernel.last_signal()
+                self._dispatcher.reap()
+                block_ms = max(1, min(SIGNAL_BLOCK_MS, self._kernel.admit().retry_after_ms))
+                position, canceled = self._kernel.wait_signals(position, block_ms)
                 if canceled:
                     self._stop(
                         "canceled", [held for held in self._leases() if held.run in canceled]
                     )
             except redis.RedisError as error:
-                logger.warning("Redis cannot be reached: %s", error)
-                if self._clock() - kept_at >= CUT_OFF_SECONDS:
-                    self.stop_all("cut_off")
+                self._out_of_touch(error)
+            except Exception:  # whatever it was: without this thread every lease would run out
+                logger.exception("the keeper goes on")
                 self._closing.wait(RETRY_SECONDS)
+        self._beacon.close()
 
     def _renew(self) -> None:
-        if leases := self._leases():
-            self._stop("canceled", self.kernel.renew(leases))
+        asked_at = self._clock()
+        if not self._beacon.stands:
+            self._beacon_name = ""
+            name = self._beacon.open()
+        else:
+            name = self._beacon_name
+        leases = self._leases()
+        stop = self._kernel.renew(self._holder, name, leases)
+        self._beacon_name, self._heard_at = name, asked_at
+        self._renew_at = asked_at + RENEW_SECONDS
+        self._stop("canceled", stop)
+        if not self._retired or leases:
+            self._announce()
+
+    def _out_of_touch(self, error: redis.RedisError) -> None:
+        """Wait for Redis to come back; before anybody else may start our tasks, stop them."""
+        logger.warning("Redis cannot be reached: %s", error)
+        now = self._clock()
+        self.failures += 1
+        self._renew_at = now  # before anything else
+        if serves_nobody(error):
+            self._refused_at = now
+        stands = bool(self._beacon_name) and self._beacon.stands
+        if now >= cut_off_at(self._heard_at, beacon_stands=stands, refused_at=self._refused_at):
+            self.stop_all("cut_off")
+        self._closing.wait(RETRY_SECONDS)
 
     def _announce(self) -> None:
-        if not self._retired or self._leases():
-            self.dispatcher.release(self.kernel.announce(self._worker, self._entry))
+        self._kernel.announce(self._worker, self._entry)
+
+    @property
+    def _worker(self) -> str:
+        return self._holder.partition("/")[0]
 
 
 class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -173,6 +226,7 @@ class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
         self.keeper: Keeper | None = None
+        self.warden: subprocess.Popen[bytes] | None = None
 
     def start(self, parent: Any) -> None:
         """Start keeping leases before the first task comes."""
@@ -182,18 +236,24 @@ class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
         raise_open_files_limit()
         process_tree.become_subreaper()
         config = WorkerConfig.load()
-        executor = Executor(config, worker=parent.hostname)
-        kernel = Kernel.connect(parent.app.conf.broker_url)
+        url = parent.app.conf.broker_url
+        holder = f"{_name(parent.hostname)}/{secrets.token_hex(4)}"
+        executor = Executor(config, worker=parent.hostname, holder=holder)
+        kernel = Kernel.connect(url)
         queues = sorted(parent.app.amqp.queues.consume_from)
         for queue, limits in config.queues.items():
             kernel.limit(queue_of(queue), "config", **limits)
         self.keeper = Keeper(
-            Dispatcher(parent.app, kernel),
-            parent.hostname,
+            Dispatcher(parent.app, Kernel.connect(url, ANSWER_SECONDS)),
+            holder,
             registry.entry(slots=parent.concurrency, queues=queues),
+            Beacon(url),
         )
+        if config.has_warden:
+            self.warden = warden.start(holder, url)
+            atexit.register(self._dismiss_warden)  # tasks have ended by then
         self.keeper.start()
-        _station = Station(self.keeper, executor)
+        _station = Station(self.keeper, Dispatcher(parent.app, kernel), executor)
         if config.tells_versions:
             registry.find_versions(executor.backends(queues), self.keeper.describe)
 
@@ -207,12 +267,22 @@ class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
         if self.keeper is not None:
             self.keeper.close()
 
+    def _dismiss_warden(self) -> None:
+        if self.warden is not None and self.keeper is not None and self.keeper.is_idle:
+            warden.farewell(self.warden)
+
+
+def _name(worker: str) -> str:
+    """Return a worker's name as a part of a holder, and of a lease's entry."""
+    return re.sub(r"[:/\s]", "_", worker)
+
 
 @dataclass(frozen=True, slots=True)
 class Station:
     """What the tasks of one worker process share."""
 
     keeper: Keeper
+    dispatcher: Dispatcher
     executor: Executor
 
 

@@ -27,10 +27,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from workers import evidence
+from workers.evidence import LEASE_MS, Overdue, Server
 from workers.spec import RunOptions, RunSummary, TaskResult, TaskSpec
 
-LEASE_MS = 15_000
-"""How long a worker may be silent before its tasks count as lost."""
 WORKER_MS = 15_000
 """How long a worker may be silent before its slots no longer count."""
 HANDOUT_MS = 15_000
@@ -38,8 +38,8 @@ HANDOUT_MS = 15_000
 only what free slots can take, so a claim follows at once unless its worker has died."""
 INLINE_BYTES = 1 << 16
 """Outputs over this get a key of their own, so that pages of results stay small."""
-MAX_ATTEMPTS = 3
-"""How many times a task may be lost before it is given up."""
+BEACON_MS = 3_600_000
+"""How long it is remembered which connection a worker process had."""
 COMPLETE_AFTER_MS = 2000
 """How long a complete run waits for its chord's body before the reaper aggregates it."""
 PING_SECONDS = 3.0
@@ -50,9 +50,11 @@ SUBMIT_CHARS = 1 << 20
 KEYS = {
     "run": "clinvk:run:{}",  # hash: state, options, counters, times
     "specs": "clinvk:run:{}:specs",  # hash: index -> TaskSpec
+    "message": "clinvk:run:{}:message",  # string: the Celery message of its tasks, a template
     "pending": "clinvk:run:{}:pending:{}",  # list per queue: indexes not handed out
     "out": "clinvk:run:{}:out",  # hash: index -> attempt, state, queue
     "attempts": "clinvk:run:{}:attempts",  # hash: index -> attempts so far, where not 0
+    "limits": "clinvk:run:{}:limits",  # hash: index -> most losses, where not the run's
     "losses": "clinvk:run:{}:losses",  # hash: index -> attempts whose worker was lost
     "results": "clinvk:run:{}:results",  # hash: index -> TaskResult
     "blob": "clinvk:run:{}:blob:{}",  # string: an output over INLINE_BYTES
@@ -66,6 +68,7 @@ KEYS = {
     "waiting": "clinvk:waiting",  # set: queues whose ring is not empty
     "workers": "clinvk:workers",  # sorted set: worker -> until when it counts (ms)
     "worker": "clinvk:worker:{}",  # string: what a worker is, as JSON
+    "beacon": "clinvk:beacon:{}",  # string: worker process -> its standing connection
     "capacity": "clinvk:capacity",  # hash: queue (or *) -> slots of the workers that serve it
     "complete": "clinvk:complete",  # sorted set: run -> since when it waits for its body (ms)
     "signals": "clinvk:signals",  # stream: runs that were canceled
@@ -74,7 +77,7 @@ KEYS = {
 
 @dataclass(frozen=True, slots=True)
 class Handout:
-    """A task that admission let out, to be published as a Celery message."""
+    """A task that admission let out: its Celery message is in its queue."""
 
     run: str
     index: int
@@ -127,7 +130,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Tasks to publish, and when to ask again where only time stands in the way."""
+    """Tasks that were let out, and when to ask again where only time stands in the way."""
 
     handouts: Sequence[Handout]
     retry_after_ms: int
@@ -144,7 +147,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """What the reaper found: leases to give up, tasks to publish, runs to aggregate."""
+    """What the reaper found: leases to give up, tasks it let out, runs to aggregate."""
 
     given_up: Sequence[Lease]
     admission: Admission
@@ -173,6 +176,33 @@ class QueueState:
     slots: int
 
 
+PASSING = ("LOADING", "READONLY", "MISCONF", "MASTERDOWN", "NOREPLICAS", "OOM", "BUSY", "TRYAGAIN")
+"""Errors of a server that may be well again later."""
+SERVES_NOBODY = ("LOADING", "MISCONF")
+"""Those in which it does nothing for anybody, reapers included."""
+
+
+def passes(error: redis.RedisError) -> bool:
+    """Whether what failed may work later: the server is away, or cannot write just now."""
+    return isinstance(error, redis.ConnectionError | redis.TimeoutError) or _code(error) in PASSING
+
+
+def serves_nobody(error: BaseException | None) -> bool:
+    """Whether an error shows that there is no server for anyone, not just no way to it."""
+    while error is not None:
+        if isinstance(error, ConnectionRefusedError | FileNotFoundError):
+            return True
+        if _code(error) in SERVES_NOBODY:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _code(error: BaseException) -> str:
+    """Return the first word of what a server answered."""
+    return getattr(error, "status_code", None) or str(error).partition(" ")[0]
+
+
 def redis_url(broker_url: str) -> str:
     """Translate Celery's form of a broker URL into redis-py's."""
     return re.sub(r"^(redis\+socket|socket|unix):///", "unix:///", broker_url)
@@ -189,6 +219,17 @@ def celery_url(broker_url: str) -> str:
     return re.sub(r"^(redis\+socket|socket|unix):///", "redis+socket:///", broker_url)
 
 
+def patience(answer_seconds: float | None) -> dict[str, Any]:
+    """Return options of a connection that waits so long for an answer, and tries once."""
+    if answer_seconds is None:
+        return {}
+    return {
+        "socket_connect_timeout": answer_seconds,
+        "socket_timeout": answer_seconds,
+        "retry": Retry(NoBackoff(), 0),
+    }
+
+
 class Kernel:
     """The verbs. Each is one round trip, atomic, and safe to call from any thread."""
 
@@ -197,10 +238,13 @@ class Kernel:
         self._url = ""
 
     @classmethod
-    def connect(cls, broker_url: str) -> Self:
-        """Give a kernel for this broker; connects at the first verb."""
+    def connect(cls, broker_url: str, answer_seconds: float | None = None) -> Self:
+        """Give a kernel for this broker; connects at the first verb.
+
+        With `answer_seconds`, a verb that takes longer fails, and none is tried again.
+        """
         url = redis_url(broker_url)
-        kernel = cls(redis.Redis.from_url(url))
+        kernel = cls(redis.Redis.from_url(url, **patience(answer_seconds)))
         kernel._url = url
         return kernel
 
@@ -210,9 +254,7 @@ class Kernel:
         Raises:
             redis.RedisError: it does not.
         """
-        patience = {"socket_connect_timeout": PING_SECONDS, "socket_timeout": PING_SECONDS}
-        once = Retry(NoBackoff(), 0)
-        with redis.Redis.from_url(self._url, retry=once, **patience) as client:
+        with redis.Redis.from_url(self._url, **patience(PING_SECONDS)) as client:
             client.ping()
 
     def close(self) -> None:
@@ -239,8 +281,9 @@ class Kernel:
         options: RunOptions,
         run_key: str = "",
         digest: str = "",
+        message: str = "",
     ) -> Submitted:
-        """Record a run and let the first tasks out.
+        """Record a run and let the first tasks out. `message` is the template of what to publish.
 
         The specs are taken in chunks, so that they need not all be in memory. Until the last
         one is recorded the run is not visible to anyone, and goes away by itself.
@@ -259,12 +302,14 @@ class Kernel:
             "max_parallel": options.max_parallel,
             "fail_fast": int(options.fail_fast),
             "priority": options.priority,
+            "max_attempts": options.max_attempts,
             "queues": json.dumps(list(queues)),
             "created_ms": seconds * 1000 + micros // 1000,
             "lifetime_ms": lifetime_ms,
         }
         self.redis.hset(key("run", run), mapping=record)
         self.redis.pexpire(key("run", run), lifetime_ms)
+        self.redis.set(key("message", run), message, px=lifetime_ms)
         verdict, existing, its_digest, admission = self._call(
             "open", run, HANDOUT_MS, run_key, digest
         )
@@ -281,6 +326,10 @@ class Kernel:
                 key("specs", run), mapping={str(index): spec.to_wire() for index, spec in chunk}
             )
             pipeline.pexpire(key("specs", run), lifetime_ms)
+            limits = {str(index): most for index, spec in chunk if (most := spec.most_losses)}
+            if limits:
+                pipeline.hset(key("limits", run), mapping=limits)
+                pipeline.pexpire(key("limits", run), lifetime_ms)
             for queue, indexes in pending.items():
                 pipeline.rpush(key("pending", run, queue), *indexes)
                 pipeline.pexpire(key("pending", run, queue), lifetime_ms)
@@ -294,15 +343,23 @@ class Kernel:
         fields = json.loads(entry)
         return (fields["run"], fields["digest"]) if self.summary(fields["run"]) else None
 
-    def claim(self, lease: Lease, worker: str) -> Claim:
-        """Ask to run a task that was handed out, as a worker's first act."""
-        verdict, *rest = self._call("claim", *lease.args, worker, LEASE_MS)
+    def claim(self, lease: Lease, holder: str, nonce: str) -> Claim:
+        """Ask to run a task that was handed out, as a worker's first act.
+
+        `holder` is the worker process, "<worker>/<token>"; `nonce` is one for each message, so
+        that the same question may be asked again when its answer was lost.
+        """
+        verdict, *rest = self._call("claim", *lease.args, holder, nonce, LEASE_MS)
         return Claim(verdict.decode(), *rest)
 
-    def renew(self, leases: Iterable[Lease]) -> list[Lease]:
-        """Keep these leases; returns those whose tasks must be stopped."""
-        stop = self._call("renew", LEASE_MS, *map(str, leases))
+    def renew(self, holder: str, beacon: str, leases: Iterable[Lease]) -> list[Lease]:
+        """Keep these leases, and the holder's beacon; returns those whose tasks must be stopped."""
+        stop = self._call("renew", holder, beacon, BEACON_MS, LEASE_MS, *map(str, leases))
         return [Lease.parse(name.decode()) for name in stop]
+
+    def surrender(self, holder: str, *leases: Lease) -> int:
+        """Say that nothing runs any more under these leases, or under any that a holder has."""
+        return int(self._call("surrender", holder, *map(str, leases)))
 
     def finish(self, lease: Lease, result: TaskResult) -> Recorded:
         """Record a result, unless another attempt has the task by now."""
@@ -348,14 +405,30 @@ class Kernel:
 
     def reap(self) -> Reaped:
         """Find what was lost and hand it out again."""
-        given_up, admission, complete = self._call(
-            "reap", MAX_ATTEMPTS, REAP_LIMIT, COMPLETE_AFTER_MS, HANDOUT_MS
-        )
+        rows, admission, complete = self._call("reap", REAP_LIMIT, COMPLETE_AFTER_MS, HANDOUT_MS)
+        lost: list[str] = []
+        if rows:
+            server = self.server()
+            for overdue in map(_overdue, rows):
+                if why := evidence.why_lost(overdue, server):
+                    lost += (overdue.lease, why)
+        given_up: list[bytes] = []
+        if lost:
+            given_up, admission = self._call("lose", HANDOUT_MS, *lost)
         return Reaped(
             [Lease.parse(name.decode()) for name in given_up],
             _admission(admission),
             [run.decode() for run in complete],
         )
+
+    def server(self) -> Server:
+        """Ask the server which run of it this is, and who is connected."""
+        about = self.redis.info("server")
+        try:
+            clients = frozenset(int(client["id"]) for client in self.redis.client_list())
+        except redis.ResponseError:  # a user who may not ask
+            clients = None
+        return Server(about["run_id"], 1000 * int(about["uptime_in_seconds"]), clients)
 
     # Workers and queues.
 
@@ -532,6 +605,17 @@ def _chunks(specs: Iterable[TaskSpec]) -> Iterator[list[tuple[int, TaskSpec]]]:
             chunk, chars = [], 0
     if chunk:
         yield chunk
+
+
+def _overdue(row: Sequence[Any]) -> Overdue:
+    lease, state, holder, beacon, over_ms = row
+    return Overdue(
+        lease.decode(),
+        state == b"r",
+        holder.decode(),
+        beacon.decode(),
+        None if over_ms < 0 else over_ms,
+    )
 
 
 def _admission(answer: Sequence[Any]) -> Admission:

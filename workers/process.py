@@ -27,6 +27,8 @@ from workers.output import Stderr, Stdout, memory_file
 
 TERM_GRACE_SECONDS = 5.0
 """Between TERM and KILL."""
+HURRIED_GRACE_SECONDS = 2.0
+"""The same, where somebody else may soon start the task."""
 LEFTOVER_GRACE_SECONDS = 2.0
 """The same, for what a command left running when it ended by itself."""
 TRIM_SECONDS = 0.5
@@ -85,7 +87,7 @@ class StopSignal:
 def run(
     command: Command,
     *,
-    marker: str,
+    marks: Mapping[str, str],
     stop: StopSignal,
     limits: OutputLimits,
     cwd: str | None = None,
@@ -93,6 +95,9 @@ def run(
     term_grace_seconds: float = TERM_GRACE_SECONDS,
 ) -> Finished:
     """Run `command` and return what the operating system said of it.
+
+    `marks` are put into its environment, by which what escaped is found: of
+    `process_tree.MARKER` there is one for each run.
 
     Raises:
         OSError: it could not be started (no such program, an argument too long, …).
@@ -109,14 +114,14 @@ def run(
             stdout=stdout.fileno(),
             stderr=stderr.fileno(),
             cwd=cwd,
-            env=_environment(command.env, marker),
+            env=_environment(command.env, marks),
             start_new_session=True,
         )
         supervisor = _Supervisor(process, (stdout, stderr), stop, term_grace_seconds)
         deadline = None if timeout_seconds is None else started + timeout_seconds
         stopped_by = supervisor.wait(deadline)
         duration_seconds = time.monotonic() - started
-        leftovers = _end_leftovers(process.pid, marker)
+        leftovers = _end_leftovers(process.pid, marks[process_tree.MARKER])
         return Finished(
             returncode=process.returncode,
             stdout=stdout.captured(),
@@ -127,10 +132,10 @@ def run(
         )
 
 
-def _environment(extra: Mapping[str, str], marker: str) -> dict[str, str]:
+def _environment(extra: Mapping[str, str], marks: Mapping[str, str]) -> dict[str, str]:
     # The worker's own settings (broker password included) are none of the command's business.
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("CLINVK_")}
-    return {**inherited, **extra, process_tree.MARKER: marker}
+    return {**inherited, **extra, **marks}
 
 
 class _Supervisor:
@@ -170,10 +175,14 @@ class _Supervisor:
                     stopped_by = stopped_by or "timeout"
                 if stopped_by is not None and kill_at is None:
                     signal_group(self._process.pid, signal.SIGTERM)
-                    kill_at, deadline = now + self._grace_seconds, None
+                    kill_at, deadline = now + self._grace(stopped_by), None
                 elif kill_at is not None and now >= kill_at:
                     signal_group(self._process.pid, signal.SIGKILL)
                     kill_at = now + self._grace_seconds
+
+    def _grace(self, stopped_by: StoppedBy) -> float:
+        hurried = stopped_by in {"cut_off", "handed_back"}
+        return min(self._grace_seconds, HURRIED_GRACE_SECONDS) if hurried else self._grace_seconds
 
 
 def _until(*moments: float | None) -> float:
@@ -228,7 +237,7 @@ def _end_leftovers(group: int, marker: str) -> bool:
     """End what the command left behind, in its group or elsewhere; whether there was any."""
     found = signal_group(group, signal.SIGTERM)
     if found or process_tree.adopted_alive():
-        escaped = process_tree.marked(marker)
+        escaped = process_tree.marked(process_tree.MARKER, marker)
         process_tree.end(escaped, LEFTOVER_GRACE_SECONDS)
         found = found or bool(escaped)
         _end_group(group)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import psutil
 
 MARKER = "CLINVK_TASK"
+"""In the environment of what a task starts: its lease."""
+HOLDER = "CLINVK_HOLDER"
+"""The same: the worker process that started it."""
 PR_SET_CHILD_SUBREAPER = 36
 
 _subreaper = False
@@ -56,14 +59,14 @@ def _alive(child: int) -> bool:
         return False
 
 
-def marked(marker: str) -> list[psutil.Process]:
-    """Return all processes that carry this task's marker in their environment."""
+def marked(name: str, value: str) -> list[psutil.Process]:
+    """Return all processes that have this mark in their environment."""
     import psutil
 
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.environ().get(MARKER) == marker:
+            if process.environ().get(name) == value:
                 found.append(process)
     return found
 

@@ -25,6 +25,7 @@ from workers.errors import WireError
 WIRE_VERSION = 1
 
 ApprovalMode = Literal["default", "auto", "none", "always"]
+OnWorkerLost = Literal["retry", "fail"]
 SandboxMode = Literal["default", "read-only", "workspace", "full"]
 
 
@@ -136,11 +137,23 @@ class TaskSpec(Wire):
     meta: dict[str, str] = field(default_factory=dict)
     extra: list[str] = field(default_factory=list)
     allowed_tools: list[str] | None = None
+    on_worker_lost: OnWorkerLost | None = None
+    max_attempts: Annotated[int, Ge(1)] | None = None
+
+    @property
+    def most_losses(self) -> int | None:
+        """After how many losses this task is given up; None leaves it to the run."""
+        return most_losses(self.on_worker_lost, self.max_attempts)
 
     @property
     def queue(self) -> str:
         """The Celery queue that this task waits in."""
         return queue_of(self.backend)
+
+
+def most_losses(on_worker_lost: OnWorkerLost | None, max_attempts: int | None) -> int | None:
+    """Return how many losses of its worker end a task; None where neither is given."""
+    return 1 if on_worker_lost == "fail" else max_attempts
 
 
 def queue_of(backend: str) -> str:
@@ -208,12 +221,14 @@ class TaskResult(Wire):
 class RunOptions(Wire):
     """What the submitter asked of a run as a whole.
 
-    `keep_seconds` is how long its record stays after its last change.
+    `max_attempts` is how many times a task may lose its worker before it is LOST.
+    `keep_seconds` is how long the record stays after its last change.
     """
 
     max_parallel: int = 3
     fail_fast: bool = False
     priority: int = 0
+    max_attempts: int = 3
     keep_seconds: float = 7 * 86400.0
 
 

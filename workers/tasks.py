@@ -5,9 +5,9 @@ from __future__ import annotations
 from celery.exceptions import Ignore
 
 from workers.app import app
-from workers.dispatch import AGGREGATE, AGGREGATE_FAILED, EXECUTE
 from workers.keeper import station
 from workers.kernel import Lease
+from workers.message import AGGREGATE, AGGREGATE_FAILED, EXECUTE
 
 
 @app.task(name=EXECUTE)  # type: ignore[untyped-decorator]
@@ -18,26 +18,30 @@ def execute(run: str, index: int, attempt: int) -> None:
         Ignore: this attempt is not, or no longer, the one that counts: somebody else returns
             to the chord for the task.
     """
-    keeper, executor = station().keeper, station().executor
+    keeper, dispatcher, executor = station().keeper, station().dispatcher, station().executor
     lease = Lease(run, index, attempt)
-    claim = keeper.kernel.claim(lease, executor.worker)
+    claim = dispatcher.claim(lease, executor.holder)
     if claim.verdict == "stale":
         raise Ignore
     if claim.verdict == "canceled":
         return
     with keeper.hold(lease) as stop:
         result = executor.execute(lease, claim, stop)
-    if result is None or not keeper.dispatcher.finish(lease, result):
+        keeper.ends(lease)
+        is_recorded = result is not None and dispatcher.finish(lease, result)
+    if result is None:
+        dispatcher.surrender(lease, executor.holder)
+    if not is_recorded:
         raise Ignore
 
 
 @app.task(name=AGGREGATE)  # type: ignore[untyped-decorator]
 def aggregate(run: str) -> None:
     """Close the run: the chord's body."""
-    station().keeper.kernel.aggregate(run)
+    station().dispatcher.kernel.aggregate(run)
 
 
 @app.task(name=AGGREGATE_FAILED)  # type: ignore[untyped-decorator]
 def aggregate_failed(run: str) -> None:
     """Close the run: the errback of the chord's body, when a member was revoked."""
-    station().keeper.kernel.aggregate(run)
+    station().dispatcher.kernel.aggregate(run)

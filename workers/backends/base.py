@@ -17,8 +17,9 @@ from typing import Literal
 
 from workers.spec import ErrorKind, TaskSpec, Usage
 
-StoppedBy = Literal["timeout", "canceled", "cut_off"]
-"""Its deadline, the run's cancellation, or the worker's lost touch with Redis."""
+StoppedBy = Literal["timeout", "canceled", "cut_off", "handed_back"]
+"""Its deadline, the run's cancellation, the worker's lost touch with Redis, or its shutdown. The
+last two are no result: the task goes to another worker."""
 
 LINE_CHARS = 1 << 26
 """Longer lines come in pieces, so that no output can fill the memory."""

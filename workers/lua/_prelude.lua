@@ -1,10 +1,12 @@
 -- Loaded in front of every verb. The functions *_key come from workers/kernel.py, the only
 -- place that knows how keys are named. Time is always the server's.
 --
--- An entry of `out` reads "<attempt>:<state>:<queue>"; the state is
---   h  handed out: published, or about to be; no worker has claimed it
---   r  running: a worker claimed it and holds its lease
--- Both have a lease in their queue's sorted set, so that its size is what the queue has out.
+-- An entry of `out` reads "<attempt>:<state>:<queue>:<claim>"; the state is
+--   h  handed out: published; no worker has claimed it
+--   r  running: a worker claimed it and holds its lease. The claim is "<holder>/<nonce>": which
+--      worker process, and which call of it
+-- Both have a lease in their queue's sorted set, so that its size is what the queue has out. A
+-- lease with the score 0 was given up by its holder: the next reaper takes it.
 
 local DAY_MS = 86400000
 
@@ -18,7 +20,22 @@ local function lease_name(run, index, attempt)
 end
 
 local function parse_entry(entry)
-  return string.match(entry or '', '^(%d+):(%a):(.+)$')
+  return string.match(entry or '', '^(%d+):(%a):([^:]+):?(.*)$')
+end
+
+local function parse_lease(name)
+  return string.match(name, '^(.+):(%d+):(%d+)$')
+end
+
+local function is_held_by(claim, holder)
+  return string.sub(claim, 1, #holder + 1) == holder .. '/'
+end
+
+-- Redis refuses a script that begins with a write that could need memory when it is out of it,
+-- and lets one go on that has written already. What records the end of something must always
+-- go through, or the memory could never be freed.
+local function even_without_memory()
+  redis.call('PEXPIRE', queues_key(), 366 * DAY_MS)
 end
 
 local function queues_of(run)
@@ -30,7 +47,8 @@ local function touch(run)
   local lifetime_ms = redis.call('HGET', run_key(run), 'lifetime_ms')
   if not lifetime_ms then return end
   for _, key in ipairs({run_key(run), specs_key(run), results_key(run), events_key(run),
-                        out_key(run), attempts_key(run), losses_key(run)}) do
+                        out_key(run), attempts_key(run), losses_key(run), limits_key(run),
+                        message_key(run)}) do
     redis.call('PEXPIRE', key, lifetime_ms)
   end
   for _, queue in ipairs(queues_of(run)) do
@@ -91,11 +109,22 @@ local function is_open(queue, admission)
   return true
 end
 
--- Hand out the task at the head of a run's pending list.
+-- Put a task's Celery message into its queue. The run's template (workers/message.py) has
+-- placeholders like @INDEX@.
+local function publish(run, index, attempt, queue)
+  local template = redis.call('GET', message_key(run))
+  if not template or template == '' then return end
+  local values = {INDEX = index, ATTEMPT = attempt, QUEUE = queue,
+                  LEASE = lease_name(run, index, attempt)}
+  local message = string.gsub(template, '@(%u+)@', values)
+  redis.call('LPUSH', queue, message)
+end
+
+-- Hand out the task at the head of a run's pending list, and publish it.
 local function hand(run, queue, admission)
   local index = redis.call('LPOP', pending_key(run, queue))
   local attempt = 1 + (tonumber(redis.call('HGET', attempts_key(run), index)) or 0)
-  redis.call('HSET', out_key(run), index, attempt .. ':h:' .. queue)
+  redis.call('HSET', out_key(run), index, attempt .. ':h:' .. queue .. ':')
   redis.call('ZADD', leases_key(queue), admission.now + admission.handout_ms,
              lease_name(run, index, attempt))
   local turn = redis.call('HINCRBY', queue_key(queue), 'turn', 1)
@@ -116,6 +145,7 @@ local function hand(run, queue, admission)
     local from = math.max(admission.now, tonumber(rate[2] or 0))
     redis.call('HSET', queue_key(queue), 'next_ms', from + rate[1])
   end
+  publish(run, index, attempt, queue)
   admission.handouts[#admission.handouts + 1] = {run, tonumber(index), attempt, queue}
   admission.runs[run] = true
   touch_queue(queue)
@@ -150,7 +180,7 @@ local function hand_next(queue, admission)
 end
 
 -- Let out what the window of each run, the limits of each queue and the fleet's free slots
--- allow. Returns {{{run, index, attempt, queue}, ...} to publish, milliseconds to come back}.
+-- allow. Returns {{{run, index, attempt, queue}, ...}, milliseconds to come back}.
 local function admit(handout_ms)
   local admission = {now = now_ms(), handout_ms = tonumber(handout_ms), retry_ms = 3600000,
                      handouts = {}, runs = {}}
@@ -190,6 +220,7 @@ end
 -- {index, ...} of those published and not claimed}.
 local function cancel(run, reason)
   if redis.call('HGET', run_key(run), 'state') ~= 'running' then return {0, {}} end
+  even_without_memory()
   redis.call('HSET', run_key(run), 'state', 'canceled', 'cancel_reason', reason)
   leave_rings(run)
   local unpublished = 0

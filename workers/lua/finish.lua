@@ -5,10 +5,15 @@
 -- after it: the second and third value are then those of cancel.
 --   ARGV  run id, task index, attempt, status (a counter of the run's record), result (JSON),
 --         how long a published task may go unclaimed
--- recorded is 0 where the attempt no longer owns the task: the result is dropped.
+-- recorded is 0 where the attempt no longer owns the task: the result is dropped. Recording the
+-- same result again changes nothing: the answer may have been lost on the way.
 local run, index, attempt, status, result = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local current, _, queue = parse_entry(redis.call('HGET', out_key(run), index))
-if current ~= attempt then return {0, 0, {}, {{}, 0}} end
+if current ~= attempt then
+  local is_recorded = redis.call('HGET', results_key(run), index) == result
+  return {is_recorded and 1 or 0, 0, {}, {{}, 0}}
+end
+even_without_memory()
 redis.call('HDEL', out_key(run), index)
 redis.call('ZREM', leases_key(queue), lease_name(run, index, attempt))
 redis.call('HSET', results_key(run), index, result)

@@ -14,7 +14,7 @@ if run_key_name ~= '' then
     local entry = cjson.decode(taken)
     if redis.call('EXISTS', run_key(entry.run)) == 1 then
       for _, queue in ipairs(queues_of(run)) do redis.call('DEL', pending_key(run, queue)) end
-      redis.call('DEL', run_key(run), specs_key(run))
+      redis.call('DEL', run_key(run), specs_key(run), limits_key(run), message_key(run))
       return {'taken', entry.run, entry.digest, {{}, 0}}
     end
   end

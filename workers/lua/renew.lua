@@ -1,15 +1,29 @@
--- renew(lease_ms, lease...) -> {lease, ...} to stop
--- Keep the leases of everything that one worker runs, in one call. Returns those that the
--- worker must stop: their run was canceled, or the task is no longer theirs.
---   ARGV[1]   length of the lease
---   ARGV[2..] leases, "<run>:<index>:<attempt>"
-local deadline_ms = now_ms() + ARGV[1]
+-- renew(holder, beacon, beacon_ms, lease_ms, lease...) -> {lease, ...} to stop
+-- Keep the leases of everything that one worker process runs, in one call. Returns those that it
+-- must stop: their run was canceled, or the task is no longer theirs.
+--   ARGV[1]   worker process
+--   ARGV[2]   its standing connection, "<run id of the server>:<client id>" (see evidence.py)
+--   ARGV[3]   how long to remember that
+--   ARGV[4]   length of the lease
+--   ARGV[5..] leases, "<run>:<index>:<attempt>"
+-- A task that the record shows as not claimed is claimed here: a server that crashed may have
+-- lost the last moments before it, and nobody else can run this attempt. What was given up stays
+-- so: this call and that one may have crossed.
+local holder = ARGV[1]
+local deadline_ms = now_ms() + ARGV[4]
 local stop = {}
-for i = 2, #ARGV do
+even_without_memory()
+redis.call('SET', beacon_key(holder), ARGV[2], 'PX', ARGV[3])
+for i = 5, #ARGV do
   local lease = ARGV[i]
-  local run, index, attempt = string.match(lease, '^(.+):(%d+):(%d+)$')
-  local current, state, queue = parse_entry(redis.call('HGET', out_key(run), index))
-  if current == attempt and state == 'r' then
+  local run, index, attempt = parse_lease(lease)
+  local current, state, queue, claim = parse_entry(redis.call('HGET', out_key(run), index))
+  if current == attempt and state == 'h' then
+    claim, state = holder .. '/renewed', 'r'
+    redis.call('HSET', out_key(run), index, attempt .. ':r:' .. queue .. ':' .. claim)
+  end
+  if current == attempt and is_held_by(claim, holder)
+      and redis.call('ZSCORE', leases_key(queue), lease) ~= '0' then
     redis.call('ZADD', leases_key(queue), deadline_ms, lease)
     touch_shared(leases_key(queue))
     if redis.call('HGET', run_key(run), 'state') ~= 'running' then

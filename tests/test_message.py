@@ -1,0 +1,54 @@
+"""What the kernel publishes is what Celery would."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from workers.app import create_app
+from workers.dispatch import Dispatcher
+from workers.kernel import Kernel
+from workers.message import AGGREGATE, AGGREGATE_FAILED, EXECUTE
+from workers.spec import RunOptions, TaskSpec
+
+RUN, QUEUE = "20260102-030405-abcdef01", "clinvk.my-tool.2"
+
+
+def published(kernel: Kernel) -> dict[str, Any]:
+    """The one message in the queue, its body decoded."""
+    (text,) = kernel.redis.lrange(QUEUE, 0, -1)
+    kernel.redis.delete(QUEUE)
+    message: dict[str, Any] = json.loads(text)
+    body = message["body"]
+    if message["properties"].pop("body_encoding", None) == "base64":
+        body = base64.b64decode(body)
+    return {**message, "body": json.loads(body)}
+
+
+def test_a_published_task_is_what_celery_would_send(broker_url: str) -> None:
+    kernel = Kernel.connect(broker_url)
+    app: Any = create_app(broker_url)
+    kernel.announce("w", {"slots": 1, "queues": [QUEUE]})
+    Dispatcher(app, kernel).submit(
+        RUN, [TaskSpec(backend="my-tool.2", prompt="x")], RunOptions(max_parallel=1)
+    )
+    ours = published(kernel)
+    body = app.signature(AGGREGATE, (RUN,), immutable=True, queue=QUEUE)
+    errback = app.signature(AGGREGATE_FAILED, (RUN,), immutable=True, queue=QUEUE)
+    app.send_task(
+        EXECUTE,
+        (RUN, 0, 1),
+        task_id=f"{RUN}-0",
+        queue=QUEUE,
+        group_id=RUN,
+        group_index=0,
+        chord=body.on_error(errback),
+        ignore_result=True,
+    )
+    theirs = published(kernel)
+    assert ours["properties"].pop("delivery_tag") == f"{RUN}:0:1"
+    assert theirs["properties"].pop("delivery_tag")
+    ours["properties"].pop("reply_to")  # for a result backend by messages, which this is not
+    theirs["properties"].pop("reply_to")
+    assert ours == theirs

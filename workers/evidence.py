@@ -1,0 +1,89 @@
+"""Who is dead, and who is only out of touch: the rules of both sides, with their times.
+
+A task may be handed out again only when nothing of its last attempt runs any more. What tells a
+reaper so, in the order of how much it says:
+
+    given up    the holder itself, or the warden that saw its end, says that nothing runs
+    closed      the holder's standing connection (its beacon) to this very server has closed, and
+                its lease is over. A process that dies closes its sockets; one that lives opens
+                another and renews
+    silent      nothing was heard for SILENCE_MS, whatever the reason: a machine that lost its
+                power, a network that lost it, a process that hangs, a server that was restarted
+
+A worker that hears nothing of Redis must have stopped its commands before any of these can be said
+of it by mistake:
+
+    its beacon stands          the server cannot see it closed either: SILENT_SECONDS
+    closed, and nobody answers somebody else may be answered: CUT_OFF_SECONDS
+    closed, and refused        no server listens (or it cannot write), so nobody can reap: not while
+                               that goes on. A server that comes back has no beacon of ours, so
+                               that only silence counts
+
+Both of the first include the time to end commands, KILL and what escaped included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass
+
+LEASE_MS = 12_000
+"""How long a worker may be silent before its tasks count as lost, if its connection has closed."""
+RENEW_SECONDS = 2.0
+ANSWER_SECONDS = 2.0
+"""How long a keeper waits for an answer, or for a connection."""
+STOP_SECONDS = 4.0
+"""What a worker out of touch needs to end its commands: TERM, KILL, and what escaped."""
+CUT_OFF_SECONDS = LEASE_MS / 1000 - ANSWER_SECONDS - STOP_SECONDS - 1.0
+SILENT_SECONDS = 75.0
+SILENCE_MS = int(1000 * (SILENT_SECONDS + ANSWER_SECONDS + STOP_SECONDS + 4.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A lease that ran out `over_ms` ago; None where it was given up.
+
+    `beacon` is "<run id of the server>:<client id>", or empty where nothing is known.
+    """
+
+    lease: str
+    is_running: bool
+    holder: str
+    beacon: str
+    over_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What a server says of itself. `clients` are the ids of those connected, None if unknown."""
+
+    run_id: str
+    up_ms: int
+    clients: Set[int] | None
+
+
+def why_lost(overdue: Overdue, server: Server) -> str | None:
+    """Say why a task counts as lost, or None where that is not certain."""
+    if overdue.over_ms is None:
+        return "its worker gave it up"
+    if not overdue.is_running:
+        # Only a message is lost, and a late one is refused. But a server that crashed may have
+        # lost the claim itself, and its holder must have had the time to renew it.
+        return "nobody claimed it" if server.up_ms > LEASE_MS else None
+    run_id, _, client = overdue.beacon.partition(":")
+    if run_id == server.run_id and server.clients is not None and int(client) not in server.clients:
+        return "its worker ended"
+    if LEASE_MS + overdue.over_ms > SILENCE_MS and server.up_ms > SILENCE_MS:
+        return "its worker was silent for too long"
+    return None
+
+
+def cut_off_at(heard_at: float, *, beacon_stands: bool, refused_at: float | None) -> float:
+    """Return when a worker that hears nothing must stop its commands, on its own clock.
+
+    `heard_at` is when it last asked for something that was answered; `refused_at` is when it last
+    learned that no server can serve anybody.
+    """
+    if beacon_stands:
+        return heard_at + SILENT_SECONDS
+    return max(heard_at, refused_at or heard_at) + CUT_OFF_SECONDS

@@ -1,0 +1,69 @@
+"""The Celery message of a task, made once per run and filled in by the kernel.
+
+Admission and publishing are one atomic step (`workers/lua/_prelude.lua`, hand): a task cannot be
+handed out without its message, whoever dies when, and no Python process spends time on it. So the
+message is written here as text with placeholders, by Celery's own encoder of its protocol
+(version 2), in the envelope of kombu's Redis transport; `tests/test_message.py` holds it to what
+Celery itself would publish.
+
+    @INDEX@ @ATTEMPT@   numbers: the task in its run, and which handout of it this is
+    @LEASE@             run:index:attempt, unique for each message
+    @QUEUE@             the Celery queue of the task's backend
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from celery import Celery
+
+EXECUTE = "clinvk.execute"
+AGGREGATE = "clinvk.aggregate"
+AGGREGATE_FAILED = "clinvk.aggregate_failed"
+
+
+def task_id(run: str, index: int | str) -> str:
+    """Return the Celery id of a task: one for all its attempts, as a chord counts ids once."""
+    return f"{run}-{index}"
+
+
+def template(app: Celery, run: str) -> str:
+    """Return the message of any task of this run, a member of its chord."""
+    name = task_id(run, "@INDEX@")
+    message = app.amqp.as_task_v2(
+        name,
+        EXECUTE,
+        (run, "@INDEX@", "@ATTEMPT@"),
+        group_id=run,
+        group_index="@INDEX@",
+        chord=_body(app, run),
+        ignore_result=True,
+        argsrepr=f"('{run}', @INDEX@, @ATTEMPT@)",
+        kwargsrepr="{}",
+    )
+    envelope = {
+        "body": _numbers(json.dumps(message.body)),
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": message.headers,
+        "properties": {
+            **message.properties,
+            "delivery_mode": 2,
+            "delivery_info": {"exchange": "", "routing_key": "@QUEUE@"},
+            "delivery_tag": "@LEASE@",
+            "priority": 0,
+        },
+    }
+    return _numbers(json.dumps(envelope))
+
+
+def _body(app: Any, run: str) -> Any:
+    # On the queue of the member that completes the chord: somebody serves that one.
+    body = app.signature(AGGREGATE, (run,), immutable=True, queue="@QUEUE@")
+    return body.on_error(app.signature(AGGREGATE_FAILED, (run,), immutable=True, queue="@QUEUE@"))
+
+
+def _numbers(text: str) -> str:
+    """Take the quotes off the placeholders that stand for numbers."""
+    return text.replace('"@INDEX@"', "@INDEX@").replace('"@ATTEMPT@"', "@ATTEMPT@")

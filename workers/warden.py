@@ -1,0 +1,98 @@
+"""The process that sees a worker's end, ends what it ran, and tells the fleet.
+
+A worker that dies at once (`kill -9`, out of memory, a crash) leaves its commands running, and
+Redis only knows that it is silent. Its warden holds the other end of a pipe: when that closes
+without a word, it ends everything that carries the worker's mark, and gives its leases up, so that
+the tasks run elsewhere at once. Where the warden dies too, leases run out instead
+(`workers/evidence.py`); a container or unit that is killed whole takes the commands with it.
+
+Started by the worker as `python -m workers.warden HOLDER`, with the broker in the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from workers.config import BROKER_URL
+from workers.evidence import SILENCE_MS
+
+ALL_IS_WELL = b"."
+"""What a worker writes before it ends in order, with nothing left to run."""
+GRACE_SECONDS = 2.0
+LOOKS = 3
+LOOK_SECONDS = 0.05
+"""A process may just be starting another: only several looks that find nothing are an end."""
+PATIENCE_SECONDS = SILENCE_MS / 1000
+"""How long to try to reach Redis; after that the leases count as lost without us."""
+RETRY_SECONDS = 0.5
+
+
+def start(holder: str, broker_url: str) -> subprocess.Popen[bytes]:
+    """Start the warden of this process; `farewell` ends it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "workers.warden", holder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, BROKER_URL: broker_url},
+        start_new_session=True,
+        bufsize=0,
+    )
+
+
+def farewell(warden: subprocess.Popen[bytes]) -> None:
+    """Tell the warden that nothing is left to do, and wait for its end."""
+    assert warden.stdin is not None
+    try:
+        warden.stdin.write(ALL_IS_WELL)
+        warden.stdin.close()
+    except BrokenPipeError:
+        pass
+    warden.wait()
+
+
+def main() -> int:
+    """Wait for the worker's end."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)  # meant for the worker; its end is what counts
+    if os.read(0, 1) != ALL_IS_WELL:
+        holder = sys.argv[1]
+        end_commands(holder)
+        give_up(holder, os.environ[BROKER_URL])
+    return 0
+
+
+def end_commands(holder: str) -> None:
+    """End all processes that a worker left."""
+    from workers import process_tree
+
+    clear = 0
+    while clear < LOOKS:
+        left = process_tree.marked(process_tree.HOLDER, holder)
+        process_tree.end(left, GRACE_SECONDS)
+        clear = 0 if left else clear + 1
+        time.sleep(LOOK_SECONDS)
+
+
+def give_up(holder: str, broker_url: str) -> None:
+    """Give a worker's leases up, as soon as Redis can be told."""
+    import redis
+
+    from workers.kernel import Kernel
+
+    kernel = Kernel.connect(broker_url)
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < give_up_at:
+        try:
+            kernel.surrender(holder)
+        except redis.RedisError:
+            time.sleep(RETRY_SECONDS)
+        else:
+            return
+
+
+if __name__ == "__main__":
+    sys.exit(main())
