@@ -105,15 +105,19 @@ class CeleryClient:
             raise UsageError(f"there is no run {run} (clinvk runs lists them)")
         return CeleryRun(run, summary.total, self)
 
+    def served(self) -> set[str]:
+        """Return the queues that live workers serve."""
+        with self.reaching_broker():
+            workers = self.kernel.workers()
+        return {queue for entry in workers.values() for queue in entry["queues"]}
+
     def check_served(self, backends: Iterable[str]) -> None:
         """Make sure that live workers serve these backends.
 
         Raises:
             BrokerError: nobody serves one of them.
         """
-        with self.reaching_broker():
-            workers = self.kernel.workers()
-        served = {queue for entry in workers.values() for queue in entry["queues"]}
+        served = self.served()
         missing = sorted(name for name in backends if queue_of(name) not in served)
         if missing:
             raise BrokerError(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from clinvk.client import Event
 from clinvk.render import document
+from clinvk.render.form import Form
 from clinvk.report import Report
 from workers.errors import UsageError
 from workers.spec import TaskSpec
@@ -39,7 +40,7 @@ class OutputDir:
                 error
             )
 
-    def saw(self, event: Event) -> None:
+    def saw(self, event: Event, form: Form) -> None:
         """Write the file of a task that ended."""
         if event.result is None:
             return
@@ -47,12 +48,12 @@ class OutputDir:
         label = re.sub(r"[^\w.-]+", "_", spec.id or spec.name or spec.backend)
         label = label.encode()[:LABEL_BYTES].decode("utf-8", "ignore")
         name = f"{event.index + 1:0{self._digits}d}_{label}.json"
-        content = {"task": document.task(spec), "result": document.entry(spec, event.result)}
-        self._write(name, [document.dump(content)])
+        whole = {"task": document.task(spec), "result": form.entry(spec, event.result)}
+        self._write(name, [document.dump(whole)])
 
-    def close(self, report: Report) -> None:
+    def close(self, report: Report, form: Form) -> None:
         """Write the summary."""
-        self._write("summary.json", document.report(report))
+        self._write("summary.json", form.document(report))
 
     def _write(self, name: str, pieces: Iterable[str]) -> None:
         descriptor, temporary = tempfile.mkstemp(dir=self._path, prefix=".clinvk-")

@@ -1,10 +1,10 @@
-"""`clinvk parallel`, from the task file to the exit code."""
+"""`clinvk parallel`, from the task file to the exit code; what other runs do in the same way."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from clinvk import fleet, progress, taskfile, watch
@@ -19,7 +19,7 @@ from workers.errors import UsageError
 from workers.spec import RunOptions, TaskSpec, queue_of
 
 if TYPE_CHECKING:
-    from clinvk.cli import ParallelOptions
+    from clinvk.cli import CommonOptions, ParallelOptions
     from clinvk.settings import Settings
 
 
@@ -41,39 +41,77 @@ class Job:
 
 def run(settings: Settings, options: ParallelOptions) -> int:
     """Run a task file, or show what would run; returns the exit code."""
-    job = decide(settings, options)
-    if options.dry_run:
-        return show_plan(settings, job)
-    return execute(settings, job)
+    return carry_out(settings, options, decide(settings, options))
 
 
 def decide(settings: Settings, options: ParallelOptions) -> Job:
     """Read the task file and settle every setting."""
-    batch = taskfile.read(options.file, sys.stdin.buffer, settings.backends, settings.resolve)
-    if options.broker and (problem := broker_problem(options.broker)):
-        raise UsageError(f"--broker: {problem}")
+    with taskfile.opened(options.file, sys.stdin.buffer) as (stream, name):
+        batch = taskfile.parse(
+            stream, name, settings.backends, settings.resolve, is_lenient=options.lenient
+        )
     pick = settings.pick
+    run_options = RunOptions(
+        max_parallel=pick(options.max_parallel, batch.max_parallel, "parallel", "max_workers"),
+        fail_fast=pick(options.fail_fast, batch.fail_fast, "parallel", "fail_fast"),
+    )
+    return make_job(
+        settings,
+        options,
+        batch.tasks,
+        batch.sources,
+        batch.backends,
+        run_options,
+        batch.output_dir,
+    )
+
+
+def make_job(
+    settings: Settings,
+    options: CommonOptions,
+    specs: Sequence[TaskSpec],
+    sources: Sequence[str],
+    backends: Collection[str],
+    run_options: RunOptions,
+    output_dir: str | None = None,
+) -> Job:
+    """Settle what is the same for each kind of run; `output_dir` is the file's own.
+
+    Of the tasks, all is settled (`Settings.resolve`), and `backends` are those that they name.
+    """
+    view = View(
+        as_json=options.as_json,
+        quiet=options.quiet,
+        with_table=settings.config.parallel.aggregate_output,
+    )
     return Job(
-        specs=batch.tasks,
-        sources=batch.sources,
-        backends=batch.backends,
-        run_options=RunOptions(
-            max_parallel=pick(options.max_parallel, batch.max_parallel, "parallel", "max_workers"),
-            fail_fast=pick(options.fail_fast, batch.fail_fast, "parallel", "fail_fast"),
+        specs=specs,
+        sources=sources,
+        backends=backends,
+        run_options=replace(
+            run_options,
             priority=options.priority,
             keep_seconds=settings.config.runs.keep_days * 86400,
         ),
-        output_dir=pick(options.output_dir, batch.output_dir, "output_dir"),
-        broker_url=pick(options.broker, None, "broker_url") or None,
+        output_dir=settings.pick(options.output_dir, output_dir, "output_dir"),
+        broker_url=broker_url(settings, options),
         run_key=options.run_key or "",
         detach=options.detach,
         wait_for_workers=options.wait_for_workers,
-        view=View(
-            as_json=options.as_json,
-            quiet=options.quiet,
-            with_table=settings.config.parallel.aggregate_output,
-        ),
+        view=view.of(run_options.kind),
     )
+
+
+def broker_url(settings: Settings, options: CommonOptions) -> str | None:
+    """Return the broker's URL; None is a private one."""
+    if options.broker and (problem := broker_problem(options.broker)):
+        raise UsageError(f"--broker: {problem}")
+    return settings.pick(options.broker, None, "broker_url") or None
+
+
+def carry_out(settings: Settings, options: CommonOptions, job: Job) -> int:
+    """Run a job, or show what it would run."""
+    return show_plan(settings, job) if options.dry_run else execute(settings, job)
 
 
 def show_plan(settings: Settings, job: Job) -> int:
@@ -103,7 +141,7 @@ def execute(settings: Settings, job: Job) -> int:
             "--detach and --run-key need a broker: a private one ends with the command"
         )
     files = OutputDir(job.output_dir, job.specs) if job.output_dir else None
-    screen = Screen(job.view, len(job.specs), job.run_options)
+    screen = Screen(job.view, job.specs, job.run_options)
     with (
         fleet.connect(
             job.broker_url,

@@ -14,6 +14,7 @@ import difflib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -33,7 +34,7 @@ from pydantic import (
 
 from clinvk import yamlfile
 from clinvk.problems import describe, nearest
-from workers.backends import builtin_names
+from workers.backends import Registry, builtin_names
 from workers.config import WorkerConfig
 from workers.errors import ConfigError
 from workers.spec import ApprovalMode, SandboxMode, TaskSpec
@@ -224,6 +225,15 @@ class Settings:
             policy_file=self.config.worker.policy,
             **self.config.limits.model_dump(),
         )
+
+    def installed(self) -> list[str]:
+        """Return the enabled backends whose programs are on this machine."""
+        registry = Registry.from_config(self.worker.backends)
+        return [
+            name
+            for name, enabled in self.backends.items()
+            if enabled and shutil.which(registry.get(name).program) is not None
+        ]
 
     def pick(self, flag: Any, file_value: Any, *place: str) -> Any:
         """Decide one run-level setting: flag, environment, task file, configuration, default."""

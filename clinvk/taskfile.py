@@ -1,40 +1,52 @@
 """From a task file's text to `TaskSpec`s, with everything that is wrong with it at once.
 
 JSON (`{"tasks": [...]}` or a bare list), JSON Lines (one task a line, whatever the file is
-called, so that `head -n 10` gives a task file again) and YAML, all through the same models.
+called, so that `head -n 10` gives a task file again) and YAML, all through the same models. What
+a file has at its top is its `Layout`: the tasks of `parallel` here, the steps of a chain in
+`clinvk.chainfile`.
 """
 
 from __future__ import annotations
 
 import codecs
 import dataclasses
+import io
 import json
 import math
 import re
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import IO, Annotated, Any, NoReturn, overload
+from typing import IO, Annotated, Any, Generic, NoReturn, TypeVar, overload
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from clinvk import yamlfile
+from clinvk import lenient, yamlfile
 from clinvk.problems import describe, nearest, shown
 from clinvk.spool import Records, Spool
 from workers.errors import TaskFileError
-from workers.spec import TaskSpec
+from workers.spec import GIVEN_BY_RUN, TaskSpec
 
 STDIN = "<stdin>"
 MAX_DIGITS = 300
 """Longer integers count as infinite; Python would not read those of more than 4300 digits."""
-TASK_FIELDS = tuple(spec_field.name for spec_field in dataclasses.fields(TaskSpec))
+TASK_FIELDS = tuple(
+    spec_field.name
+    for spec_field in dataclasses.fields(TaskSpec)
+    if spec_field.name not in GIVEN_BY_RUN
+)
 ARGUMENT_FIELDS = ("model", "workdir", "system_prompt", "extra", "allowed_tools")
 """Fields that end up in a command line, where there can be no NUL."""
 
+COMMANDS = {"tasks": "clinvk parallel", "steps": "clinvk chain"}
+"""What a file can have at its top, and the command that runs it."""
+
 _TASK = TypeAdapter(TaskSpec)
+
+Options = TypeVar("Options", bound=BaseModel)
 
 
 class Places(Sequence[str]):
@@ -89,7 +101,7 @@ class FileOptions(BaseModel):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Raw:
+class Raw:
     """A file's tasks before they are looked at, each with its number.
 
     A number between `before` and `after` is a task's place in the file. The tasks may be read
@@ -103,6 +115,37 @@ class _Raw:
     options: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
+    def at(self, number: int, field_name: str = "") -> str:
+        """Return the place of a task's field; of the task itself, where there is no field."""
+        place = f"{self.before}{number}{self.after}"
+        return f"{place}{self.separator}{field_name}" if field_name else place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout(Generic[Options]):
+    """What stands at the top of a file: a list called `key`, and `options` beside it.
+
+    `unique` are fields that no two tasks may have the same; `check` finds what is wrong with
+    the tasks beyond each one's own fields, and has them all in memory for it.
+    """
+
+    key: str
+    options: type[Options]
+    unique: Sequence[str] = ("id",)
+    check: Callable[[Raw], Iterator[str]] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content(Generic[Options]):
+    """A file that is in order; `sources` names each task's place."""
+
+    tasks: Sequence[TaskSpec]
+    sources: Sequence[str]
+    backends: Collection[str]
+    options: Options
+
+
+TASKS = Layout(key="tasks", options=FileOptions)
 
 Settle = Callable[[TaskSpec], TaskSpec]
 
@@ -111,33 +154,38 @@ def _as_it_is(spec: TaskSpec) -> TaskSpec:
     return spec
 
 
-def read(
-    path: str | None,
-    stdin: IO[bytes],
-    backends: Mapping[str, bool],
-    settle: Settle = _as_it_is,
-) -> TaskBatch:
-    """Read and validate a task file, or stdin where there is none.
-
-    `backends` says which there are, and whether they are enabled. Each task is kept as `settle`
-    gives it back.
+@contextmanager
+def opened(
+    path: str | None, stdin: IO[bytes], what: str = "task file"
+) -> Iterator[tuple[IO[bytes], str]]:
+    """Give a task file, or stdin where there is none, and its name.
 
     Raises:
-        TaskFileError: it cannot be read, or with all its problems.
+        TaskFileError: it cannot be read, at once or later on.
     """
     piped = path is None or path == "-"
     name = STDIN if path is None or piped else path
     if piped and stdin.isatty():
-        _fail("no task file: give one with --file, or pipe one to standard input")
+        _fail(f"no {what}: give one with --file, or pipe one to standard input")
     try:
         with nullcontext(stdin) if piped else Path(name).open("rb") as stream:
-            return parse(stream, name, backends, settle)
+            yield stream, name
     except IsADirectoryError:
-        _fail(f"{name}: is a directory, not a task file")
+        _fail(f"{name}: is a directory, not a {what}")
     except FileNotFoundError:
         _fail(f"{name}: no such file")
     except OSError as error:
         _fail(f"{name}: cannot be read: {error.strerror}")
+
+
+def read(path: str | None, stdin: IO[bytes], what: str = "task file") -> tuple[str, str]:
+    """Read a file, or stdin where there is none; returns its text and its name.
+
+    Raises:
+        TaskFileError: it cannot be read, or is not UTF-8.
+    """
+    with opened(path, stdin, what) as (stream, name):
+        return "".join(_decoded(stream, name)), name
 
 
 def parse(
@@ -145,65 +193,96 @@ def parse(
     name: str,
     backends: Mapping[str, bool],
     settle: Settle = _as_it_is,
+    *,
+    is_lenient: bool = False,
 ) -> TaskBatch:
-    """Validate a task file, of which JSON Lines are read line by line; see `read`.
+    """Validate a task file, of which JSON Lines are read line by line.
+
+    `backends` says which there are, and whether they are enabled. Each task is kept as `settle`
+    gives it back. `is_lenient` lets the file stand between a model's words, or in a Markdown code
+    fence.
 
     Raises:
         TaskFileError: with all problems of the file.
     """
+    lines = _decoded(stream, name)
+    with _not_too_deep(name):
+        raw = _find("".join(lines), name, TASKS.key) if is_lenient else _raw(lines, name, TASKS.key)
+        content = _validate(raw, name, backends, TASKS, settle)
+    return TaskBatch(
+        tasks=content.tasks,
+        sources=content.sources,
+        backends=content.backends,
+        **dict(content.options),
+    )
+
+
+def load(
+    text: str, name: str, backends: Mapping[str, bool], layout: Layout[Options]
+) -> Content[Options]:
+    """Validate a file of this layout.
+
+    Raises:
+        TaskFileError: with all problems of the file.
+    """
+    with _not_too_deep(name):
+        raw = _raw(io.StringIO(text), name, layout.key)
+        return _validate(raw, name, backends, layout, _as_it_is)
+
+
+@contextmanager
+def _not_too_deep(name: str) -> Iterator[None]:
     try:
-        return _parse(_raw(_decoded(stream, name), name), name, backends, settle)
+        yield
     except RecursionError:
         _fail(f"{name}: is nested too deeply")
 
 
-def _parse(raw: _Raw, name: str, backends: Mapping[str, bool], settle: Settle) -> TaskBatch:
+def _validate(
+    raw: Raw,
+    name: str,
+    backends: Mapping[str, bool],
+    layout: Layout[Options],
+    settle: Settle,
+) -> Content[Options]:
+    if layout.check is not None:
+        raw = dataclasses.replace(raw, tasks=list(raw.tasks))
     tasks, sources = Spool(TaskSpec), Places(f"{name}: {raw.before}", raw.after)
     named: dict[str, None] = {}
-    ids = _Ids()
+    unique = {field_name: _Values() for field_name in layout.unique}
     problems: list[str] = []
     number = None
     for number, body in raw.tasks:
-        task, found = _task(body, backends)
-        place = f"{raw.before}{number}{raw.after}"
-        problems += [
-            f"{place}{raw.separator}{at}: {what}" if at else f"{place}: {what}"
-            for at, what in found
-        ]
-        if isinstance(body, dict) and isinstance(body.get("id"), str):
-            ids.add(body["id"], number)
+        task, found = check_task(body, backends)
+        problems += [f"{raw.at(number, at)}: {what}" for at, what in found]
+        for field_name, values in unique.items():
+            values.add(body.get(field_name) if isinstance(body, dict) else None, number)
         if task is not None:
             tasks.append(settle(task))
             sources.add(number)
             named[task.backend] = None
-    options, wrong = _options(raw.options)
+    options, wrong = _options(raw.options, layout)
     wrong = raw.problems + wrong
     if number is None and not wrong:
-        wrong.append("has no tasks")
+        wrong.append(f"has no {layout.key}")
     problems = wrong + problems
-    for number, identity, first in ids.repeated():
-        place, taken_by = (f"{raw.before}{at}{raw.after}" for at in (number, first))
-        problems.append(f"{place}: id {shown(identity)} is taken by {taken_by}")
-    if problems:
-        raise TaskFileError([f"{name}: {problem}" for problem in problems])
-    return TaskBatch(
-        tasks=tasks,
-        sources=sources,
-        backends=named,
-        max_parallel=options.max_parallel,
-        fail_fast=options.fail_fast,
-        output_dir=options.output_dir,
-    )
-
-
-def _options(given: dict[str, Any]) -> tuple[FileOptions, list[str]]:
-    try:
-        return FileOptions.model_validate(given), []
-    except ValidationError as error:
-        known = (*FileOptions.model_fields, "tasks")
-        return FileOptions(), [
-            f"{_place(item['loc'])}: {describe(item, known)}" for item in error.errors()
+    for field_name, values in unique.items():
+        problems += [
+            f"{raw.at(number)}: {field_name} {shown(value)} is taken by {raw.at(first)}"
+            for number, value, first in values.repeated()
         ]
+    problems += layout.check(raw) if layout.check is not None else ()
+    if problems or options is None:
+        raise TaskFileError([f"{name}: {problem}" for problem in problems])
+    return Content(tasks=tasks, sources=sources, backends=named, options=options)
+
+
+def _options(given: dict[str, Any], layout: Layout[Options]) -> tuple[Options | None, list[str]]:
+    try:
+        return layout.options.model_validate(given), []
+    except ValidationError as error:
+        known = (*layout.options.model_fields, layout.key)
+        return None, [f"{_place(item['loc'])}: {describe(item, known)}" for item in error.errors()]
 
 
 def _fail(problem: str) -> NoReturn:
@@ -226,7 +305,33 @@ def _decoded(stream: Iterable[bytes], name: str) -> Iterator[str]:
         position += len(line)
 
 
-def _raw(lines: Iterator[str], name: str) -> _Raw:
+def _find(text: str, name: str, key: str) -> Raw:
+    """Load a file that may have something around it; what is in order as it is stays so."""
+    try:
+        return _load(text, name, key)
+    except TaskFileError as error:
+        problem = error
+    for pieces in (lenient.fenced(text), lenient.bare(text)):
+        found = []
+        for piece in pieces:
+            try:
+                found.append(_load(piece, name, key))
+            except TaskFileError as error:
+                problem = error
+        if len(found) > 1:
+            _fail(f"{name}: has {len(found)} pieces that could each be the task file")
+        if found:
+            return found[0]
+    raise problem
+
+
+def _load(text: str, name: str, key: str) -> Raw:
+    if not text.strip():
+        _fail(f"{name}: is empty")
+    return _whole(text, name, key)
+
+
+def _raw(lines: Iterator[str], name: str, key: str) -> Raw:
     """Find out what a file is. It is read whole, unless it begins as JSON Lines do."""
     head = []
     for line in lines:
@@ -242,20 +347,20 @@ def _raw(lines: Iterator[str], name: str) -> _Raw:
             value, problems = _json(line)
             second = next(rest, None)
             if second is None:
-                return _document(value, problems, name)
+                return _document(value, problems, name, key)
             return _json_lines(chain([first, second], rest), name)
-    return _whole("".join(chain(head, lines)), name)
+    return _whole("".join(chain(head, lines)), name, key)
 
 
 def _is_yaml(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))
 
 
-def _whole(text: str, name: str) -> _Raw:
+def _whole(text: str, name: str, key: str) -> Raw:
     if _is_yaml(name):
-        return _document(*_yaml(text, name), name)
+        return _document(*_yaml(text, name), name, key)
     try:
-        return _document(*_json(text), name)
+        return _document(*_json(text), name, key)
     except json.JSONDecodeError as error:
         # Not splitlines(): JSON allows U+2028 and its like inside of a string.
         lines = [(n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
@@ -264,7 +369,7 @@ def _whole(text: str, name: str) -> _Raw:
         if text.lstrip()[0] in "{[":
             cut_off = " (is it cut off?)" if _at_end(error) else ""
             _fail(_not_json(name, error.msg, error.lineno, error.colno) + cut_off)
-    return _document(*_yaml(text, name), name)
+    return _document(*_yaml(text, name), name, key)
 
 
 def _is_object(line: str) -> bool:
@@ -312,9 +417,9 @@ def _integer(digits: str) -> int | float:
 _json = _Json()
 
 
-def _json_lines(lines: Iterable[tuple[int, str]], name: str) -> _Raw:
+def _json_lines(lines: Iterable[tuple[int, str]], name: str) -> Raw:
     problems: list[str] = []
-    return _Raw(
+    return Raw(
         tasks=_bodies(lines, name, problems),
         before="line ",
         after="",
@@ -353,34 +458,37 @@ def _yaml(text: str, name: str) -> tuple[Any, list[str]]:
         _fail(f"{name}: {error}")
 
 
-def _document(value: Any, problems: list[str], name: str) -> _Raw:
+def _document(value: Any, problems: list[str], name: str, key: str) -> Raw:
     match value:
-        case {"tasks": list(tasks), **options}:
-            named = {str(option): value for option, value in options.items()}
-            return _Raw(
+        case dict() if key in value:
+            tasks = value[key]
+            if not isinstance(tasks, list):
+                _fail(f"{name}: {key}: must be a list (got {shown(tasks)})")
+            options = {str(option): set_ for option, set_ in value.items() if option != key}
+            return Raw(
                 tasks=enumerate(tasks),
-                before="tasks[",
+                before=f"{key}[",
                 after="]",
-                options=named,
+                options=options,
                 problems=problems,
             )
-        case {"tasks": other}:
-            _fail(f"{name}: tasks: must be a list (got {shown(other)})")
-        case {"steps": _}:
-            _fail(f"{name}: has steps, not tasks: run it with clinvk chain")
+        case dict() if other := next((other for other in COMMANDS if other in value), None):
+            _fail(f"{name}: has {other}, not {key}: run it with {COMMANDS[other]}")
         case {"backend": _} | {"prompt": _}:  # JSON Lines of one line
-            tasks = [(1, value)]
-            return _Raw(tasks=tasks, before="line ", after="", separator=": ", problems=problems)
+            line = [(1, value)]
+            return Raw(tasks=line, before="line ", after="", separator=": ", problems=problems)
         case list():
-            return _Raw(tasks=enumerate(value), before="[", after="]", problems=problems)
+            return Raw(tasks=enumerate(value), before="[", after="]", problems=problems)
         case _:
-            _fail(f'{name}: must be an object with a list of "tasks" (got {shown(value)})')
+            _fail(f'{name}: must be an object with a list of "{key}" (got {shown(value)})')
 
 
 # From plain values to tasks.
 
 
-def _task(body: Any, backends: Mapping[str, bool]) -> tuple[TaskSpec | None, list[tuple[str, str]]]:
+def check_task(
+    body: Any, backends: Mapping[str, bool]
+) -> tuple[TaskSpec | None, list[tuple[str, str]]]:
     """Validate one task; returns it, or pairs of a field's place in it and what is wrong."""
     if not isinstance(body, dict):
         return None, [("", f"must be an object (got {shown(body)})")]
@@ -437,6 +545,8 @@ def _backend_problem(name: Any, backends: Mapping[str, bool]) -> str | None:
 
 def _plain_json(body: Mapping[str, Any]) -> str | None:
     """Encode a task, unless it might have one of `_value_problems`: it takes time to look."""
+    if not GIVEN_BY_RUN.isdisjoint(body):
+        return None
     try:
         text = _ENCODER.encode(body)
     except TypeError:
@@ -450,6 +560,8 @@ _TRACES = ("\\ud", "\\u0000", "Infinity", "NaN")
 
 def _value_problems(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Find what the types allow and nothing behind them could use."""
+    for name in body.keys() & GIVEN_BY_RUN:
+        yield name, "unknown field"
     for name, value in body.items():
         found = {_leaf_problem(name, leaf) for leaf in _leaves(value)}
         for problem in sorted(found - {""}):
@@ -484,22 +596,23 @@ def _leaves(value: Any) -> Iterator[Any]:
             yield value
 
 
-class _Ids:
-    """The ids of a file, and which of them stand twice; 24 bytes of memory for each."""
+class _Values:
+    """A field's value in each task, and which of them stand twice; 24 bytes of memory for each."""
 
     def __init__(self) -> None:
         self._texts = Records()
         self._hashes = array("q")
         self._numbers = array("I")
 
-    def add(self, identity: str, number: int) -> None:
-        """Take note of a task's id."""
-        self._texts.append(identity.encode("utf-8", "surrogatepass"))
-        self._hashes.append(hash(identity))
-        self._numbers.append(number)
+    def add(self, value: Any, number: int) -> None:
+        """Take note of the value in one task, if it is a text."""
+        if value and isinstance(value, str):
+            self._texts.append(value.encode("utf-8", "surrogatepass"))
+            self._hashes.append(hash(value))
+            self._numbers.append(number)
 
     def repeated(self) -> Iterator[tuple[int, str, int]]:
-        """Yield each task whose id is taken, that id, and the task that it was taken by."""
+        """Yield each task whose value is taken, that value, and the task that it was taken by."""
         suspects = {one for one, next_ in pairwise(sorted(self._hashes)) if one == next_}
         first: dict[bytes, int] = {}
         for place, number in enumerate(self._numbers):

@@ -13,6 +13,7 @@ from clinvk import taskfile, watch
 from clinvk.celery_client import CeleryRun
 from clinvk.client import Event
 from clinvk.render import document, plan, text
+from clinvk.render.form import Form
 from clinvk.report import Report
 from clinvk.spool import Spool
 from workers.backends import Registry
@@ -87,7 +88,7 @@ def total_chars(pieces: Iterator[str]) -> int:
 
 
 def write_document(count: int) -> object:
-    return total_chars(document.report(follow(count)))
+    return total_chars(Form().document(follow(count)))
 
 
 def write_table(count: int) -> object:

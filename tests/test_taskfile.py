@@ -23,6 +23,11 @@ def parse(text: str, name: str = "t.json") -> taskfile.TaskBatch:
     return taskfile.parse(io.BytesIO(text.encode()), name, BACKENDS)
 
 
+def parse_file(path: str, stdin: io.BytesIO) -> taskfile.TaskBatch:
+    with taskfile.opened(path, stdin) as (stream, name):
+        return taskfile.parse(stream, name, BACKENDS)
+
+
 def problems(text: str, name: str = "t.json") -> list[str]:
     with pytest.raises(TaskFileError) as caught:
         parse(text, name)
@@ -54,7 +59,7 @@ TWO = [TaskSpec(backend="echo", prompt="x")] * 2
 def test_each_form(name: str, text: str, sources: list[str], tmp_path: Path) -> None:
     path = tmp_path / name.strip("<>")
     path.write_bytes(text.encode())
-    batch = taskfile.read(str(path), io.BytesIO(), BACKENDS)
+    batch = parse_file(str(path), io.BytesIO())
     assert list(batch.tasks) == TWO
     assert list(batch.sources) == [f"{path}: {source}" for source in sources]
 
@@ -216,8 +221,8 @@ def test_a_file_may_be_called_like_standard_input(
     monkeypatch.chdir(tmp_path)
     Path("<stdin>").write_text(LINE)
     piped = io.BytesIO(f"{LINE}\n{LINE}".encode())
-    assert len(taskfile.read("<stdin>", piped, BACKENDS).tasks) == 1
-    assert len(taskfile.read("-", piped, BACKENDS).tasks) == 2
+    assert len(parse_file("<stdin>", piped).tasks) == 1
+    assert len(parse_file("-", piped).tasks) == 2
 
 
 PIECES = [*'{}[],:"\\\n-&*|>?%~ \t\0', "tasks", "backend", '"echo"', '"x"', "null", "1e999", "NaN"]

@@ -61,6 +61,10 @@ class Dispatcher:
         self._take_back(lease.run, recorded.canceled)
         return recorded.ok
 
+    def results(self, run: str, indexes: Sequence[int]) -> list[TaskResult | None]:
+        """Read results that a task builds on; waits for Redis as well."""
+        return _insist(lambda: list(self.kernel.results(run, indexes)))
+
     def cancel(self, run: str, reason: str) -> None:
         """Cancel a run: nothing of it starts any more, and workers stop what runs."""
         self._take_back(run, self.kernel.cancel(run, reason))

@@ -9,8 +9,10 @@ atomic Lua script in `lua/`; the rules they share are in `lua/_prelude.lua`. Sta
     done         every task has its result and the summary is made
 
 A task of a running run is pending (in its queue's list), out (handed out or running, see the
-prelude), or has a result. A task without a result in a canceled run that is done was canceled
-before it began. Every key has a lifetime, started anew by each verb that touches the run.
+prelude), or has a result. Of an ordered run only the next task is pending or out; those after
+it become pending one by one, as the task before them ends. A task without a result in a canceled
+run that is done was canceled before it began. Every key has a lifetime, started anew by each verb
+that touches the run.
 """
 
 from __future__ import annotations
@@ -289,11 +291,13 @@ class Kernel:
         one is recorded the run is not visible to anyone, and goes away by itself.
         """
         lifetime_ms = int(options.keep_seconds * 1000)
-        total, queues = 0, dict[str, None]()
+        total, queues, steps = 0, dict[str, None](), list[str]()
         for chunk in _chunks(specs):
             total += len(chunk)
             queues |= dict.fromkeys(spec.queue for _, spec in chunk)
-            self._record(run, chunk, lifetime_ms)
+            self._record(run, chunk, lifetime_ms, only_first=options.is_ordered)
+            if options.is_ordered:
+                steps += [spec.queue for _, spec in chunk]
         seconds, micros = self.redis.time()
         record: dict[str, str | int] = {
             "state": "submitting",
@@ -302,11 +306,14 @@ class Kernel:
             "max_parallel": options.max_parallel,
             "fail_fast": int(options.fail_fast),
             "priority": options.priority,
+            "kind": options.kind,
             "max_attempts": options.max_attempts,
             "queues": json.dumps(list(queues)),
             "created_ms": seconds * 1000 + micros // 1000,
             "lifetime_ms": lifetime_ms,
         }
+        if options.is_ordered:
+            record["steps"] = json.dumps(steps)
         self.redis.hset(key("run", run), mapping=record)
         self.redis.pexpire(key("run", run), lifetime_ms)
         self.redis.set(key("message", run), message, px=lifetime_ms)
@@ -317,10 +324,18 @@ class Kernel:
             return Submitted(existing.decode(), _admission(admission), its_digest.decode())
         return Submitted(run, _admission(admission))
 
-    def _record(self, run: str, chunk: Sequence[tuple[int, TaskSpec]], lifetime_ms: int) -> None:
+    def _record(
+        self,
+        run: str,
+        chunk: Sequence[tuple[int, TaskSpec]],
+        lifetime_ms: int,
+        *,
+        only_first: bool,
+    ) -> None:
         pending: dict[str, list[int]] = {}
         for index, spec in chunk:
-            pending.setdefault(spec.queue, []).append(index)
+            if index == 0 or not only_first:
+                pending.setdefault(spec.queue, []).append(index)
         with self.redis.pipeline(transaction=False) as pipeline:
             pipeline.hset(
                 key("specs", run), mapping={str(index): spec.to_wire() for index, spec in chunk}
@@ -560,6 +575,7 @@ def _summary(run: str, fields: Mapping[bytes, bytes], out: int) -> RunSummary | 
     return RunSummary(
         run_id=run,
         **{name: int(record.get(name, 0)) for name in counters},
+        kind=record.get("kind", "parallel"),
         state=record["state"],
         max_parallel=int(record["max_parallel"]),
         fail_fast=record["fail_fast"] == "1",

@@ -27,6 +27,7 @@ WIRE_VERSION = 1
 ApprovalMode = Literal["default", "auto", "none", "always"]
 OnWorkerLost = Literal["retry", "fail"]
 SandboxMode = Literal["default", "read-only", "workspace", "full"]
+RunKind = Literal["parallel", "chain", "compare"]
 
 
 class Outcome(StrEnum):
@@ -116,7 +117,11 @@ def _defaults(kind: type[Wire]) -> tuple[tuple[str, Any], ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSpec(Wire):
-    """One prompt for one backend, with everything that a worker needs to run it."""
+    """One prompt for one backend, with everything that a worker needs to run it.
+
+    `inputs` says which placeholders stand in the prompt, and the index of the task in the same
+    run whose output takes the place of each (`workers.placeholders`).
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
 
@@ -139,6 +144,7 @@ class TaskSpec(Wire):
     allowed_tools: list[str] | None = None
     on_worker_lost: OnWorkerLost | None = None
     max_attempts: Annotated[int, Ge(1)] | None = None
+    inputs: dict[str, int] = field(default_factory=dict)
 
     @property
     def most_losses(self) -> int | None:
@@ -149,6 +155,10 @@ class TaskSpec(Wire):
     def queue(self) -> str:
         """The Celery queue that this task waits in."""
         return queue_of(self.backend)
+
+
+GIVEN_BY_RUN = frozenset({"inputs"})
+"""Fields of a `TaskSpec` that no task file sets."""
 
 
 def most_losses(on_worker_lost: OnWorkerLost | None, max_attempts: int | None) -> int | None:
@@ -221,8 +231,9 @@ class TaskResult(Wire):
 class RunOptions(Wire):
     """What the submitter asked of a run as a whole.
 
-    `max_attempts` is how many times a task may lose its worker before it is LOST.
-    `keep_seconds` is how long the record stays after its last change.
+    `kind` says which command made it, and so how it is shown. `max_attempts` is how many times a
+    task may lose its worker before it is LOST. `keep_seconds` is how long the record stays after
+    its last change.
     """
 
     max_parallel: int = 3
@@ -230,6 +241,12 @@ class RunOptions(Wire):
     priority: int = 0
     max_attempts: int = 3
     keep_seconds: float = 7 * 86400.0
+    kind: RunKind = "parallel"
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether each task waits for the end of the one before it."""
+        return self.kind == "chain"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +259,7 @@ class RunSummary:
 
     run_id: str
     total: int
+    kind: str = "parallel"
     state: str = "running"
     max_parallel: int = 3
     fail_fast: bool = False

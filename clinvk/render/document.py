@@ -11,34 +11,22 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from clinvk.report import Report, rfc3339
-from workers.spec import Outcome, RunSummary, TaskResult, TaskSpec
-
-Rows = Iterable[tuple[TaskSpec, TaskResult]]
+from workers.spec import GIVEN_BY_RUN, Outcome, RunSummary, TaskResult, TaskSpec
 
 
-def report(run: Report) -> Iterator[str]:
-    """Write the document of a run that has ended."""
-    completed, failed, canceled = run.counts()
-    head = {
-        "run_id": run.run_id,
-        "total_tasks": len(run.results),
+def head(report: Report) -> dict[str, Any]:
+    """Return what the document of a run has before its results."""
+    completed, failed, canceled = report.counts()
+    return {
+        "run_id": report.run_id,
+        "total_tasks": len(report.results),
         "completed": completed,
         "failed": failed,
         "canceled": canceled,
-        "total_duration_seconds": run.duration_seconds,
-        "start_time": rfc3339(run.started_ms),
-        "end_time": rfc3339(run.ended_ms),
+        "total_duration_seconds": report.duration_seconds,
+        "start_time": rfc3339(report.started_ms),
+        "end_time": rfc3339(report.ended_ms),
     }
-    return _results(head, run.rows())
-
-
-def results(run: RunSummary, rows: Rows) -> Iterator[str]:
-    """Write how far a run is, with the results that there are."""
-    return _results(status(run), rows)
-
-
-def _results(head: dict[str, Any], rows: Rows) -> Iterator[str]:
-    return listing(head, "results", (entry(spec, result) for spec, result in rows))
 
 
 def listing(head: dict[str, Any], name: str, entries: Iterable[Any]) -> Iterator[str]:
@@ -57,6 +45,7 @@ def status(run: RunSummary) -> dict[str, Any]:
     ended_ms = run.ended_ms
     return {
         "run_id": run.run_id,
+        "kind": run.kind,
         "state": run.state,
         "total_tasks": run.total,
         "completed": run.ok,
@@ -101,6 +90,8 @@ def entry(spec: TaskSpec, result: TaskResult) -> dict[str, Any]:
 def task(spec: TaskSpec) -> dict[str, Any]:
     """Return a task as it was submitted, less what was not given."""
     given = dataclasses.asdict(spec)
+    for name in GIVEN_BY_RUN:
+        del given[name]
     return {key: value for key, value in given.items() if value not in (None, [], {})}
 
 

@@ -29,7 +29,8 @@ def lines(planned: Iterable[Planned]) -> Iterator[str]:
     for number, (spec, source, command) in enumerate(planned, start=1):
         directory = f"cd {_quote(spec.workdir)} && " if spec.workdir else ""
         variables = "".join(f"{name}={_quote(v)} " for name, v in _shown(command).items())
-        prompt = f"< {source} ({len(command.stdin)} bytes)"
+        inputs = f", with {', '.join(map(one_line, spec.inputs))}" if spec.inputs else ""
+        prompt = f"< {source} ({len(command.stdin)} bytes{inputs})"
         argv = " ".join(map(_quote, command.argv))
         yield f"[{number}] {spec.backend}: {directory}{variables}{argv} {prompt}"
 
@@ -44,7 +45,8 @@ def entries(planned: Iterable[Planned]) -> Iterator[dict[str, Any]]:
             "env": _shown(command),
             "workdir": spec.workdir,
             "timeout_seconds": spec.timeout_seconds,
-            "stdin": {"source": source, "bytes": len(command.stdin)},
+            "stdin": {"source": source, "bytes": len(command.stdin)}
+            | ({"placeholders": list(spec.inputs)} if spec.inputs else {}),
             "warnings": list(command.warnings),
         }
 

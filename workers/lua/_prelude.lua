@@ -215,6 +215,15 @@ local function settle(run, field, count)
   end
 end
 
+-- In an ordered run, the end of a task makes the next one pending.
+local function let_follow(run, index)
+  local steps = redis.call('HGET', run_key(run), 'steps')
+  local queue = steps and cjson.decode(steps)[index + 2]
+  if not queue then return end
+  redis.call('RPUSH', pending_key(run, queue), index + 1)
+  redis.call('HINCRBY', queue_key(queue), 'waiting', 1)
+end
+
 -- Cancel a run: take back all that no worker has claimed, and mark the run so that workers
 -- stop what they run of it. Returns {number taken back before they were published,
 -- {index, ...} of those published and not claimed}.
@@ -223,10 +232,11 @@ local function cancel(run, reason)
   even_without_memory()
   redis.call('HSET', run_key(run), 'state', 'canceled', 'cancel_reason', reason)
   leave_rings(run)
-  local unpublished = 0
+  -- What has no result and is not out, whether it is pending or waits for another's end.
+  local unpublished = redis.call('HGET', run_key(run), 'remaining')
+                      - redis.call('HLEN', out_key(run))
   for _, queue in ipairs(queues_of(run)) do
     local length = redis.call('LLEN', pending_key(run, queue))
-    unpublished = unpublished + length
     redis.call('DEL', pending_key(run, queue))
     redis.call('HINCRBY', queue_key(queue), 'waiting', -length)
   end
