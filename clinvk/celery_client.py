@@ -199,9 +199,9 @@ class CeleryRun:
             position, entries = self._client.kernel.wait_events(self.id, position, BLOCK_MS)
         if not entries:
             self._client.check_health()
-            # Where the last worker has gone before its chord's body ran, nobody else closes it.
+            # Where the last worker has gone, nobody else gives up what it ran, or closes the run.
             with self._client.reaching_broker():
-                self._client.kernel.aggregate(self.id)
+                self._client.dispatcher.reap()
         return position, entries
 
     def _with_results(

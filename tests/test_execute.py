@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from workers.config import WorkerConfig
+from workers.dispatch import Dispatcher
 from workers.execute import Executor
 from workers.kernel import Claim, Lease
 from workers.process import StopSignal
@@ -181,3 +183,16 @@ def test_a_few_placeholders_cannot_fill_the_memory(execute: Any) -> None:
     result = execute(step("{{a}}" * 100, a=0), SAY_STDIN, earlier=earlier)
     assert (result.error_kind, result.exit_code) == (ErrorKind.TOO_LARGE, -1)
     assert result.error == "the outputs of earlier steps are 104857600 characters in the prompt"
+
+
+def test_redis_is_waited_for_when_outputs_are_read() -> None:
+    class Flaky:
+        answers = iter([redis.ConnectionError("gone"), redis.TimeoutError("slow"), [said(0, "a")]])
+
+        def results(self, run: str, indexes: Sequence[int]) -> Iterator[TaskResult]:
+            answer = next(self.answers)
+            if isinstance(answer, Exception):
+                raise answer
+            yield from answer
+
+    assert Dispatcher(None, Flaky()).results("r", [0]) == [said(0, "a")]  # type: ignore[arg-type]

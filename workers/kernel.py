@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
+from itertools import chain
 from typing import Any, Self
 
 import redis
@@ -148,10 +149,19 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class Reaped:
-    """What the reaper found: leases to give up, tasks it let out, runs to aggregate."""
+class GivenUp:
+    """A task that will not be tried again: why it was lost this time, and how often it was."""
 
-    given_up: Sequence[Lease]
+    lease: Lease
+    why: str
+    losses: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """What the reaper found: tasks to give up, tasks it let out, runs to aggregate."""
+
+    given_up: Sequence[GivenUp]
     admission: Admission
     complete: Sequence[str]
 
@@ -421,17 +431,20 @@ class Kernel:
     def reap(self) -> Reaped:
         """Find what was lost and hand it out again."""
         rows, admission, complete = self._call("reap", REAP_LIMIT, COMPLETE_AFTER_MS, HANDOUT_MS)
-        lost: list[str] = []
+        lost: dict[str, str] = {}
         if rows:
             server = self.server()
             for overdue in map(_overdue, rows):
                 if why := evidence.why_lost(overdue, server):
-                    lost += (overdue.lease, why)
-        given_up: list[bytes] = []
+                    lost[overdue.lease] = why
+        given_up: list[tuple[bytes, int]] = []
         if lost:
-            given_up, admission = self._call("lose", HANDOUT_MS, *lost)
+            given_up, admission = self._call("lose", HANDOUT_MS, *chain(*lost.items()))
         return Reaped(
-            [Lease.parse(name.decode()) for name in given_up],
+            [
+                GivenUp(Lease.parse(name.decode()), lost[name.decode()], losses)
+                for name, losses in given_up
+            ],
             _admission(admission),
             [run.decode() for run in complete],
         )
