@@ -19,5 +19,7 @@ def run(settings: Settings, options: ChainOptions) -> int:
     content, name = taskfile.read(options.file, sys.stdin.buffer, "file of steps")
     chain = chainfile.parse(content, name, settings.backends)
     run_options = RunOptions(kind="chain", max_parallel=1, fail_fast=chain.stop_on_failure)
-    job = make_job(settings, options, chain.steps, chain.sources, run_options, chain.output_dir)
+    steps = [settings.resolve(step) for step in chain.steps]
+    backends = {step.backend for step in steps}
+    job = make_job(settings, options, steps, chain.sources, backends, run_options, chain.output_dir)
     return carry_out(settings, options, job)

@@ -70,10 +70,10 @@ def _connected(steps: Sequence[TaskSpec], *, pass_working_dir: bool) -> Iterator
 def _problems(raw: taskfile.Raw) -> Iterator[str]:
     """Find placeholders that stand for nothing."""
     names = [_text(body, "name") or None for _, body in raw.tasks]
-    for index, (place, body) in enumerate(raw.tasks):
+    for index, (number, body) in enumerate(raw.tasks):
         for found in dict.fromkeys(find(_text(body, "prompt"))):
             if problem := found.problem or _problem(found, index, names):
-                yield f"{raw.at(place, 'prompt')}: {problem}"
+                yield f"{raw.at(number, 'prompt')}: {problem}"
 
 
 def _problem(found: Placeholder, index: int, names: Sequence[str | None]) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -54,5 +54,5 @@ class Client(Protocol):
     def submit(self, specs: Sequence[TaskSpec], options: RunOptions, run_key: str = "") -> Run:
         """Record a run and release its first tasks; with a key, once for all submitters."""
 
-    def check_served(self, specs: Sequence[TaskSpec]) -> None:
-        """Make sure that live workers serve every backend; raises BrokerError."""
+    def check_served(self, backends: Iterable[str]) -> None:
+        """Make sure that live workers serve these backends; raises BrokerError."""

@@ -35,7 +35,9 @@ def run(settings: Settings, options: CompareOptions) -> int:
     if options.backends is not None and broker is None and not options.dry_run:
         check_installed(settings, specs)
     run_options = RunOptions(kind="compare", max_parallel=1 if options.sequential else len(specs))
-    job = make_job(settings, options, specs, [source] * len(specs), run_options)
+    settled = [settings.resolve(spec) for spec in specs]
+    backends = {spec.backend for spec in specs}
+    job = make_job(settings, options, settled, [source] * len(specs), backends, run_options)
     return carry_out(settings, options, side_by_side(job) if options.side_by_side else job)
 
 

@@ -17,10 +17,10 @@ from clinvk.show import Screen, View
 from workers.config import BROKER_URL, WORKER_CONFIG, mask_password
 from workers.errors import UsageError
 from workers.policy import Policy
-from workers.spec import RunOptions, RunSummary, TaskResult, queue_of
+from workers.spec import RunOptions, queue_of
 
 if TYPE_CHECKING:
-    from clinvk.celery_client import CeleryClient, CeleryRun
+    from clinvk.celery_client import CeleryClient
 
 LISTED_RUNS = 20
 
@@ -157,20 +157,14 @@ def results(client: CeleryClient, run_id: str, *, as_json: bool, only_failed: bo
     """Print the results that there are, page by page."""
     run = client.open(run_id)
     summary = run.summary()
-    output = progress.Output(sys.stdout)
+    rows = (
+        (spec, result)
+        for spec, result in run.results(summary)
+        if not only_failed or result.error_kind is not None
+    )
     form = View().of(summary.kind).form
-    pages = _pages(run, summary, only_failed=only_failed)
-    for line in form.results(summary, pages, as_json=as_json):
-        output.write(line)
+    progress.Output(sys.stdout).write_all(form.results(summary, rows, as_json=as_json))
     return EXIT_OK
-
-
-def _pages(
-    run: CeleryRun, summary: RunSummary, *, only_failed: bool
-) -> Iterator[tuple[Any, TaskResult]]:
-    for spec, result in run.results(summary):
-        if not only_failed or result.error_kind is not None:
-            yield spec, result
 
 
 def wait(client: CeleryClient, run_id: str) -> int:

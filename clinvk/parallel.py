@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from clinvk.settings import broker_problem
 from clinvk.show import Screen, View
 from workers.backends import Registry
 from workers.errors import UsageError
-from workers.spec import RunOptions, TaskSpec
+from workers.spec import RunOptions, TaskSpec, queue_of
 
 if TYPE_CHECKING:
     from clinvk.cli import CommonOptions, ParallelOptions
@@ -29,6 +29,7 @@ class Job:
 
     specs: Sequence[TaskSpec]
     sources: Sequence[str]
+    backends: Collection[str]
     run_options: RunOptions
     output_dir: str | None
     broker_url: str | None
@@ -45,33 +46,48 @@ def run(settings: Settings, options: ParallelOptions) -> int:
 
 def decide(settings: Settings, options: ParallelOptions) -> Job:
     """Read the task file and settle every setting."""
-    content, name = taskfile.read(options.file, sys.stdin.buffer)
-    batch = taskfile.parse(content, name, settings.backends, is_lenient=options.lenient)
+    with taskfile.opened(options.file, sys.stdin.buffer) as (stream, name):
+        batch = taskfile.parse(
+            stream, name, settings.backends, settings.resolve, is_lenient=options.lenient
+        )
     pick = settings.pick
     run_options = RunOptions(
         max_parallel=pick(options.max_parallel, batch.max_parallel, "parallel", "max_workers"),
         fail_fast=pick(options.fail_fast, batch.fail_fast, "parallel", "fail_fast"),
     )
-    return make_job(settings, options, batch.tasks, batch.sources, run_options, batch.output_dir)
+    return make_job(
+        settings,
+        options,
+        batch.tasks,
+        batch.sources,
+        batch.backends,
+        run_options,
+        batch.output_dir,
+    )
 
 
 def make_job(
     settings: Settings,
     options: CommonOptions,
-    tasks: Sequence[TaskSpec],
+    specs: Sequence[TaskSpec],
     sources: Sequence[str],
+    backends: Collection[str],
     run_options: RunOptions,
     output_dir: str | None = None,
 ) -> Job:
-    """Settle what is the same for each kind of run; `output_dir` is the file's own."""
+    """Settle what is the same for each kind of run; `output_dir` is the file's own.
+
+    Of the tasks, all is settled (`Settings.resolve`), and `backends` are those that they name.
+    """
     view = View(
         as_json=options.as_json,
         quiet=options.quiet,
         with_table=settings.config.parallel.aggregate_output,
     )
     return Job(
-        specs=[settings.resolve(spec) for spec in tasks],
+        specs=specs,
         sources=sources,
+        backends=backends,
         run_options=replace(
             run_options,
             priority=options.priority,
@@ -101,13 +117,19 @@ def carry_out(settings: Settings, options: CommonOptions, job: Job) -> int:
 def show_plan(settings: Settings, job: Job) -> int:
     """Print every command as it would run."""
     registry = Registry.from_config(settings.worker.backends)
-    planned = plan.plan(job.specs, job.sources, registry.get)
-    output = progress.Output(sys.stdout)
-    if job.view.as_json:
-        output.write(document.dump(plan.document(planned)))
-    else:
-        output.write("".join(line + "\n" for line in plan.lines(planned)))
-    for warning in dict.fromkeys(w for _, _, command in planned for w in command.warnings):
+    warnings: dict[str, None] = {}
+
+    def planned() -> Iterator[plan.Planned]:
+        for item in plan.plan(job.specs, job.sources, registry.get):
+            warnings.update(dict.fromkeys(item[2].warnings))
+            yield item
+
+    progress.Output(sys.stdout).write_all(
+        document.listing({}, "tasks", plan.entries(planned()))
+        if job.view.as_json
+        else (f"{line}\n" for line in plan.lines(planned()))
+    )
+    for warning in warnings:
         progress.note(f"warning: {one_line(warning)}")
     return EXIT_OK
 
@@ -124,14 +146,14 @@ def execute(settings: Settings, job: Job) -> int:
         fleet.connect(
             job.broker_url,
             worker=settings.worker,
-            queues=sorted({spec.queue for spec in job.specs}),
+            queues=sorted(map(queue_of, job.backends)),
             slots=min(job.run_options.max_parallel, len(job.specs)),
             server=settings.config.local.server,
         ) as client,
         watch.Interruption() as interruption,
     ):
         if job.broker_url is not None and not job.wait_for_workers:
-            client.check_served(job.specs)
+            client.check_served(job.backends)
         run = client.submit(job.specs, job.run_options, job.run_key)
         if job.detach:
             screen.submitted(run.id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from clinvk import progress, watch
@@ -113,15 +113,16 @@ class Screen:
     def end(self, report: Report) -> None:
         """Print the report, and each of its warnings once."""
         if self._view.as_json:
-            for piece in self._form.document(report):
-                self._output.write(piece)
-        elif self._view.is_text:
-            lines = self._form.end(report, self._width, with_table=self._view.with_table)
-            self._output.write("\n".join(lines) + "\n")
+            self._output.write_all(self._form.document(report))
         else:
-            self._output.write(self._form.total(report) + "\n")
+            self._output.write_all(f"{line}\n" for line in self._last_lines(report))
         for warning in dict.fromkeys(w for result in report.results for w in result.warnings):
             progress.note(f"warning: {one_line(warning)}")
+
+    def _last_lines(self, report: Report) -> Iterator[str]:
+        if self._view.is_text:
+            return self._form.end(report, self._width, with_table=self._view.with_table)
+        return iter([self._form.total(report)])
 
 
 def width() -> int:

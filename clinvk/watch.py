@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from clinvk.client import Event, Run
 from clinvk.progress import note
 from clinvk.report import Report
+from clinvk.spool import Spool
 from workers.errors import BrokerError, ClinvkError, WireError
 from workers.spec import ErrorKind, Outcome, TaskResult, TaskSpec
 
@@ -92,7 +94,7 @@ def follow(
         LostTouchError: the broker was lost on the way; has the report as far as it got.
         DetachedError: the run was left alone before its end.
     """
-    results: dict[int, TaskResult] = {}
+    results = _Results(len(specs))
     first_ms = _now_ms()
     problem: ClinvkError | None = None
     try:
@@ -111,20 +113,34 @@ def follow(
     except (BrokerError, WireError) as error:
         problem = error
         last_ms = _now_ms()
-    for index in sorted(set(range(len(specs))) - results.keys()):
-        results[index] = _unknown(index, str(problem or "its result never came"))
+    for index in results.missing():
+        result = _unknown(index, str(problem or "its result never came"))
+        results[index] = result
         for observer in observers:
-            observer(Event(kind="finished", at_ms=last_ms, index=index, result=results[index]))
+            observer(Event(kind="finished", at_ms=last_ms, index=index, result=result))
     report = Report(
         run_id=run.id,
         specs=specs,
-        results=[results[index] for index in range(len(specs))],
+        results=results,
+        outcomes=results.outcomes,
         started_ms=first_ms,
         ended_ms=last_ms,
     )
     if problem is not None:
         raise LostTouchError(str(problem), report) from problem
     return report
+
+
+class _Results(Spool[TaskResult]):
+    """A run's results as they come, each once, and how many ended how."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(TaskResult, count=count)
+        self.outcomes = Counter[Outcome]()
+
+    def __setitem__(self, index: int, result: TaskResult) -> None:
+        self.outcomes[result.status] += 1
+        super().__setitem__(index, result)
 
 
 class DetachedError(ClinvkError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
@@ -20,6 +21,10 @@ def step(prompt: str = "x", **fields: Any) -> dict[str, Any]:
 
 def parse(*steps: Any, **options: Any) -> chainfile.Chain:
     return chainfile.parse(json.dumps({"steps": steps, **options}), "p.json", BACKENDS)
+
+
+def tasks_of(text: str, name: str, backends: dict[str, bool]) -> taskfile.TaskBatch:
+    return taskfile.parse(io.BytesIO(text.encode()), name, backends)
 
 
 def problems(*steps: Any, **options: Any) -> list[str]:
@@ -151,7 +156,7 @@ def test_a_problem_in_json_lines_names_its_line() -> None:
     ("parser", "text", "problem"),
     [
         (chainfile.parse, '{"tasks": []}', "has tasks, not steps: run it with clinvk parallel"),
-        (taskfile.parse, '{"steps": []}', "has steps, not tasks: run it with clinvk chain"),
+        (tasks_of, '{"steps": []}', "has steps, not tasks: run it with clinvk chain"),
         (chainfile.parse, '{"tasks": [], "steps": [3]}', "tasks: unknown field"),
     ],
 )
@@ -163,4 +168,4 @@ def test_tasks_and_steps_are_told_apart(parser: Any, text: str, problem: str) ->
 
 def test_tasks_have_no_inputs_of_their_own() -> None:
     with pytest.raises(TaskFileError, match=r"^t: \[0\]\.inputs: unknown field$"):
-        taskfile.parse(json.dumps([step(inputs={})]), "t", BACKENDS)
+        tasks_of(json.dumps([step(inputs={})]), "t", BACKENDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
@@ -15,7 +16,8 @@ PRETTY = json.dumps(json.loads(FILE), indent=2)
 
 
 def parse(text: str, *, is_lenient: bool = True) -> tuple[list[str], int | None]:
-    batch = taskfile.parse(text, "<stdin>", {"echo": True}, is_lenient=is_lenient)
+    stream = io.BytesIO(text.encode())
+    batch = taskfile.parse(stream, "<stdin>", {"echo": True}, is_lenient=is_lenient)
     return [spec.prompt for spec in batch.tasks], batch.max_parallel
 
 

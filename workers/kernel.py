@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, Self
 
 import redis
@@ -48,6 +48,7 @@ COMPLETE_AFTER_MS = 2000
 PING_SECONDS = 3.0
 REAP_LIMIT = 100
 SUBMIT_CHUNK = 1000
+SUBMIT_CHARS = 1 << 20
 
 KEYS = {
     "run": "clinvk:run:{}",  # hash: state, options, counters, times
@@ -290,8 +291,7 @@ class Kernel:
         """
         lifetime_ms = int(options.keep_seconds * 1000)
         total, queues, steps = 0, dict[str, None](), list[str]()
-        indexed = enumerate(specs)
-        while chunk := list(islice(indexed, SUBMIT_CHUNK)):
+        for chunk in _chunks(specs):
             total += len(chunk)
             queues |= dict.fromkeys(spec.queue for _, spec in chunk)
             self._record(run, chunk, lifetime_ms, only_first=options.is_ordered)
@@ -610,6 +610,19 @@ def _lua_parts(template: str) -> Iterator[str]:
             yield next(names)
         elif text:
             yield f"'{text}'"
+
+
+def _chunks(specs: Iterable[TaskSpec]) -> Iterator[list[tuple[int, TaskSpec]]]:
+    """Divide specs, each with its index, so that neither many nor long ones are much at once."""
+    chunk, chars = list[tuple[int, TaskSpec]](), 0
+    for index, spec in enumerate(specs):
+        chunk.append((index, spec))
+        chars += len(spec.prompt)
+        if len(chunk) == SUBMIT_CHUNK or chars >= SUBMIT_CHARS:
+            yield chunk
+            chunk, chars = [], 0
+    if chunk:
+        yield chunk
 
 
 def _overdue(row: Sequence[Any]) -> Overdue:

@@ -15,6 +15,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from annotated_types import Ge, Gt, MinLen, Predicate
@@ -60,6 +61,9 @@ def not_blank(text: str) -> bool:
     return bool(text.strip())
 
 
+_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 class Wire:
     """JSON encoding shared by the types that cross the wire."""
 
@@ -68,15 +72,12 @@ class Wire:
     def to_wire(self) -> bytes:
         """Encode as one JSON object in UTF-8, fields at their default left out."""
         body: dict[str, Any] = {"v": WIRE_VERSION}
-        for spec_field in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = getattr(self, spec_field.name)
-            factory = spec_field.default_factory
-            default = spec_field.default if factory is dataclasses.MISSING else factory()
-            if value == default:
-                continue
-            body[spec_field.name] = value.to_dict() if isinstance(value, Usage) else value
+        for name, default in _defaults(type(self)):  # type: ignore[arg-type]
+            value = getattr(self, name)
+            if value != default:
+                body[name] = value.to_dict() if isinstance(value, Usage) else value
         try:
-            return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+            return _COMPACT.encode(body).encode()
         except UnicodeEncodeError:  # half a surrogate pair, which only an escape can carry
             return json.dumps(body, separators=(",", ":")).encode()
 
@@ -102,6 +103,16 @@ class Wire:
     @classmethod
     def _from_fields(cls, body: dict[str, Any]) -> Self:
         return cls(**body)
+
+
+@cache
+def _defaults(kind: type[Wire]) -> tuple[tuple[str, Any], ...]:
+    """Return a type's fields, each with its default to compare with."""
+    return tuple(
+        (entry.name, entry.default if factory is dataclasses.MISSING else factory())
+        for entry in dataclasses.fields(kind)  # type: ignore[arg-type]
+        for factory in [entry.default_factory]
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from clinvk.render import document, pieces, text
+from clinvk.render import document, text
 from clinvk.render.form import Form
 from clinvk.render.safe import one_line
 from clinvk.report import FAILED, Report, rfc3339
@@ -56,7 +56,7 @@ class Chain(Form):
             "start_time": rfc3339(report.started_ms),
             "end_time": rfc3339(report.ended_ms),
         }
-        return pieces.document(head, (self.entry(*row) for row in report.rows()))
+        return document.listing(head, "results", (self.entry(*row) for row in report.rows()))
 
     def entry(self, spec: TaskSpec, result: TaskResult) -> dict[str, Any]:
         """Return one step's entry in a document: its number and its name come first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 
-from clinvk.render import pieces, tables, text
+from clinvk.render import document, tables, text
 from clinvk.render.form import Form
 from clinvk.render.safe import one_line
 from clinvk.render.words import fit
@@ -55,7 +55,7 @@ class Compare(Form):
             "start_time": rfc3339(report.started_ms),
             "end_time": rfc3339(report.ended_ms),
         }
-        return pieces.document(head, (self.entry(*row) for row in report.rows()))
+        return document.listing(head, "results", (self.entry(*row) for row in report.rows()))
 
     def title(self, spec: TaskSpec, result: TaskResult) -> str:
         """Return one answer's line for where it follows in full."""

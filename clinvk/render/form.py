@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from clinvk.render import document, pieces, text
+from clinvk.render import document, text
 from clinvk.report import Report
 from workers.spec import RunOptions, RunSummary, TaskResult, TaskSpec
 
@@ -36,7 +36,8 @@ class Form:
 
     def document(self, report: Report) -> Iterator[str]:
         """Yield the JSON document, piece by piece."""
-        yield document.dump(document.document(report))
+        rows = (self.entry(*row) for row in report.rows())
+        return document.listing(document.head(report), "results", rows)
 
     def entry(self, spec: TaskSpec, result: TaskResult) -> dict[str, Any]:
         """Return one task's entry in a document."""
@@ -56,7 +57,7 @@ class Form:
         """Yield the results that a run has so far, as text or as a document."""
         if as_json:
             entries = (self.entry(spec, result) for spec, result in results)
-            yield from pieces.document(self.status(run), entries)
+            yield from document.listing(self.status(run), "results", entries)
             return
         for spec, result in results:
             yield f"{self.title(spec, result)}\n{text.answer(result, 'Error')}\n"
