@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -35,8 +36,15 @@ from workers.spec import (
 
 PAGE = 100
 """Tasks that are read at a time. A prompt has no limit, and a result may have 64 KiB inline."""
+AWAY_SECONDS = 600.0
+"""How long whoever watches a run waits for its broker to come back."""
+RETRY_SECONDS = 0.5
 BLOCK_MS = 1000
 """How long to wait for events at a time; also how often the fleet's health is checked."""
+
+
+class BrokerAwayError(BrokerError):
+    """The broker cannot be used just now."""
 
 
 class CeleryClient:
@@ -134,7 +142,7 @@ class CeleryClient:
         except (redis.RedisError, kombu.exceptions.OperationalError) as error:
             self.check_health()
             url = mask_password(self._broker_url)
-            raise BrokerError(f"cannot use the broker {url}: {error}") from error
+            raise BrokerAwayError(f"cannot use the broker {url}: {error}") from error
 
 
 class CeleryRun:
@@ -176,33 +184,44 @@ class CeleryRun:
         """Yield the run's events from its beginning, waiting for new ones, until `ended`.
 
         Raises:
-            BrokerError: the broker cannot be reached any more.
+            BrokerError: the broker cannot be reached any more, or has lost the run.
         """
         position = "0"
         has_ended = bytearray(self._total)
+        reached_at = time.monotonic()
         while True:
-            position, entries = self._read(position)
-            if not entries:
-                yield Event(kind="idle")
-            for entry, result in self._with_results(entries):
-                if entry["kind"] == "ended":
-                    yield from self._canceled(has_ended, int(entry["at_ms"]))
-                    yield Event(kind="ended", at_ms=int(entry["at_ms"]))
-                    return
-                if event := _event(entry, result):
-                    if event.kind == "finished":
-                        has_ended[event.index] = True
-                    yield event
+            try:
+                entries = self._read(position)
+                reached_at = time.monotonic()
+                if not entries:
+                    yield Event(kind="idle")
+                for entry, result in self._with_results(entries):
+                    position = entry["position"]
+                    if entry["kind"] == "ended":
+                        yield from self._canceled(has_ended, int(entry["at_ms"]))
+                        yield Event(kind="ended", at_ms=int(entry["at_ms"]))
+                        return
+                    if event := _event(entry, result):
+                        if event.kind == "finished":
+                            has_ended[event.index] = True
+                        yield event
+            except BrokerAwayError as error:
+                away_seconds = time.monotonic() - reached_at
+                if not self.outlives_client or away_seconds > AWAY_SECONDS:
+                    raise
+                yield Event(kind="away", why=str(error))
+                time.sleep(RETRY_SECONDS)
 
-    def _read(self, position: str) -> tuple[str, list[dict[str, str]]]:
+    def _read(self, position: str) -> list[dict[str, str]]:
         with self._client.reaching_broker():
-            position, entries = self._client.kernel.wait_events(self.id, position, BLOCK_MS)
+            _, entries = self._client.kernel.wait_events(self.id, position, BLOCK_MS)
         if not entries:
             self._client.check_health()
             # Where the last worker has gone, nobody else gives up what it ran, or closes the run.
             with self._client.reaching_broker():
                 self._client.dispatcher.reap()
-        return position, entries
+            self.summary()  # a server that came back without its data would be silent for ever
+        return entries
 
     def _with_results(
         self, entries: Sequence[dict[str, str]]

@@ -17,14 +17,16 @@ class Event:
     `finished`: task `index` has its one `result`. Comes exactly once for each index.
     `ended`: the run is over, the last event.
     `idle`: nothing happened for a second.
+    `away`: the broker cannot be reached just now, for the reason `why`; the run goes on.
     """
 
-    kind: Literal["started", "finished", "ended", "idle"]
+    kind: Literal["started", "finished", "ended", "idle", "away"]
     at_ms: int = 0
     index: int = -1
     attempt: int = 1
     worker: str | None = None
     result: TaskResult | None = None
+    why: str = ""
 
 
 class Run(Protocol):

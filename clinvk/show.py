@@ -93,6 +93,8 @@ class Screen:
         self.end(report)
         if problem is not None:
             progress.note(f"clinvk: {problem}")
+            if run.outlives_client:
+                progress.note(f"The run goes on without us: clinvk attach {run.id}")
             return EXIT_BROKER
         if interruption.number is not None:
             return EXIT_SIGNAL + interruption.number

@@ -17,6 +17,8 @@ from clinvk.spool import Spool
 from workers.errors import BrokerError, ClinvkError, WireError
 from workers.spec import ErrorKind, Outcome, TaskResult, TaskSpec
 
+CANCEL_AGAIN_SECONDS = 1.0
+
 Observer = Callable[[Event], None]
 
 CANCELING = (
@@ -76,10 +78,20 @@ class Interruption:
         self.detached = True
 
     def _cancel(self, run: Run) -> None:
-        try:
-            run.cancel("interrupted")
-        except BrokerError as error:
-            self.tell(f"clinvk: the run could not be canceled: {error}")
+        """Cancel the run, as soon as its broker can be told."""
+        is_told = False
+        while True:
+            try:
+                run.cancel("interrupted")
+            except BrokerError as error:
+                if not is_told:
+                    self.tell(f"clinvk: the run cannot be canceled yet: {error}")
+                is_told = True
+                if not run.outlives_client:
+                    return
+                time.sleep(CANCEL_AGAIN_SECONDS)
+            else:
+                return
 
 
 def follow(
@@ -97,11 +109,13 @@ def follow(
     results = _Results(len(specs))
     first_ms = _now_ms()
     problem: ClinvkError | None = None
+    touch = _Touch(interruption)
     try:
         for event in run.events():
             if interruption.detached:
                 raise DetachedError
-            if event.kind == "idle":
+            touch.saw(event)
+            if event.kind in {"idle", "away"}:
                 continue
             last_ms = event.at_ms
             if event.result is not None:
@@ -129,6 +143,22 @@ def follow(
     if problem is not None:
         raise LostTouchError(str(problem), report) from problem
     return report
+
+
+class _Touch:
+    """Tells the person when the broker cannot be reached, and when it can again."""
+
+    def __init__(self, interruption: Interruption) -> None:
+        self._interruption = interruption
+        self._is_lost = False
+
+    def saw(self, event: Event) -> None:
+        """Take note of an event."""
+        was_lost, self._is_lost = self._is_lost, event.kind == "away"
+        if self._is_lost and not was_lost:
+            self._interruption.tell(f"clinvk: {event.why}; the run goes on, trying again")
+        elif was_lost and not self._is_lost:
+            self._interruption.tell("clinvk: in touch with the broker again")
 
 
 class _Results(Spool[TaskResult]):

@@ -275,6 +275,21 @@ def test_a_run_of_many_chunks_is_whole(kernel: Kernel) -> None:
     assert len(submit(kernel, " ".join(["a"] * total), max_parallel=total)) == total
 
 
+def test_tasks_are_recorded_once_though_an_answer_was_lost(kernel: Kernel) -> None:
+    call, asked = kernel._call, []
+
+    def twice(verb: str, *args: object) -> object:
+        asked.append(verb)
+        if verb == "record":
+            call(verb, *args)
+        return call(verb, *args)
+
+    kernel._call = twice  # type: ignore[method-assign]
+    assert [handout.index for handout in submit(kernel, "a b a", max_parallel=9)] == [0, 1, 2]
+    assert "record" in asked
+    assert kernel.admit().handouts == []
+
+
 def test_a_run_that_is_not_there_has_no_summary(kernel: Kernel) -> None:
     assert kernel.summary("no-such-run") is None
 

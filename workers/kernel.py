@@ -17,6 +17,7 @@ that touches the run.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -45,6 +46,8 @@ BEACON_MS = 3_600_000
 """How long it is remembered which connection a worker process had."""
 COMPLETE_AFTER_MS = 2000
 """How long a complete run waits for its chord's body before the reaper aggregates it."""
+SUBMITTING_MS = 3_600_000
+"""How long the tasks of a run stay that is never opened."""
 PING_SECONDS = 3.0
 REAP_LIMIT = 100
 SUBMIT_CHUNK = 1000
@@ -289,14 +292,20 @@ class Kernel:
         The specs are taken in chunks, so that they need not all be in memory. Until the last
         one is recorded the run is not visible to anyone, and goes away by itself.
         """
-        lifetime_ms = int(options.keep_seconds * 1000)
         total, queues, steps = 0, dict[str, None](), list[str]()
-        for chunk in _chunks(specs):
-            total += len(chunk)
-            queues |= dict.fromkeys(spec.queue for _, spec in chunk)
-            self._record(run, chunk, lifetime_ms, only_first=options.is_ordered)
-            if options.is_ordered:
-                steps += [spec.queue for _, spec in chunk]
+        try:
+            for chunk in _chunks(specs):
+                total += len(chunk)
+                queues |= dict.fromkeys(spec.queue for _, spec in chunk)
+                self._record(run, chunk, is_ordered=options.is_ordered)
+                if options.is_ordered:
+                    steps += [spec.queue for _, spec in chunk]
+        except redis.ResponseError:
+            # What is there already may be what a full server has no room for.
+            names = [key("pending", run, queue) for queue in queues]
+            with contextlib.suppress(redis.RedisError):
+                self.redis.unlink(key("specs", run), key("limits", run), *names)
+            raise
         seconds, micros = self.redis.time()
         record: dict[str, str | int] = {
             "state": "submitting",
@@ -309,13 +318,13 @@ class Kernel:
             "max_attempts": options.max_attempts,
             "queues": json.dumps(list(queues)),
             "created_ms": seconds * 1000 + micros // 1000,
-            "lifetime_ms": lifetime_ms,
+            "lifetime_ms": int(options.keep_seconds * 1000),
         }
         if options.is_ordered:
             record["steps"] = json.dumps(steps)
         self.redis.hset(key("run", run), mapping=record)
-        self.redis.pexpire(key("run", run), lifetime_ms)
-        self.redis.set(key("message", run), message, px=lifetime_ms)
+        self.redis.pexpire(key("run", run), SUBMITTING_MS)
+        self.redis.set(key("message", run), message, px=SUBMITTING_MS)
         verdict, existing, its_digest, admission = self._call(
             "open", run, HANDOUT_MS, run_key, digest
         )
@@ -323,31 +332,12 @@ class Kernel:
             return Submitted(existing.decode(), _admission(admission), its_digest.decode())
         return Submitted(run, _admission(admission))
 
-    def _record(
-        self,
-        run: str,
-        chunk: Sequence[tuple[int, TaskSpec]],
-        lifetime_ms: int,
-        *,
-        only_first: bool,
-    ) -> None:
-        pending: dict[str, list[int]] = {}
-        for index, spec in chunk:
-            if index == 0 or not only_first:
-                pending.setdefault(spec.queue, []).append(index)
-        with self.redis.pipeline(transaction=False) as pipeline:
-            pipeline.hset(
-                key("specs", run), mapping={str(index): spec.to_wire() for index, spec in chunk}
-            )
-            pipeline.pexpire(key("specs", run), lifetime_ms)
-            limits = {str(index): most for index, spec in chunk if (most := spec.most_losses)}
-            if limits:
-                pipeline.hset(key("limits", run), mapping=limits)
-                pipeline.pexpire(key("limits", run), lifetime_ms)
-            for queue, indexes in pending.items():
-                pipeline.rpush(key("pending", run, queue), *indexes)
-                pipeline.pexpire(key("pending", run, queue), lifetime_ms)
-            pipeline.execute()
+    def _record(self, run: str, chunk: Sequence[tuple[int, TaskSpec]], *, is_ordered: bool) -> None:
+        rows = (
+            (index, spec.queue, spec.most_losses or "", spec.to_wire()) for index, spec in chunk
+        )
+        flag = "1" if is_ordered else ""
+        self._call("record", run, SUBMITTING_MS, flag, *chain.from_iterable(rows))
 
     def submitted(self, run_key: str) -> tuple[str, str] | None:
         """Return the run that a submitter's key stands for and its digest, if there is one."""
@@ -515,8 +505,8 @@ class Kernel:
     def wait_events(self, run: str, after: str, block_ms: int) -> tuple[str, list[dict[str, str]]]:
         """Wait for events of a run after a position ("0" is its beginning).
 
-        Each event has `kind` and `at_ms`; `started`, `finished` and `lost` have `index` and
-        `attempt`. `block_ms` must stay below redis-py's socket timeout (5 s).
+        Each event has `kind`, `position` and `at_ms`; `started`, `finished` and `lost` have
+        `index` and `attempt`. `block_ms` must stay below redis-py's socket timeout (5 s).
         """
         return self._read_stream(key("events", run), after, block_ms)
 
@@ -530,7 +520,8 @@ class Kernel:
         events = []
         for position, fields in entries:
             event = {name.decode(): value.decode() for name, value in fields.items()}
-            event["at_ms"] = position.decode().partition("-")[0]
+            event["position"] = position.decode()
+            event["at_ms"] = event["position"].partition("-")[0]
             events.append(event)
         return entries[-1][0].decode(), events
 

@@ -74,6 +74,19 @@ class Machine:
         return process
 
 
+@dataclass(frozen=True)
+class Watched:
+    """A client that follows a run, and what it writes."""
+
+    process: subprocess.Popen[bytes]
+    out: Path
+    err: Path
+
+    def ended(self) -> harness.Outcome:
+        """Wait for its end."""
+        return harness.Outcome(self.process.wait(), self.out.read_text(), self.err.read_text())
+
+
 class Fleet:
     """A Redis server with a password on TCP, and machines that reach it."""
 
@@ -185,6 +198,22 @@ class Fleet:
 
     def clinvk(self, *arguments: str, stdin: str | None = None) -> harness.Outcome:
         return harness.clinvk(*arguments, stdin=stdin, env=self.env)
+
+    def watched(self, stdin: str) -> Watched:
+        """Start a client that submits these tasks and follows their run."""
+        out, err = self.folder / "client.out", self.folder / "client.err"
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            process = subprocess.Popen(
+                [*harness.CLINVK, "parallel", "--json"],
+                env=self.env,
+                stdin=subprocess.PIPE,
+                stdout=stdout,
+                stderr=stderr,
+            )
+        assert process.stdin is not None
+        process.stdin.write(stdin.encode())
+        process.stdin.close()
+        return Watched(process, out, err)
 
     def starts(self) -> list[str]:
         """The names of the tasks that were begun, in order of their beginning."""

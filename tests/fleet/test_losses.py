@@ -179,11 +179,28 @@ def test_a_server_that_is_read_only_for_a_while_costs_nothing(fleet: Fleet) -> N
 
 def test_a_client_goes_on_when_the_server_is_back(fleet: Fleet) -> None:
     fleet.worker(fleet.machine(), slots=2)
-    client = fleet.attached(tasks(*(f"t{n} 1" for n in range(6))))
+    client = fleet.watched(tasks(*(f"t{n} 1" for n in range(6))))
     harness.wait_until(lambda: len(fleet.starts()) > 2, "the run to go on")
     fleet.kill_server()
-    harness.wait_until(lambda: "lost touch" in fleet.stderr_of(client), "the client to notice")
+    harness.wait_until(lambda: "trying again" in client.err.read_text(), "the client to notice")
     fleet.restart_server()
-    assert client.wait() == 0
-    assert statuses(harness.Outcome(0, fleet.stdout_of(client), "")) == ["ok"] * 6
+    ended = client.ended()
+    assert statuses(ended) == ["ok"] * 6
+    assert ended.status == 0
+    assert ended.stderr.count("the run goes on, trying again") == 1
+    assert ended.stderr.count("in touch with the broker again") == 1
     assert sorted(fleet.starts()) == sorted(f"t{n}" for n in range(6))
+
+
+def test_a_cancellation_waits_for_the_server(fleet: Fleet) -> None:
+    fleet.worker(fleet.machine(), slots=1)
+    client = fleet.watched(tasks("t 600", "u 600"))
+    harness.wait_until(fleet.starts, "a task to begin")
+    fleet.kill_server()
+    client.process.send_signal(signal.SIGINT)
+    harness.wait_until(lambda: "cannot be canceled yet" in client.err.read_text(), "the news")
+    fleet.restart_server()
+    ended = client.ended()
+    assert ended.status == 130
+    assert statuses(ended) == ["canceled"] * 2
+    assert fleet.starts() == ["t"]
