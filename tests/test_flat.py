@@ -124,10 +124,16 @@ class FakeClient:
     def wait_events(self, _run: str, after: str, _block_ms: int) -> tuple[str, list[Any]]:
         first, until = int(after), min(int(after) + PAGE, self.count // 2)
         entries = [
-            {"kind": "finished", "index": str(index), "attempt": "1", "at_ms": "5"}
+            {
+                "kind": "finished",
+                "index": str(index),
+                "attempt": "1",
+                "position": str(index + 1),
+                "at_ms": "5",
+            }
             for index in range(first, until)
         ]
-        return str(until), entries or [{"kind": "ended", "at_ms": "9"}]
+        return str(until), entries or [{"kind": "ended", "position": str(until), "at_ms": "9"}]
 
     def results(self, _run: str, indexes: Sequence[int]) -> Iterator[TaskResult]:
         return iter([result(index) for index in indexes])
