@@ -37,7 +37,7 @@ from clinvk.problems import describe, nearest
 from workers.backends import Registry, builtin_names
 from workers.config import WorkerConfig
 from workers.errors import ConfigError
-from workers.spec import ApprovalMode, SandboxMode, TaskSpec
+from workers.spec import ApprovalMode, OnWorkerLost, RunOptions, SandboxMode, TaskSpec
 
 DEFAULT_PATH = "~/.clinvk/config.yaml"
 PREFIX = "CLINVK_"
@@ -75,6 +75,8 @@ class UnifiedSection(_Section):
     max_turns: Annotated[int, Field(ge=0)] = 0
     max_tokens: Annotated[int, Field(ge=0)] = 0
     command_timeout_secs: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    on_worker_lost: OnWorkerLost = "retry"
+    max_attempts: Annotated[int, Field(ge=1)] = RunOptions().max_attempts
 
 
 class BackendSection(_Section):
@@ -251,6 +253,8 @@ class Settings:
         pick = self._pick_field
         allowed = pick(spec.allowed_tools, (*own, "allowed_tools"))
         timeout = pick(spec.timeout_seconds, ("unified_flags", "command_timeout_secs"))
+        lost = pick(spec.on_worker_lost, ("unified_flags", "on_worker_lost"))
+        attempts = pick(spec.max_attempts, ("unified_flags", "max_attempts"))
         settled = {
             "model": pick(spec.model, (*own, "model")) or None,
             "approval_mode": self._mode(spec, "approval_mode"),
@@ -259,6 +263,8 @@ class Settings:
             "max_turns": pick(spec.max_turns, ("unified_flags", "max_turns")) or None,
             "max_tokens": pick(spec.max_tokens, ("unified_flags", "max_tokens")) or None,
             "timeout_seconds": timeout or None,
+            "on_worker_lost": None if lost == "retry" else lost,
+            "max_attempts": None if attempts == RunOptions().max_attempts else attempts,
             "extra": [*section.extra_flags, *spec.extra],
             "allowed_tools": None if allowed == "all" else allowed,
         }

@@ -149,7 +149,7 @@ class TaskSpec(Wire):
     @property
     def most_losses(self) -> int | None:
         """After how many losses this task is given up; None leaves it to the run."""
-        return most_losses(self.on_worker_lost, self.max_attempts)
+        return 1 if self.on_worker_lost == "fail" else self.max_attempts
 
     @property
     def queue(self) -> str:
@@ -159,11 +159,6 @@ class TaskSpec(Wire):
 
 GIVEN_BY_RUN = frozenset({"inputs"})
 """Fields of a `TaskSpec` that no task file sets."""
-
-
-def most_losses(on_worker_lost: OnWorkerLost | None, max_attempts: int | None) -> int | None:
-    """Return how many losses of its worker end a task; None where neither is given."""
-    return 1 if on_worker_lost == "fail" else max_attempts
 
 
 def queue_of(backend: str) -> str:
