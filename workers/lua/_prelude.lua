@@ -56,16 +56,16 @@ local function touch(run)
   end
 end
 
--- Keys that runs share outlive their last use; what an owner has set does so by a year.
-local function touch_shared(key, days)
-  redis.call('PEXPIRE', key, (days or 8) * DAY_MS)
+-- Keys that runs share outlive their last use by as long as the record of any run may.
+local function touch_shared(key)
+  redis.call('PEXPIRE', key, 366 * DAY_MS)
 end
 
 local function touch_queue(queue)
   touch_shared(leases_key(queue))
   touch_shared(ring_key(queue))
-  touch_shared(queue_key(queue), 366)
-  touch_shared(queues_key(), 366)
+  touch_shared(queue_key(queue))
+  touch_shared(queues_key())
   touch_shared(waiting_key())
 end
 
