@@ -68,12 +68,13 @@ class Run:
 
 @dataclass
 class Queue:
-    """A queue's limits, whether its rate is used up, and its messages, the oldest first."""
+    """A queue's limits, whether a rate would be used up, who was served last, its messages."""
 
     max_concurrency: int | None = None
     interval_ms: int | None = None
     is_paused: bool = False
     is_used_up: bool = False
+    served_last: str = ""
     messages: list[Lease] = field(default_factory=list)
 
 
@@ -150,13 +151,18 @@ class Model:
         task = run.tasks[handout.index]
         assert run.wants(handout.queue), f"{handout} of a run that wants nothing"
         assert not self.why_closed(handout.queue), f"{handout}: {self.why_closed(handout.queue)}"
-        first = max(run.options.priority for run in self.runs.values() if run.wants(handout.queue))
+        others = [name for name, its in self.runs.items() if its.wants(handout.queue)]
+        first = max(self.runs[name].options.priority for name in others)
         assert run.options.priority == first, f"{handout} goes before a higher priority"
+        equals = [name for name in others if self.runs[name].options.priority == first]
+        is_its_turn = handout.run != queue.served_last or equals == [handout.run]
+        assert is_its_turn, f"{handout} is not the turn of its run"
         assert handout.index == run.pending[handout.queue].pop(0), f"{handout} is not the next"
         task.handed += 1
         assert handout.attempt == task.handed, f"{handout} should be attempt {task.handed}"
         task.out = Out(handout.attempt)
-        queue.is_used_up = queue.interval_ms is not None or queue.is_used_up
+        queue.served_last = handout.run
+        queue.is_used_up = True
         queue.messages.append(Lease(handout.run, handout.index, handout.attempt))
 
     # Verbs of a run.
@@ -258,6 +264,8 @@ class Model:
         task, run = self.owner(lease), self.runs[lease.run]
         assert task is not None
         assert task.out is not None
+        if not task.out.is_over:  # its holder has come back
+            return False
         is_claimed = bool(task.out.claim)
         if run.state != "running" or (is_claimed and task.losses + 1 >= task.most_losses):
             return True

@@ -44,7 +44,7 @@ class Record:
     runs: dict[str, RunRecord]
     queues: dict[str, QueueRecord]
     complete: set[str]
-    without_lifetime: list[str]
+    lifetimes_ms: dict[str, int]
 
 
 def read(kernel: Kernel, runs: list[str], queues: list[str]) -> Record:
@@ -54,17 +54,17 @@ def read(kernel: Kernel, runs: list[str], queues: list[str]) -> Record:
         {run: _run(kernel, run, queues) for run in runs},
         {queue: _queue(kernel, queue) for queue in queues},
         complete,
-        _without_lifetime(kernel),
+        _lifetimes(kernel),
     )
 
 
-def _without_lifetime(kernel: Kernel) -> list[str]:
+def _lifetimes(kernel: Kernel) -> dict[str, int]:
     keys = kernel.redis.keys("clinvk:*")
     with kernel.redis.pipeline(transaction=False) as pipeline:
         for name in keys:
             pipeline.pttl(name)
         lifetimes = pipeline.execute()
-    return [name.decode() for name, ms in zip(keys, lifetimes, strict=True) if ms == -1]
+    return {name.decode(): ms for name, ms in zip(keys, lifetimes, strict=True)}
 
 
 def _run(kernel: Kernel, run: str, queues: list[str]) -> RunRecord:
@@ -118,7 +118,7 @@ def _queue(kernel: Kernel, queue: str) -> QueueRecord:
 
 def check(record: Record) -> None:
     """Assert the invariants that need no model."""
-    assert record.without_lifetime == []
+    _check_lifetimes(record)
     for run in record.runs.values():
         _check_counts(run)
         _check_places(run)
@@ -131,6 +131,22 @@ def check(record: Record) -> None:
         if run.number("remaining") == 0 and run.fields["state"] != "done"
     }
     assert record.complete == complete
+
+
+SHARED = ("runs", "queues", "waiting", "complete")
+SHARED_OF_A_QUEUE = ("queue", "ring", "leases")
+
+
+def _check_lifetimes(record: Record) -> None:
+    """Each key has one, and what a run needs that is not over lives as long as its record."""
+    assert -1 not in record.lifetimes_ms.values(), record.lifetimes_ms
+    shared = [key(name) for name in SHARED]
+    shared += [key(name, queue) for name in SHARED_OF_A_QUEUE for queue in record.queues]
+    there = {name: record.lifetimes_ms[name] for name in shared if name in record.lifetimes_ms}
+    for run, its in record.runs.items():
+        if its.fields["state"] != "done":
+            least_ms = record.lifetimes_ms[key("run", run)]
+            assert {name: ms for name, ms in there.items() if ms < least_ms} == {}
 
 
 def _check_counts(run: RunRecord) -> None:

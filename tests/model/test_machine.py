@@ -55,23 +55,32 @@ OPTIONS = st.builds(
     fail_fast=st.booleans(),
     priority=st.sampled_from([0, 0, 0, 1, -1]),
     max_attempts=st.integers(1, 3),
+    keep_seconds=st.sampled_from([3600.0, 7 * 86400.0, 30 * 86400.0]),
 )
 STATUSES = st.sampled_from([Outcome.OK, Outcome.OK, Outcome.FAILED, Outcome.TIMEOUT])
 SERVES = st.lists(st.sampled_from(QUEUES), min_size=1, max_size=3, unique=True)
 
 
 class Reaper(Kernel):
-    """A kernel whose reaper is told what is lost, and tells what it was asked and let out."""
+    """A kernel whose reaper is told what is lost, and tells what it was asked and let out.
+
+    Attributes:
+        lost: the leases that the evidence says are lost.
+        renewing: those whose holders come back just then.
+    """
 
     def __init__(self, client: Any) -> None:
         super().__init__(client)
         self.lost: set[str] = set()
+        self.renewing: set[str] = set()
         self.asked: list[Overdue] = []
         self.let_out_first: Admission | None = None
 
     def why_lost(self, overdue: Overdue, server: Server) -> str | None:
         """Stand in for the evidence."""
         self.asked.append(overdue)
+        if overdue.lease in self.renewing:
+            self.renew(overdue.holder, "server:1", [Lease.parse(overdue.lease)])
         return "its worker ended" if overdue.lease in self.lost else None
 
     def server(self) -> Server:
@@ -115,9 +124,14 @@ class Machine(RuleBasedStateMachine):
         ]
 
     def _any_lease(self, data: st.DataObject) -> Lease:
-        """A lease that was, or may be, or cannot be."""
-        run = data.draw(st.sampled_from([*self.model.runs, "no-such-run"]))
-        return Lease(run, data.draw(st.integers(0, 8)), data.draw(st.integers(1, 4)))
+        """A lease that is, or was, or may be next, or cannot be."""
+        known = [
+            Lease(name, index, attempt)
+            for name, run in self.model.runs.items()
+            for index, task in enumerate(run.tasks)
+            for attempt in range(1, task.handed + 2)
+        ]
+        return data.draw(st.sampled_from([*known, Lease("r1", 8, 1), Lease("no-such-run", 0, 1)]))
 
     # Workers.
 
@@ -141,17 +155,18 @@ class Machine(RuleBasedStateMachine):
         self.model.announce(worker, 0, [])
         self._take(self.kernel.retire(worker))
 
-    @rule(data=st.data())
+    @rule(data=st.data(), has_expired=st.booleans())
     @precondition(lambda self: self.model.workers)
-    def fall_silent(self, data: st.DataObject) -> None:
+    def fall_silent(self, data: st.DataObject, has_expired: bool) -> None:
         worker = data.draw(st.sampled_from(sorted(self.model.workers)))
-        self.kernel.redis.delete(key("worker", worker))
+        if has_expired:
+            self.kernel.redis.delete(key("worker", worker))
         self.kernel.redis.zadd(key("workers"), {worker: 1})
         self.model.silent.add(worker)
 
     # Queues.
 
-    @rule(queue=st.sampled_from(QUEUES), most=st.sampled_from([None, 0, 1, 2, 3]))
+    @rule(queue=st.sampled_from(QUEUES), most=st.sampled_from([None, 0, 1, 1, 2, 2]))
     def limit(self, queue: str, most: int | None) -> None:
         self.kernel.limit(queue, max_concurrency=most)
         self.model.queues[queue].max_concurrency = most
@@ -169,7 +184,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(queue=st.sampled_from(QUEUES))
     def rate_allows_again(self, queue: str) -> None:
-        self.kernel.redis.hdel(key("queue", queue), "next_ms")
+        self.kernel.redis.hdel(key("queue", queue), "last_ms")
         self.model.queues[queue].is_used_up = False
 
     @rule()
@@ -185,9 +200,9 @@ class Machine(RuleBasedStateMachine):
     @rule(
         specs=st.lists(SPECS, min_size=1, max_size=8),
         options=OPTIONS,
-        run_key=st.sampled_from(["", "", "", "nightly"]),
+        run_key=st.sampled_from(["", "nightly"]),
     )
-    @precondition(lambda self: len(self.model.runs) < 4)
+    @precondition(lambda self: len(self.model.runs) < 5)
     def submit(self, specs: list[TaskSpec], options: RunOptions, run_key: str) -> None:
         name = self._name("r")
         submitted = self.kernel.submit(name, specs, options, run_key, "digest", "@QUEUE@ @LEASE@")
@@ -214,19 +229,20 @@ class Machine(RuleBasedStateMachine):
 
     # What workers do.
 
-    @rule(data=st.data(), holder=st.sampled_from(HOLDERS))
-    @precondition(lambda self: any(queue.messages for queue in self.model.queues.values()))
-    def receive_and_claim(self, data: st.DataObject, holder: str) -> None:
-        lease = self._receive(data)
-        self._claim(lease, holder, self._name("n"))
+    @rule(data=st.data(), holder=st.sampled_from(HOLDERS), count=st.integers(1, 3))
+    @precondition(lambda self: self._full_queues())
+    def receive_and_claim(self, data: st.DataObject, holder: str, count: int) -> None:
+        for _ in range(count):
+            if self._full_queues():
+                self._claim(self._receive(data), holder, self._name("n"))
 
     @rule(data=st.data())
-    @precondition(lambda self: any(queue.messages for queue in self.model.queues.values()))
+    @precondition(lambda self: self._full_queues())
     def message_is_dropped(self, data: st.DataObject) -> None:
         self._receive(data)
 
     @rule(data=st.data(), holder=st.sampled_from(HOLDERS))
-    @precondition(lambda self: any(queue.messages for queue in self.model.queues.values()))
+    @precondition(lambda self: self._full_queues())
     def message_is_received(self, data: st.DataObject, holder: str) -> None:
         self.in_hand.append((self._receive(data), holder, self._name("n")))
 
@@ -235,9 +251,11 @@ class Machine(RuleBasedStateMachine):
     def claim_or_ask_again(self, data: st.DataObject) -> None:
         self._claim(*data.draw(st.sampled_from(self.in_hand)))
 
+    def _full_queues(self) -> list[str]:
+        return [name for name in QUEUES if self.model.queues[name].messages]
+
     def _receive(self, data: st.DataObject) -> Lease:
-        full = [name for name in QUEUES if self.model.queues[name].messages]
-        queue = data.draw(st.sampled_from(full))
+        queue = data.draw(st.sampled_from(self._full_queues()))
         lease = self.model.queues[queue].messages.pop(0)
         assert self.kernel.redis.rpop(queue).decode() == f"{queue} {lease}"
         return lease
@@ -257,10 +275,10 @@ class Machine(RuleBasedStateMachine):
         self._claim(self._any_lease(data), holder, self._name("n"))
 
     @rule(data=st.data(), holder=st.sampled_from(HOLDERS))
+    @precondition(lambda self: self._leases())
     def renew(self, data: st.DataObject, holder: str) -> None:
         leases = [lease for lease, out in self.model.leases().items() if out.is_held_by(holder)]
-        if self.model.leases() and data.draw(st.booleans()):
-            leases += data.draw(st.lists(st.sampled_from([*self.model.leases()]), max_size=2))
+        leases += data.draw(st.lists(st.sampled_from(self._leases()), max_size=3))
         if data.draw(st.booleans()):
             leases.append(self._any_lease(data))
         assert self.kernel.renew(holder, "server:1", leases) == self.model.renew(holder, leases)
@@ -330,8 +348,16 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data(), closes=st.booleans(), records=st.booleans())
     @precondition(lambda self: self._leases(is_over=True))
     def reap_what_is_lost(self, data: st.DataObject, closes: bool, records: bool) -> None:
-        is_lost = st.lists(st.sampled_from(self._leases(is_over=True)), min_size=1)
+        is_lost = st.lists(st.sampled_from(self._leases(is_over=True)), min_size=1, unique=True)
         self._reap(data.draw(is_lost), closes, records)
+
+    @rule(data=st.data())
+    @precondition(lambda self: self._leases(is_over=True, is_claimed=True))
+    def reap_what_comes_back(self, data: st.DataObject) -> None:
+        lease = data.draw(st.sampled_from(self._leases(is_over=True, is_claimed=True)))
+        self.kernel.renewing = {str(lease)}
+        self._reap([lease], False, False)
+        self.kernel.renewing = set()
 
     @rule(closes=st.booleans())
     def reap_nothing(self, closes: bool) -> None:
@@ -353,6 +379,8 @@ class Machine(RuleBasedStateMachine):
         assert {row.lease for row in asked if row.over_ms is None} == given_up
         assert self.kernel.let_out_first is not None
         self._take(self.kernel.let_out_first)
+        for lease in map(Lease.parse, self.kernel.renewing):
+            self.model.renew(self.model.leases()[lease].claim.rpartition("/")[0], [lease])
         really = [Lease.parse(row.lease) for row in asked if row.lease in self.kernel.lost]
         assert list(reaped.given_up) == [lease for lease in really if self.model.lose(lease)]
         if really:
@@ -442,7 +470,7 @@ def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 EXAMPLES = os.environ.get("MODEL_EXAMPLES")
 PROFILE = settings(
-    max_examples=int(EXAMPLES or 60),
+    max_examples=int(EXAMPLES or 120),
     stateful_step_count=int(os.environ.get("MODEL_STEPS", "40")),
     derandomize=EXAMPLES is None,
     database=None,
