@@ -294,6 +294,40 @@ def test_a_run_that_is_not_there_has_no_summary(kernel: Kernel) -> None:
     assert kernel.summary("no-such-run") is None
 
 
+def test_a_run_keeps_the_others_in_the_list_however_short_it_is_kept_itself(
+    kernel: Kernel,
+) -> None:
+    submit(kernel, run="long")
+    submit(kernel, run="gone")
+    kernel.redis.zadd(key("runs"), {"long": 1, "gone": 2})  # both long ago
+    kernel.redis.delete(key("run", "gone"))
+    submit(kernel, run="short", keep_seconds=60)
+    assert kernel.redis.zrange(key("runs"), 0, -1) == [b"long", b"short"]
+    assert kernel.redis.pttl(key("runs")) > kernel.redis.pttl(key("run", "long"))
+
+
+def test_what_a_waiting_run_needs_is_kept_as_long_as_its_record(kernel: Kernel) -> None:
+    submit(kernel, max_parallel=2, keep_seconds=366 * 86400)
+    kernel.limit("clinvk.a", max_concurrency=1)
+    submit(kernel, run="waits", keep_seconds=366 * 86400)
+    record_ms = kernel.redis.pttl(key("run", RUN))
+    for name in ("queues", "waiting", "runs"):
+        assert kernel.redis.pttl(key(name)) >= record_ms
+    for name in ("queue", "ring", "leases"):
+        assert kernel.redis.pttl(key(name, "clinvk.a")) >= record_ms
+
+
+def test_a_run_is_kept_while_a_task_of_it_runs(kernel: Kernel) -> None:
+    submit(kernel, "a a", max_parallel=1, keep_seconds=3600)
+    claim(kernel, 0)
+    keys = list(kernel.redis.keys(f"*{RUN}*"))
+    assert len(keys) > 5
+    for name in keys:
+        kernel.redis.pexpire(name, 60_000)
+    assert renew(kernel, Lease(RUN, 0, 1)) == []
+    assert [name for name in keys if kernel.redis.pttl(name) <= 60_000] == []
+
+
 def test_a_large_output_is_kept_apart_and_read_back_whole(kernel: Kernel) -> None:
     submit(kernel, "a a")
     claim(kernel, 0)

@@ -68,7 +68,7 @@ KEYS = {
     "runs": "clinvk:runs",  # sorted set: run -> when it was submitted (ms)
     "submitted": "clinvk:submitted:{}",  # string: a submitter's key -> run and digest
     "queues": "clinvk:queues",  # set: all queues that were ever used
-    "queue": "clinvk:queue:{}",  # hash: limits, paused, turn, waiting, when the rate opens
+    "queue": "clinvk:queue:{}",  # hash: limits, paused, turn, waiting, when it last handed out
     "ring": "clinvk:queue:{}:runs",  # sorted set: run -> turn, of runs that could take a slot
     "leases": "clinvk:queue:{}:leases",  # sorted set: what is out -> when it runs out (ms)
     "waiting": "clinvk:waiting",  # set: queues whose ring is not empty

@@ -56,16 +56,16 @@ local function touch(run)
   end
 end
 
--- Keys that runs share outlive their last use; what an owner has set does so by a year.
-local function touch_shared(key, days)
-  redis.call('PEXPIRE', key, (days or 8) * DAY_MS)
+-- Keys that runs share outlive their last use by as long as the record of any run may.
+local function touch_shared(key)
+  redis.call('PEXPIRE', key, 366 * DAY_MS)
 end
 
 local function touch_queue(queue)
   touch_shared(leases_key(queue))
   touch_shared(ring_key(queue))
-  touch_shared(queue_key(queue), 366)
-  touch_shared(queues_key(), 366)
+  touch_shared(queue_key(queue))
+  touch_shared(queues_key())
   touch_shared(waiting_key())
 end
 
@@ -97,13 +97,16 @@ end
 -- only time is in the way.
 local function is_open(queue, admission)
   local state = redis.call('HMGET', queue_key(queue), 'paused', 'max_concurrency',
-                           'interval_ms', 'next_ms')
+                           'interval_ms', 'last_ms')
   if state[1] == '1' then return false end
   local out = redis.call('ZCARD', leases_key(queue))
   if state[2] and out >= tonumber(state[2]) then return false end
   if out >= tonumber(redis.call('HGET', capacity_key(), queue) or 0) then return false end
-  if state[3] and tonumber(state[4] or 0) > admission.now then
-    admission.retry_ms = math.min(admission.retry_ms, state[4] - admission.now)
+  -- GCRA with a burst of one (the generic cell rate algorithm): starts are spaced evenly, so
+  -- that no window of time ever has more than its share.
+  local wait_ms = (state[4] or 0) + (state[3] or 0) - admission.now
+  if state[3] and wait_ms > 0 then
+    admission.retry_ms = math.min(admission.retry_ms, wait_ms)
     return false
   end
   return true
@@ -138,13 +141,7 @@ local function hand(run, queue, admission)
   else
     redis.call('ZADD', ring_key(queue), 'XX', turn - tonumber(record[1] or 0) * 1e12, run)
   end
-  -- GCRA with a burst of one (the generic cell rate algorithm): starts are spaced evenly, so
-  -- that no window of time ever has more than its share.
-  local rate = redis.call('HMGET', queue_key(queue), 'interval_ms', 'next_ms')
-  if rate[1] then
-    local from = math.max(admission.now, tonumber(rate[2] or 0))
-    redis.call('HSET', queue_key(queue), 'next_ms', from + rate[1])
-  end
+  redis.call('HSET', queue_key(queue), 'last_ms', admission.now)
   publish(run, index, attempt, queue)
   admission.handouts[#admission.handouts + 1] = {run, tonumber(index), attempt, queue}
   admission.runs[run] = true

@@ -19,7 +19,7 @@ else
   for _, queue in ipairs(cjson.decode(entry).queues) do
     redis.call('SADD', queues_key(), queue)
   end
-  touch_shared(queues_key(), 366)
+  touch_shared(queues_key())
 end
 if before ~= entry or expired > 0 or redis.call('EXISTS', capacity_key()) == 0 then
   count_capacity(now)
