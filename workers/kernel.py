@@ -49,7 +49,7 @@ COMPLETE_AFTER_MS = 2000
 SUBMITTING_MS = 3_600_000
 """How long the tasks of a run stay that is never opened."""
 PING_SECONDS = 3.0
-REAP_LIMIT = 100
+REAP_LIMIT = 1000
 SUBMIT_CHUNK = 1000
 SUBMIT_CHARS = 1 << 20
 
