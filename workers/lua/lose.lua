@@ -41,8 +41,7 @@ local function lose(lease, why)
   end
 end
 
--- From the last, so that they stand in front of the pending ones in their order.
-for i = #ARGV - 1, 2, -2 do lose(ARGV[i], ARGV[i + 1]) end
+for i = 2, #ARGV, 2 do lose(ARGV[i], ARGV[i + 1]) end
 for run in pairs(runs) do
   enter_rings(run)
   touch(run)
