@@ -144,9 +144,13 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What followed from a result; `ok` is False where the fence refused it."""
+    """What followed from a result; `ok` is False where the fence refused it.
+
+    `is_last` says that no result of the run is missing any more.
+    """
 
     ok: bool
+    is_last: bool
     canceled: Canceled
     admission: Admission
 
@@ -368,10 +372,11 @@ class Kernel:
     def finish(self, lease: Lease, result: TaskResult) -> Recorded:
         """Record a result, unless another attempt has the task by now."""
         result = self._store_large(lease, result)
-        recorded, unpublished, published, admission = self._call(
+        recorded, is_last, unpublished, published, admission = self._call(
             "finish", *lease.args, result.status.value, result.to_wire(), HANDOUT_MS
         )
-        return Recorded(bool(recorded), Canceled(unpublished, published), _admission(admission))
+        canceled = Canceled(unpublished, published)
+        return Recorded(bool(recorded), bool(is_last), canceled, _admission(admission))
 
     def _store_large(self, lease: Lease, result: TaskResult) -> TaskResult:
         if result.output is None or len(result.output) <= INLINE_BYTES // 4:
