@@ -5,6 +5,7 @@ A failed prompt is a result, never an exception: every way to fail ends in a `Ta
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -73,6 +74,8 @@ class Executor:
             spill_bytes=config.spill_bytes,
             spill_dir=Path(config.spill_dir).expanduser(),
         )
+        with contextlib.suppress(OSError):  # what commands write goes elsewhere, then
+            self._limits.spill_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def backends(self, queues: Sequence[str]) -> list[Backend]:
         """Return the backends that these queues are for."""

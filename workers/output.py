@@ -14,7 +14,6 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -131,19 +130,12 @@ class Stderr:
 
 def _disk_file(folder: Path) -> IO[bytes] | None:
     """Open a file without a name in this folder, or where temporary files go."""
-    for place in _places(folder):
+    for place in (str(folder), tempfile.gettempdir()):
         with contextlib.suppress(OSError):
             room = os.statvfs(place)
             if room.f_bavail * room.f_frsize >= LEAST_FREE_BYTES:
                 return tempfile.TemporaryFile(dir=place, buffering=0)
     return None
-
-
-def _places(folder: Path) -> Iterator[str]:
-    with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        yield str(folder)
-    yield tempfile.gettempdir()
 
 
 def _appending(stream: IO[bytes]) -> IO[bytes]:

@@ -132,10 +132,12 @@ def run(
         )
 
 
-def _environment(extra: Mapping[str, str], marks: Mapping[str, str]) -> dict[str, str]:
+def _environment(extra: Mapping[str, str], marks: Mapping[str, str]) -> dict[bytes, bytes]:
     # The worker's own settings (broker password included) are none of the command's business.
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("CLINVK_")}
-    return {**inherited, **extra, **marks}
+    # In bytes: that a variable is decoded and encoded again would be a fifth of the time here.
+    inherited = {k: v for k, v in os.environb.items() if not k.startswith(b"CLINVK_")}
+    added = {os.fsencode(k): os.fsencode(v) for k, v in {**extra, **marks}.items()}
+    return {**inherited, **added}
 
 
 class _Supervisor:
