@@ -77,6 +77,7 @@ class Stdout:
 
     def _save(self) -> Path | None:
         try:
+            self._spill_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
             with tempfile.NamedTemporaryFile(
                 dir=self._spill_dir, prefix="stdout-", suffix=".log", delete=False
             ) as saved:
