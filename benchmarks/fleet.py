@@ -18,16 +18,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from clinvk.local import find_server
 from workers.kernel import Kernel
 
 CLINVK = [sys.executable, "-m", "clinvk"]
 RECORD = """#!/bin/sh
-read -r name seconds
+read -r name seconds how
+[ "$how" = stubborn ] && trap '' TERM
 echo "start $(date +%s%N) $name" >> "$0.log"
 sleep "$seconds"
 echo "end $(date +%s%N) $name" >> "$0.log"
+[ "$how" != fail ]
 """
+"""Its prompt: `NAME SECONDS`, and `stubborn` for a program that ignores TERM, or `fail`."""
 
 
 class Fleet:
@@ -102,6 +107,16 @@ class Fleet:
         rows = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
         return sorted(((w, int(t), n) for w, t, n in rows), key=lambda row: row[1])
 
+    def running(self) -> bool:
+        """Whether a process of a task is there."""
+        for process in psutil.process_iter():
+            try:
+                if str(self.program) in process.cmdline():
+                    return True
+            except psutil.Error:
+                continue
+        return False
+
     def clear(self) -> None:
         Path(f"{self.program}.log").unlink(missing_ok=True)
 
@@ -154,34 +169,39 @@ def measure() -> Iterator[tuple[str, float, str]]:
     """Yield the figures of a fleet of ten workers: name, value, unit."""
     with fleet() as made:
         made.workers(10, slots=10)
-        made.clinvk("queues", "set", "record", "--max-concurrency", "8")
-        made.clinvk("parallel", "-q", "--max-parallel", "100", stdin=tasks(2000, "0.2"))
-        over, use = instants(made.records(), 8)
-        yield "2,000 tasks of 0.2 s, limit 8: instants over the limit", over, ""
+        made.clinvk("queues", "set", "record", "--max-concurrency", "16")
+        made.clinvk("parallel", "-q", "--max-parallel", "100", stdin=tasks(10_000, "0.25"))
+        over, use = instants(made.records(), 16)
+        yield "10,000 tasks of 0.25 s, limit 16: instants over the limit", over, ""
         yield "the same: use of the limit", 100 * use, "%"
         made.clear()
         made.clinvk("queues", "set", "record", "--max-concurrency", "20")
-        big = made.clinvk("parallel", "--detach", "--max-parallel", "100", stdin=tasks(1000, "1"))
+        big = made.clinvk("parallel", "--detach", "--max-parallel", "100", stdin=tasks(10_000, "1"))
         made.wait(lambda: len(made.records()) > 100)
         submitted = time.time_ns()
         made.clinvk("parallel", "-q", stdin=tasks(1, "0", "small"))
         began = next(at for word, at, name in made.records() if (word, name) == ("start", "small0"))
         yield (
-            "1 task behind 1,000 of 1 s, 20 slots: from its command line to its start",
+            "1 task behind 10,000 of 1 s, 20 slots: from its command line to its start",
             (began - submitted) / 1e9,
             "s",
         )
         made.clinvk("cancel", big.strip())
         made.clinvk("wait", big.strip())
-        made.clear()
         made.clinvk("queues", "set", "record", "--max-concurrency", "0")
-        run = made.clinvk("parallel", "--detach", "--max-parallel", "100", stdin=tasks(100, "600"))
-        made.wait(lambda: len(made.records()) == 100)
-        canceled = time.monotonic()
-        made.clinvk("cancel", run.strip())
-        made.clinvk("wait", run.strip())
-        yield (
-            "cancel with 100 running on 10 workers, until all have ended",
-            (time.monotonic() - canceled),
-            "s",
-        )
+        for how in ("", " stubborn"):
+            made.clear()
+            lines = tasks(99, f"600{how}") + tasks(1, "8 fail", "failing")
+            run = made.clinvk(
+                *("parallel", "--detach", "--max-parallel", "100", "--fail-fast"), stdin=lines
+            ).strip()
+            made.wait(lambda: len(made.records()) >= 100)
+            made.wait(lambda: any(word == "end" for word, *_ in made.records()))
+            failed = next(at for word, at, _ in made.records() if word == "end")
+            made.wait(lambda: not made.running())
+            yield (
+                f"fail-fast with 99 running{how or ' as usual'}, until no process is left",
+                (time.time_ns() - failed) / 1e9,
+                "s",
+            )
+            made.clinvk("wait", run)
