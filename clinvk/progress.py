@@ -241,7 +241,7 @@ class Live(Quiet):
             words.append(f"{outcomes[Outcome.CANCELED]} canceled")
         words.append(elapsed(seconds))
         tail = ", ".join(words)
-        room = min(30, self._console.width - len(tail) - 4)
+        room = min(30, self._console.width - len(tail) - 6)  # a terminal echoes ^C behind it
         filled = room * ended // total if room > 0 else 0
         bar = "━" * filled + "─" * (room - filled) + " " if room >= 5 else ""
         style = "red" if failed else "green"
