@@ -24,12 +24,12 @@ from clinvk.local import find_server
 from workers.kernel import Kernel
 
 CLINVK = [sys.executable, "-m", "clinvk"]
-RECORD = """#!/bin/sh
+RECORD = """#!/bin/bash
 read -r name seconds how
 [ "$how" = stubborn ] && trap '' TERM
-echo "start $(date +%s%N) $name" >> "$0.log"
+echo "start ${EPOCHREALTIME/[.,]/}000 $name" >> "$0.log"
 sleep "$seconds"
-echo "end $(date +%s%N) $name" >> "$0.log"
+echo "end ${EPOCHREALTIME/[.,]/}000 $name" >> "$0.log"
 [ "$how" != fail ]
 """
 """Its prompt: `NAME SECONDS`, and `stubborn` for a program that ignores TERM, or `fail`."""
