@@ -251,6 +251,7 @@ class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
         )
         if config.has_warden:
             self.warden = warden.start(holder, url)
+            process_tree.own(self.warden.pid)
             atexit.register(self._dismiss_warden)  # tasks have ended by then
         self.keeper.start()
         _station = Station(self.keeper, Dispatcher(parent.app, kernel), executor)
