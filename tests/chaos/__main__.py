@@ -175,7 +175,9 @@ def say(line: str) -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("--seed", type=int, default=1, help="the first, or only, seed")
     parser.add_argument("--seeds", type=int, default=1, help="how many, one after another")
     parser.add_argument("--tasks", type=int, default=2000)

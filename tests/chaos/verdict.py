@@ -10,6 +10,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from tests.chaos.storm import Kill
 from tests.chaos.work import ONCE, Work
 from tests.chaos.world import Unit
 
-CATEGORIES = ("worker", "machine", "partition", "redis")
-"""What a recovery had to do with: the worker alone was killed, all of its machine was, its link
-was cut meanwhile, the server was away meanwhile."""
+CATEGORIES = ("worker", "machine", "worker, redis", "machine, redis", "partition")
+"""What a recovery had to do with: the worker alone was killed, or all of its machine; the server
+was away meanwhile; its link was cut meanwhile, whatever else happened."""
 
 
 @dataclass
@@ -127,6 +128,16 @@ def _of_task(
         return
     if (entry["status"], entry["exit_code"]) != work.expected:
         yield f"is {entry['status']}, {entry['exit_code']}: {entry.get('error')}"
+    yield from _of_executions(work, entry, ran, losses, finished)
+
+
+def _of_executions(
+    work: Work,
+    entry: dict[str, Any],
+    ran: Sequence[Execution],
+    losses: Sequence[int],
+    finished: Sequence[int],
+) -> Iterator[str]:
     if entry["attempts"] != 1 + len(losses):
         yield f"says {entry['attempts']} attempts, has {len(losses)} losses"
     if len(ran) > entry["attempts"]:
@@ -176,14 +187,18 @@ def _of_partitions(
     records: Records, finished: dict[int, list[int]], kills: dict[int, Kill]
 ) -> Iterator[Recovery]:
     """Yield what was lost to a cut link alone, from the moment of the cut."""
-    events = {(e["index"], e["attempt"]): e["worker"] for e in records.events if e["kind"] == "started"}
+    workers = {
+        (event["index"], event["attempt"]): event["worker"].partition("@")[0]
+        for event in records.events
+        if event["kind"] == "started"
+    }
     units = {unit.name: unit for unit in records.units}
     for index, ran in records.log.executions.items():
-        for each, after in zip(ran[:-1], ran[1:], strict=True):
+        for each, after in pairwise(ran):
             kill = kills.get(each.worker_pid)
             if kill is not None and kill.at_ns < after.start_ns:
                 continue
-            unit = units[events[str(index), str(each.attempt)].partition("@")[0]]
+            unit = units[workers[str(index), str(each.attempt)]]
             cuts = [cut for cut in unit.cuts if _meet(cut, (each.start_ns, after.start_ns))]
             if cuts and each.attempt not in finished[index]:
                 since = max(cuts[0][0], each.start_ns)
@@ -195,7 +210,8 @@ def _category(
 ) -> str:
     if any(_meet(cut, span) for cut in unit.cuts):
         return "partition"
-    return "redis" if any(_meet(outage, span) for outage in outages) else kill.kind
+    was_away = any(_meet(outage, span) for outage in outages)
+    return f"{kill.kind}, redis" if was_away else kill.kind
 
 
 def _meet(one: Sequence[int], other: Sequence[int]) -> bool:

@@ -40,8 +40,8 @@ def plan(dice: random.Random, count: int) -> list[Work]:
     special += [Work("fail", dice.uniform(0.01, 0.3)) for _ in range(count // 12)]
     special += [Work(ONCE, dice.uniform(0.01, 0.3)) for _ in range(count // 50)]
     for kind in POISON:
-        rare = kind in {"flood", "deaf"}
-        special += [Work(kind, dice.uniform(0.01, 0.1)) for _ in range(count // (400 if rare else 100))]
+        one_in = 400 if kind in {"flood", "deaf"} else 100
+        special += [Work(kind, dice.uniform(0.01, 0.1)) for _ in range(count // one_in)]
     short = [Work("short", dice.uniform(0.01, 0.3)) for _ in range(count - len(special))]
     work = special + short
     dice.shuffle(work)

@@ -6,6 +6,7 @@ root on Linux.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -16,10 +17,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import redis
 from pyroute2 import IPRoute, NetNS, netns
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from clinvk.local import find_server
 from tests import harness
@@ -89,7 +91,7 @@ class Server:
 
     @staticmethod
     def client() -> redis.Redis:
-        return redis.Redis(port=PORT, socket_timeout=2)
+        return redis.Redis(port=PORT, socket_timeout=2, retry=Retry(NoBackoff(), 0))
 
 
 @dataclass
@@ -130,7 +132,7 @@ class Unit:
 
 
 def pids() -> Iterator[int]:
-    return (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+    return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
 
 
 def _namespace(pid: int) -> int:
@@ -141,10 +143,8 @@ def _namespace(pid: int) -> int:
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 class World:
@@ -207,7 +207,7 @@ class World:
                 # `clinvk worker` ends with 4 where no broker answers it; a worker never does.
                 if status != 4:
                     self.crashes.append(f"{unit.name} (pid {unit.process.pid}) ended with {status}")
-                self.expect_restart(unit, 1.0)
+                self.expect_restart(unit, 2.0)
             if unit.process is None and time.monotonic() >= unit.start_at:
                 argv = [*harness.CLINVK, "worker", "--queues", "fake", "--name", unit.name]
                 argv += ["--concurrency", str(self.slots)]
@@ -337,7 +337,3 @@ class World:
             netns.remove(Path(unit.space).name)
         self.server.stop(signal.SIGKILL)
         self._ip.close()
-
-    def record(self) -> dict[str, Any]:
-        """The record of faults that the world itself keeps."""
-        return {"outages": self.server.outages, "crashes": self.crashes}
