@@ -119,6 +119,13 @@ def judge(
             {name.decode(): value.decode() for name, value in fields.items()}
             for _, fields in client.xrange(f"clinvk:run:{run}:events")
         ]
+    faults = {
+        "kills": [vars(kill) for kill in raging.kills],
+        "outages": place.server.outages,
+        "cuts": {unit.name: unit.cuts for unit in place.units},
+        "events": events,
+    }
+    (place.folder / "faults.json").write_text(json.dumps(faults))
     ends = place.stop_workers()
     records = verdict.Records(
         work=tasks,

@@ -18,9 +18,11 @@ from tests.chaos.storm import Kill
 from tests.chaos.work import ONCE, Work
 from tests.chaos.world import Unit
 
-CATEGORIES = ("worker", "machine", "worker, redis", "machine, redis", "partition")
-"""What a recovery had to do with: the worker alone was killed, or all of its machine; the server
-was away meanwhile; its link was cut meanwhile, whatever else happened."""
+LOSSES = ("worker", "machine", "partition")
+"""How an execution was lost: its worker alone was killed, or all of its machine was, or its
+machine's link was cut (whether its worker was killed as well or not)."""
+CATEGORIES = (*LOSSES, *(f"{loss}, redis" for loss in LOSSES))
+"""The same with the server away between the loss and the next start."""
 
 
 @dataclass
@@ -177,8 +179,8 @@ def recoveries(records: Records) -> tuple[list[Recovery], int]:
             in_flight += 1
             if after is not None:
                 span = (kill.at_ns, after.start_ns)
-                category = _category(kill, units[kill.unit], span, records.outages)
-                found.append(Recovery(category, (span[1] - span[0]) / 1e9))
+                is_cut = any(_meet(cut, span) for cut in units[kill.unit].cuts)
+                found.append(_recovery("partition" if is_cut else kill.kind, span, records))
     found += _of_partitions(records, finished, kills)
     return found, in_flight
 
@@ -202,16 +204,12 @@ def _of_partitions(
             cuts = [cut for cut in unit.cuts if _meet(cut, (each.start_ns, after.start_ns))]
             if cuts and each.attempt not in finished[index]:
                 since = max(cuts[0][0], each.start_ns)
-                yield Recovery("partition", (after.start_ns - since) / 1e9)
+                yield _recovery("partition", (since, after.start_ns), records)
 
 
-def _category(
-    kill: Kill, unit: Unit, span: tuple[int, int], outages: Sequence[Sequence[int]]
-) -> str:
-    if any(_meet(cut, span) for cut in unit.cuts):
-        return "partition"
-    was_away = any(_meet(outage, span) for outage in outages)
-    return f"{kill.kind}, redis" if was_away else kill.kind
+def _recovery(loss: str, span: tuple[int, int], records: Records) -> Recovery:
+    was_away = any(_meet(outage, span) for outage in records.outages)
+    return Recovery(f"{loss}, redis" if was_away else loss, (span[1] - span[0]) / 1e9)
 
 
 def _meet(one: Sequence[int], other: Sequence[int]) -> bool:
