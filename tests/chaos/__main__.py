@@ -20,8 +20,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -197,9 +199,22 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def tidy_up_when_told_to_stop() -> None:
+    """Make SIGTERM an exception in this process; in what pyroute2 forks of it, still an end."""
+    ours = os.getpid()
+
+    def stop(number: int, _: object) -> None:
+        if os.getpid() != ours:
+            os._exit(128 + number)
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, stop)
+
+
 def main() -> int:
     options = arguments()
     world.isolate()
+    tidy_up_when_told_to_stop()
     storms = {}
     for seed in range(options.seed, options.seed + options.seeds):
         folder = Path(tempfile.mkdtemp(prefix=f"chaos{seed}-"))
