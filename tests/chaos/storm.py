@@ -21,13 +21,14 @@ WEIGHTS = {
     "nothing": 2,
     "worker": 3,  # SIGKILL to a worker process; its warden sees it
     "machine": 1,  # SIGKILL to all that runs on a machine
+    "deploy": 1,  # SIGTERM to a worker, now and then twice; another starts when it has ended
     "redis": 1,  # the server ends, by TERM or KILL, and comes back
     "link": 2,  # a link is cut for some seconds, both ways or one
     "reset": 1,  # the server closes connections
     "client": 1,  # the client is killed; another attaches
     "gone": 0.2,  # once: a link is cut for so long that what runs behind it counts as lost
 }
-OPTIONAL = ("machine", "redis", "link", "reset", "client", "gone")
+OPTIONAL = ("machine", "deploy", "redis", "link", "reset", "client", "gone")
 GONE_SECONDS = 100.0
 SETTLED_SECONDS = 20.0
 """After a cut, TCP may take this long to say what it had to say."""
@@ -142,6 +143,15 @@ class Storm:
         at_ns = time.monotonic_ns()
         self.kills.append(Kill(kind, unit.name, how(unit), at_ns))
         self.world.expect_restart(unit, self.dice.uniform(0.2, 4))
+        return True
+
+    def _deploy(self) -> bool:
+        unit = self._victim()
+        if unit is None or unit.is_leaving or not unit.has_begun:
+            return False
+        unit.leave()
+        if self.dice.random() < 0.3:
+            self._after(self.dice.uniform(0.5, 3), unit.leave)
         return True
 
     def _redis(self) -> bool:

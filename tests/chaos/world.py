@@ -100,6 +100,7 @@ class Unit:
 
     Attributes:
         start_at: when to start the worker, where there is none.
+        is_leaving: whether its worker was told to stop.
         cuts: from when to when the machine's link was cut, in nanoseconds.
     """
 
@@ -111,6 +112,7 @@ class Unit:
     inner_link: int
     process: subprocess.Popen[bytes] | None = None
     start_at: float = 0.0
+    is_leaving: bool = False
     cuts: list[list[int]] = field(default_factory=list)
 
     @property
@@ -118,17 +120,38 @@ class Unit:
         """Whether its worker has taken over from the command that started it."""
         if self.process is None or self.process.poll() is not None:
             return False
-        command = Path(f"/proc/{self.process.pid}/cmdline").read_bytes().split(b"\0")
-        return b"workers" in command
+        return b"workers" in _command(self.process.pid)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether its worker has come so far that a signal drains it: its warden is there."""
+        if not self.is_up or self.process is None:
+            return False
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return any(b"workers.warden" in _command(int(child)) for child in children)
 
     @property
     def is_cut(self) -> bool:
         return bool(self.cuts) and self.cuts[-1][1] == 0
 
+    def leave(self) -> None:
+        """Tell its worker to stop, as a deploy does."""
+        if self.has_begun and self.process is not None:
+            self.is_leaving = True
+            self.process.send_signal(signal.SIGTERM)
+
     def processes(self) -> list[int]:
         """Everything that runs on this machine."""
         wanted = Path(self.space).stat().st_ino
         return [pid for pid in pids() if _namespace(pid) == wanted]
+
+
+def _command(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:  # it has ended
+        return []
 
 
 def pids() -> Iterator[int]:
@@ -205,7 +228,7 @@ class World:
         for unit in self.units:
             if unit.process is not None and (status := unit.process.poll()) is not None:
                 # `clinvk worker` ends with 4 where no broker answers it; a worker never does.
-                if status != 4:
+                if status != (0 if unit.is_leaving else 4):
                     self.crashes.append(f"{unit.name} (pid {unit.process.pid}) ended with {status}")
                 self.expect_restart(unit, 2.0)
             if unit.process is None and time.monotonic() >= unit.start_at:
@@ -217,6 +240,7 @@ class World:
     @staticmethod
     def expect_restart(unit: Unit, seconds: float) -> None:
         unit.process, unit.start_at = None, time.monotonic() + seconds
+        unit.is_leaving = False
 
     def kill_worker(self, unit: Unit) -> int:
         """Kill the worker process, and nothing else."""
