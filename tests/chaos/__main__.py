@@ -64,7 +64,7 @@ def one(options: argparse.Namespace, seed: int, folder: Path) -> dict[str, Any]:
         run = submit(place, tasks)
         raging = storm.Storm(place, dice, kinds, run, folder / "shown.json")
         started = time.monotonic()
-        harness.wait_until(lambda: raging.tend(0) or place.log.stat().st_size, "the run to begin")
+        await_beginning(raging)
         raging.rage(options.seconds)
         raging.calm()
         say(f"seed {seed}: healed; waiting for the end of run {run}")
@@ -92,6 +92,14 @@ def submit(place: world.World, tasks: list[work.Work]) -> str:
     if submitted.returncode != 0:
         raise SystemExit(f"the run was refused: {submitted.stderr}")
     return submitted.stdout.strip()
+
+
+def await_beginning(raging: storm.Storm) -> None:
+    def has_begun() -> bool:
+        raging.tend(0)
+        return raging.world.log.stat().st_size > 0
+
+    harness.wait_until(has_begun, "the run to begin")
 
 
 def await_end(raging: storm.Storm) -> None:

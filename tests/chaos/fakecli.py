@@ -1,9 +1,10 @@
 """A CLI for chaos that keeps its own record: `fakecli.py FOLDER`, and on stdin `NAME KIND SECONDS`.
 
-Each line of FOLDER/tasks.log is `WORD NANOSECONDS PID PARENT LEASE`; the lease (run:index:attempt)
-is from CLINVK_TASK. The word is start, end, or overlap: for each task there is a file that its
-process locks, and so do its children; where the lock is taken, another execution still lives. The
-kernel lets it go when the last of them has ended, however that happens.
+Each line of FOLDER/tasks.log is `WORD NANOSECONDS PID HOLDER LEASE`: which worker process runs it,
+and which attempt of which task it is (run:index:attempt), from its environment. The word is start,
+end, or overlap: for each task there is a file that its process locks, and so do its children;
+where the lock is taken, another execution still lives. The kernel lets it go when the last of them
+has ended, however that happens.
 """
 
 import fcntl
@@ -16,14 +17,14 @@ FLOOD_BYTES = 50_000_000
 LEFT_SECONDS = 600
 
 
-def note(word):
-    words = (word, time.monotonic_ns(), os.getpid(), os.getppid(), LEASE)
+def note(word: str) -> None:
+    words = (word, time.monotonic_ns(), os.getpid(), HOLDER, LEASE)
     fd = os.open(f"{FOLDER}/tasks.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.write(fd, (" ".join(map(str, words)) + "\n").encode())
     os.close(fd)
 
 
-def take(index):
+def take(index: str) -> None:
     lock = os.open(f"{FOLDER}/locks/{index}", os.O_WRONLY | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -31,7 +32,7 @@ def take(index):
         note("overlap")
 
 
-def escape():
+def escape() -> None:
     """Leave a process behind, in a session of its own, that does not listen to TERM."""
     if os.fork():
         return
@@ -43,7 +44,7 @@ def escape():
     os._exit(0)
 
 
-def main():
+def main() -> int:
     _, kind, seconds = sys.stdin.read().split()
     take(LEASE.split(":")[1])
     note("start")
@@ -65,5 +66,6 @@ def main():
     return 3 if kind == "fail" else 0
 
 
-FOLDER, LEASE = sys.argv[1], os.environ["CLINVK_TASK"]
+FOLDER = sys.argv[1]
+LEASE, HOLDER = os.environ["CLINVK_TASK"], os.environ["CLINVK_HOLDER"]
 sys.exit(main())

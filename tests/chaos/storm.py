@@ -41,7 +41,7 @@ class Kill:
 
     kind: str
     unit: str
-    pid: int
+    holder: str
     at_ns: int
 
 
@@ -136,18 +136,18 @@ class Storm:
     def _machine(self) -> bool:
         return self._kill("machine", self.world.kill_unit)
 
-    def _kill(self, kind: str, how: Callable[[Unit], int]) -> bool:
+    def _kill(self, kind: str, how: Callable[[Unit], None]) -> bool:
         unit = self._victim()
         if unit is None:
             return False
-        at_ns = time.monotonic_ns()
-        self.kills.append(Kill(kind, unit.name, how(unit), at_ns))
+        self.kills.append(Kill(kind, unit.name, unit.holder, time.monotonic_ns()))
+        how(unit)
         self.world.expect_restart(unit, self.dice.uniform(0.2, 4))
         return True
 
     def _deploy(self) -> bool:
         unit = self._victim()
-        if unit is None or unit.is_leaving or not unit.has_begun:
+        if unit is None or unit.is_leaving or not unit.holder:
             return False
         unit.leave()
         if self.dice.random() < 0.3:

@@ -123,13 +123,14 @@ class Unit:
         return b"workers" in _command(self.process.pid)
 
     @property
-    def has_begun(self) -> bool:
-        """Whether its worker has come so far that a signal drains it: its warden is there."""
+    def holder(self) -> str:
+        """What its worker process calls itself; empty until its warden is there to be told."""
         if not self.is_up or self.process is None:
-            return False
+            return ""
         pid = self.process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return any(b"workers.warden" in _command(int(child)) for child in children)
+        wardens = (_command(int(child)) for child in children)
+        return next((w[-2].decode() for w in wardens if b"workers.warden" in w), "")
 
     @property
     def is_cut(self) -> bool:
@@ -137,7 +138,7 @@ class Unit:
 
     def leave(self) -> None:
         """Tell its worker to stop, as a deploy does."""
-        if self.has_begun and self.process is not None:
+        if self.holder and self.process is not None:
             self.is_leaving = True
             self.process.send_signal(signal.SIGTERM)
 
@@ -165,9 +166,9 @@ def _namespace(pid: int) -> int:
         return 0
 
 
-def kill(pid: int, number: int = signal.SIGKILL) -> None:
+def kill(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
+        os.kill(pid, signal.SIGKILL)
 
 
 class World:
@@ -242,24 +243,22 @@ class World:
         unit.process, unit.start_at = None, time.monotonic() + seconds
         unit.is_leaving = False
 
-    def kill_worker(self, unit: Unit) -> int:
+    @staticmethod
+    def kill_worker(unit: Unit) -> None:
         """Kill the worker process, and nothing else."""
         assert unit.process is not None
-        pid = unit.process.pid
-        kill(pid)
+        unit.process.kill()
         unit.process.wait()
-        return pid
 
-    def kill_unit(self, unit: Unit) -> int:
+    @staticmethod
+    def kill_unit(unit: Unit) -> None:
         """Kill all that runs on a machine, as the end of a container does."""
         assert unit.process is not None
-        pid = unit.process.pid
         while left := unit.processes():
             for each in left:
                 kill(each)
             unit.process.poll()
         unit.process.wait()
-        return pid
 
     # Links.
 
@@ -338,11 +337,10 @@ class World:
             if unit.process is None:
                 continue
             try:
-                status = unit.process.wait(30)
+                if status := unit.process.wait(30):
+                    problems.append(f"{unit.name} answered SIGTERM with {status}")
             except subprocess.TimeoutExpired:
-                status = "nothing in 30 s"
-            if status != 0:
-                problems.append(f"{unit.name} answered SIGTERM with {status}")
+                problems.append(f"{unit.name} did not end in 30 s after SIGTERM")
         give_up_at = time.monotonic() + 10
         while (left := self.in_machines()) and time.monotonic() < give_up_at:
             time.sleep(0.05)
