@@ -152,10 +152,20 @@ def fleet_figures() -> Iterator[Figure]:
         yield Figure(name, value, unit)
 
 
+def scale_figures() -> Iterator[Figure]:
+    """1,000 to 100,000 tasks: what submitting, status and results cost."""
+    from benchmarks import scale
+
+    for row in scale.measure():
+        name, value, unit, against, floor = row
+        yield Figure(name, value, unit, against, floor)
+
+
 BENCHMARKS: dict[str, Callable[[], Iterator[Figure]]] = {
     "cold_start": cold_start,
     "throughput": throughput,
     "memory": memory,
+    "scale": scale_figures,
     "fleet": fleet_figures,
 }
 

@@ -8,24 +8,43 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import kombu.exceptions
 import redis
 
 from clinvk.client import Event
+from clinvk.spool import Spool
 from workers.app import create_app
 from workers.config import mask_password
 from workers.dispatch import Dispatcher
 from workers.errors import BrokerError, UsageError
 from workers.kernel import Kernel
-from workers.spec import ErrorKind, Outcome, RunOptions, RunSummary, TaskResult, TaskSpec
+from workers.spec import (
+    ErrorKind,
+    Outcome,
+    RunOptions,
+    RunSummary,
+    TaskResult,
+    TaskSpec,
+    queue_of,
+)
 
-PAGE = 1000
+PAGE = 100
+"""Tasks that are read at a time. A prompt has no limit, and a result may have 64 KiB inline."""
+AWAY_SECONDS = 600.0
+"""How long whoever watches a run waits for its broker to come back."""
+RETRY_SECONDS = 0.5
 BLOCK_MS = 1000
 """How long to wait for events at a time; also how often the fleet's health is checked."""
+
+
+class BrokerAwayError(BrokerError):
+    """The broker cannot be used just now."""
 
 
 class CeleryClient:
@@ -94,16 +113,20 @@ class CeleryClient:
             raise UsageError(f"there is no run {run} (clinvk runs lists them)")
         return CeleryRun(run, summary.total, self)
 
-    def check_served(self, specs: Sequence[TaskSpec]) -> None:
-        """Make sure that live workers serve every backend.
+    def served(self) -> set[str]:
+        """Return the queues that live workers serve."""
+        with self.reaching_broker():
+            workers = self.kernel.workers()
+        return {queue for entry in workers.values() for queue in entry["queues"]}
+
+    def check_served(self, backends: Iterable[str]) -> None:
+        """Make sure that live workers serve these backends.
 
         Raises:
             BrokerError: nobody serves one of them.
         """
-        with self.reaching_broker():
-            workers = self.kernel.workers()
-        served = {queue for entry in workers.values() for queue in entry["queues"]}
-        missing = sorted({spec.backend for spec in specs if spec.queue not in served})
+        served = self.served()
+        missing = sorted(name for name in backends if queue_of(name) not in served)
         if missing:
             raise BrokerError(
                 f"no live worker serves {', '.join(missing)}: start one with "
@@ -119,7 +142,7 @@ class CeleryClient:
         except (redis.RedisError, kombu.exceptions.OperationalError) as error:
             self.check_health()
             url = mask_password(self._broker_url)
-            raise BrokerError(f"cannot use the broker {url}: {error}") from error
+            raise BrokerAwayError(f"cannot use the broker {url}: {error}") from error
 
 
 class CeleryRun:
@@ -135,19 +158,19 @@ class CeleryRun:
         """Whether the run goes on when nobody watches it."""
         return not self._client.is_private
 
-    def specs(self) -> list[TaskSpec]:
+    def specs(self) -> Sequence[TaskSpec]:
         """Read the run's tasks."""
-        specs: list[TaskSpec] = []
-        for first in range(0, self._total, PAGE):
-            page = range(first, min(first + PAGE, self._total))
+        specs = Spool(TaskSpec)
+        for page in _pages(range(self._total)):
             with self._client.reaching_broker():
-                specs += self._client.kernel.specs(self.id, page)
+                found = self._client.kernel.specs(self.id, page)
+            for spec in found:
+                specs.append(spec)
         return specs
 
     def results(self, summary: RunSummary) -> Iterator[tuple[TaskSpec, TaskResult]]:
         """Yield the tasks that have ended with their results, in task order, page by page."""
-        for first in range(0, self._total, PAGE):
-            page = range(first, min(first + PAGE, self._total))
+        for page in _pages(range(self._total)):
             with self._client.reaching_broker():
                 specs = self._client.kernel.specs(self.id, page)
                 found = self._client.kernel.results(self.id, page)
@@ -161,44 +184,64 @@ class CeleryRun:
         """Yield the run's events from its beginning, waiting for new ones, until `ended`.
 
         Raises:
-            BrokerError: the broker cannot be reached any more.
+            BrokerError: the broker cannot be reached any more, or has lost the run.
         """
         position = "0"
-        missing = set(range(self._total))
+        has_ended = bytearray(self._total)
+        reached_at = time.monotonic()
         while True:
-            position, entries = self._read(position)
-            if not entries:
-                yield Event(kind="idle")
-            results = self._results(entries)
-            for entry in entries:
-                if entry["kind"] == "ended":
-                    yield from self._canceled(missing, int(entry["at_ms"]))
-                    yield Event(kind="ended", at_ms=int(entry["at_ms"]))
-                    return
-                if event := _event(entry, results):
-                    if event.kind == "finished":
-                        missing.discard(event.index)
-                    yield event
+            try:
+                entries = self._read(position)
+                reached_at = time.monotonic()
+                if not entries:
+                    yield Event(kind="idle")
+                for entry, result in self._with_results(entries):
+                    position = entry["position"]
+                    if entry["kind"] == "ended":
+                        yield from self._canceled(has_ended, int(entry["at_ms"]))
+                        yield Event(kind="ended", at_ms=int(entry["at_ms"]))
+                        return
+                    if event := _event(entry, result):
+                        if event.kind == "finished":
+                            has_ended[event.index] = True
+                        yield event
+            except BrokerAwayError as error:
+                away_seconds = time.monotonic() - reached_at
+                if not self.outlives_client or away_seconds > AWAY_SECONDS:
+                    raise
+                yield Event(kind="away", why=str(error))
+                time.sleep(RETRY_SECONDS)
 
-    def _read(self, position: str) -> tuple[str, list[dict[str, str]]]:
+    def _read(self, position: str) -> list[dict[str, str]]:
         with self._client.reaching_broker():
-            position, entries = self._client.kernel.wait_events(self.id, position, BLOCK_MS)
+            _, entries = self._client.kernel.wait_events(self.id, position, BLOCK_MS)
         if not entries:
             self._client.check_health()
-            # Where the last worker has gone before its chord's body ran, nobody else closes it.
+            # Where the last worker has gone, nobody else gives up what it ran, or closes the run.
             with self._client.reaching_broker():
-                self._client.kernel.aggregate(self.id)
-        return position, entries
+                self._client.dispatcher.reap()
+            self.summary()  # a server that came back without its data would be silent for ever
+        return entries
 
-    def _results(self, entries: Sequence[dict[str, str]]) -> dict[int, TaskResult]:
-        indexes = [int(entry["index"]) for entry in entries if entry["kind"] == "finished"]
-        with self._client.reaching_broker():
-            found = self._client.kernel.results(self.id, indexes)
-            return {result.index: result for result in found if result is not None}
+    def _with_results(
+        self, entries: Sequence[dict[str, str]]
+    ) -> Iterator[tuple[dict[str, str], TaskResult | None]]:
+        """Yield the entries with the results that they tell of, and no more in memory than that."""
+        for page in _pages(entries):
+            indexes = [int(entry["index"]) for entry in page if entry["kind"] == "finished"]
+            results = self._client.kernel.results(self.id, indexes)
+            for entry in page:
+                result = None
+                if entry["kind"] == "finished":
+                    with self._client.reaching_broker():
+                        result = next(results)
+                yield entry, result
 
-    def _canceled(self, indexes: set[int], at_ms: int) -> Iterator[Event]:
+    def _canceled(self, has_ended: bytearray, at_ms: int) -> Iterator[Event]:
         """Yield the tasks that the run ended without: canceled before they began."""
-        for index in sorted(indexes):
+        for index in range(self._total):
+            if has_ended[index]:
+                continue
             result = _never_started(index)
             yield Event(kind="finished", at_ms=at_ms, index=index, attempt=0, result=result)
 
@@ -214,6 +257,14 @@ class CeleryRun:
         if summary is None:
             raise BrokerError(f"run {self.id} is gone from the broker")
         return summary
+
+
+T = TypeVar("T")
+
+
+def _pages(whole: Sequence[T]) -> Iterator[Sequence[T]]:
+    for first in range(0, len(whole), PAGE):
+        yield whole[first : first + PAGE]
 
 
 def _never_started(index: int) -> TaskResult:
@@ -236,7 +287,7 @@ def _digest(specs: Sequence[TaskSpec], options: RunOptions) -> str:
     return digest.hexdigest()
 
 
-def _event(entry: dict[str, str], results: dict[int, TaskResult]) -> Event | None:
+def _event(entry: dict[str, str], result: TaskResult | None) -> Event | None:
     at_ms, index = int(entry["at_ms"]), int(entry.get("index", -1))
     match entry["kind"]:
         case "started":
@@ -249,8 +300,6 @@ def _event(entry: dict[str, str], results: dict[int, TaskResult]) -> Event | Non
             )
         case "finished":
             attempt = int(entry["attempt"])
-            return Event(
-                kind="finished", at_ms=at_ms, index=index, attempt=attempt, result=results[index]
-            )
+            return Event(kind="finished", at_ms=at_ms, index=index, attempt=attempt, result=result)
         case _:  # an event of a newer version, or one that the display has no use for
             return None

@@ -102,12 +102,9 @@ config_option = click.option("--config", metavar="FILE", help="Use this configur
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ParallelOptions:
-    """The command line of `clinvk parallel`; None is what was not given."""
+class CommonOptions:
+    """What the command lines of all runs have in common; None is what was not given."""
 
-    file: str | None
-    max_parallel: int | None
-    fail_fast: bool | None
     output_dir: str | None
     broker: str | None
     as_json: bool
@@ -119,22 +116,49 @@ class ParallelOptions:
     wait_for_workers: bool
 
 
+COMMON_OPTIONS = (
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
+    click.option("-q", "--quiet", is_flag=True, help="Print the totals only."),
+    click.option("--output-dir", metavar="DIR", help="Write a file per task, and a summary."),
+    click.option("--dry-run", is_flag=True, help="Print the commands; start nothing."),
+    click.option("--detach", is_flag=True, help="Submit to the fleet, print the run's id, return."),
+    click.option("--run-key", metavar="KEY", help="Submit once: a second time gives the same run."),
+    click.option(
+        "--priority", type=int, default=0, metavar="N", help="Before runs of a lower one."
+    ),
+    click.option(
+        "--wait-for-workers", is_flag=True, help="Submit even if no worker serves it yet."
+    ),
+    broker_option,
+    config_option,
+)
+
+
+def common_options(function: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the options that all runs have."""
+    for option in reversed(COMMON_OPTIONS):
+        function = option(function)
+    return function
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParallelOptions(CommonOptions):
+    """The command line of `clinvk parallel`."""
+
+    file: str | None
+    max_parallel: int | None
+    fail_fast: bool | None
+    lenient: bool
+
+
 @cli.command()
 @click.option("-f", "--file", metavar="FILE", help="Task file; standard input without it.")
 @click.option("--max-parallel", type=click.IntRange(min=1), metavar="N", help="Tasks at once.")
 @click.option(
     "--fail-fast/--no-fail-fast", default=None, help="Stop everything at the first failure."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@click.option("-q", "--quiet", is_flag=True, help="Print the totals only.")
-@click.option("--output-dir", metavar="DIR", help="Write a file per task, and a summary.")
-@click.option("--dry-run", is_flag=True, help="Print the commands; start nothing.")
-@click.option("--detach", is_flag=True, help="Submit to the fleet, print the run's id, return.")
-@click.option("--run-key", metavar="KEY", help="Submit once: a second time gives the same run.")
-@click.option("--priority", type=int, default=0, metavar="N", help="Before runs of a lower one.")
-@click.option("--wait-for-workers", is_flag=True, help="Submit even if no worker serves it yet.")
-@broker_option
-@config_option
+@click.option("--lenient", is_flag=True, help="Find the task file in what a model wrote.")
+@common_options
 def parallel(config: str | None, **options: Any) -> int:
     """Run the tasks of a file at once, with ordered results.
 
@@ -144,6 +168,56 @@ def parallel(config: str | None, **options: Any) -> int:
     from clinvk import parallel, settings
 
     return parallel.run(settings.load(config), ParallelOptions(**options))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainOptions(CommonOptions):
+    """The command line of `clinvk chain`."""
+
+    file: str | None
+
+
+@cli.command()
+@click.option("-f", "--file", metavar="FILE", help="Steps; standard input without it.")
+@common_options
+def chain(config: str | None, **options: Any) -> int:
+    """Run the steps of a file one after the other, the output of one in the prompt of the next.
+
+    Exit codes are those of `clinvk parallel`.
+    """
+    from clinvk import chain, settings
+
+    return chain.run(settings.load(config), ChainOptions(**options))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareOptions(CommonOptions):
+    """The command line of `clinvk compare`."""
+
+    prompt: str | None
+    file: str | None
+    backends: str | None
+    all_backends: bool
+    sequential: bool
+    side_by_side: bool
+
+
+@cli.command()
+@click.argument("prompt", required=False)
+@click.option("-f", "--file", metavar="FILE", help="Take the prompt from a file; - is stdin.")
+@click.option("--backends", metavar="NAMES", help="Which, as claude:opus,codex.")
+@click.option("--all-backends", is_flag=True, help="All that are served.")
+@click.option("--sequential", is_flag=True, help="One after the other.")
+@click.option("--side-by-side", is_flag=True, help="Answers in columns, if the terminal is wide.")
+@common_options
+def compare(config: str | None, **options: Any) -> int:
+    """Send one PROMPT (- is standard input) to several backends and show all answers.
+
+    Exit codes are those of `clinvk parallel`.
+    """
+    from clinvk import compare, settings
+
+    return compare.run(settings.load(config), CompareOptions(**options))
 
 
 @cli.command()

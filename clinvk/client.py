@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -17,14 +17,16 @@ class Event:
     `finished`: task `index` has its one `result`. Comes exactly once for each index.
     `ended`: the run is over, the last event.
     `idle`: nothing happened for a second.
+    `away`: the broker cannot be reached just now, for the reason `why`; the run goes on.
     """
 
-    kind: Literal["started", "finished", "ended", "idle"]
+    kind: Literal["started", "finished", "ended", "idle", "away"]
     at_ms: int = 0
     index: int = -1
     attempt: int = 1
     worker: str | None = None
     result: TaskResult | None = None
+    why: str = ""
 
 
 class Run(Protocol):
@@ -54,5 +56,5 @@ class Client(Protocol):
     def submit(self, specs: Sequence[TaskSpec], options: RunOptions, run_key: str = "") -> Run:
         """Record a run and release its first tasks; with a key, once for all submitters."""
 
-    def check_served(self, specs: Sequence[TaskSpec]) -> None:
-        """Make sure that live workers serve every backend; raises BrokerError."""
+    def check_served(self, backends: Iterable[str]) -> None:
+        """Make sure that live workers serve these backends; raises BrokerError."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -15,14 +14,13 @@ from clinvk.render import document, tables
 from clinvk.report import EXIT_OK, EXIT_TASK_FAILED
 from clinvk.settings import Settings, rate_limits
 from clinvk.show import Screen, View
-from workers.backends import Registry
 from workers.config import BROKER_URL, WORKER_CONFIG, mask_password
 from workers.errors import UsageError
 from workers.policy import Policy
-from workers.spec import RunOptions, RunSummary, TaskResult, queue_of
+from workers.spec import RunOptions, queue_of
 
 if TYPE_CHECKING:
-    from clinvk.celery_client import CeleryClient, CeleryRun
+    from clinvk.celery_client import CeleryClient
 
 LISTED_RUNS = 20
 
@@ -60,7 +58,7 @@ def worker(
 ) -> NoReturn:
     """Become a worker of this machine; does not return."""
     url = broker_url(settings, broker)
-    names = queues.split(",") if queues else _installed(settings)
+    names = queues.split(",") if queues else settings.installed()
     if not names:
         raise UsageError("no backend's CLI is installed here: install one, or name --queues")
     if unknown := [name for name in names if name not in settings.backends]:
@@ -80,16 +78,6 @@ def worker(
     os.execv(  # noqa: S606
         sys.executable, [sys.executable, "-m", "workers", *arguments, "--name", name]
     )
-
-
-def _installed(settings: Settings) -> list[str]:
-    """Return the backends whose programs are on this machine."""
-    registry = Registry.from_config(settings.worker.backends)
-    return [
-        name
-        for name, enabled in settings.backends.items()
-        if enabled and shutil.which(registry.get(name).program) is not None
-    ]
 
 
 def workers(client: CeleryClient, *, as_json: bool) -> int:
@@ -149,7 +137,8 @@ def runs(client: CeleryClient, limit: int, *, as_json: bool) -> int:
 def status(client: CeleryClient, run: str, *, as_json: bool) -> int:
     """Tell how far a run is."""
     summary = client.open(run).summary()
-    return _print(document.status(summary), tables.status(summary), as_json=as_json)
+    values = View().of(summary.kind).form.status(summary)
+    return _print(values, tables.status(values), as_json=as_json)
 
 
 def attach(client: CeleryClient, run_id: str, view: View) -> int:
@@ -158,7 +147,7 @@ def attach(client: CeleryClient, run_id: str, view: View) -> int:
     summary = run.summary()
     specs = run.specs()
     options = RunOptions(max_parallel=summary.max_parallel, fail_fast=summary.fail_fast)
-    screen = Screen(view, len(specs), options)
+    screen = Screen(view.of(summary.kind), specs, options)
     with watch.Interruption() as interruption:
         screen.header()
         return screen.show(run, specs, interruption)
@@ -168,19 +157,14 @@ def results(client: CeleryClient, run_id: str, *, as_json: bool, only_failed: bo
     """Print the results that there are, page by page."""
     run = client.open(run_id)
     summary = run.summary()
-    output = progress.Output(sys.stdout)
-    lines = tables.json_results if as_json else tables.text_results
-    for line in lines(summary, _pages(run, summary, only_failed=only_failed)):
-        output.write(line)
+    rows = (
+        (spec, result)
+        for spec, result in run.results(summary)
+        if not only_failed or result.error_kind is not None
+    )
+    form = View().of(summary.kind).form
+    progress.Output(sys.stdout).write_all(form.results(summary, rows, as_json=as_json))
     return EXIT_OK
-
-
-def _pages(
-    run: CeleryRun, summary: RunSummary, *, only_failed: bool
-) -> Iterator[tuple[Any, TaskResult]]:
-    for spec, result in run.results(summary):
-        if not only_failed or result.error_kind is not None:
-            yield spec, result
 
 
 def wait(client: CeleryClient, run_id: str) -> int:

@@ -10,6 +10,19 @@ from clinvk.client import Client
 from workers.config import WorkerConfig
 
 
+def served(broker_url: str) -> set[str]:
+    """Return the queues that the live workers of a broker serve.
+
+    Raises:
+        BrokerError: the broker cannot be reached.
+    """
+    from clinvk.celery_client import CeleryClient
+
+    with closing(CeleryClient(broker_url)) as client:
+        client.ping()
+        return client.served()
+
+
 @contextmanager
 def connect(
     broker_url: str | None,

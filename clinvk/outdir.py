@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from clinvk.client import Event
 from clinvk.render import document
+from clinvk.render.form import Form
 from clinvk.report import Report
 from workers.errors import UsageError
 from workers.spec import TaskSpec
@@ -40,7 +40,7 @@ class OutputDir:
                 error
             )
 
-    def saw(self, event: Event) -> None:
+    def saw(self, event: Event, form: Form) -> None:
         """Write the file of a task that ended."""
         if event.result is None:
             return
@@ -48,20 +48,18 @@ class OutputDir:
         label = re.sub(r"[^\w.-]+", "_", spec.id or spec.name or spec.backend)
         label = label.encode()[:LABEL_BYTES].decode("utf-8", "ignore")
         name = f"{event.index + 1:0{self._digits}d}_{label}.json"
-        self._write(
-            name,
-            {"task": document.task(spec), "result": document.entry(spec, event.result)},
-        )
+        whole = {"task": document.task(spec), "result": form.entry(spec, event.result)}
+        self._write(name, [document.dump(whole)])
 
-    def close(self, report: Report) -> None:
+    def close(self, report: Report, form: Form) -> None:
         """Write the summary."""
-        self._write("summary.json", document.document(report))
+        self._write("summary.json", form.document(report))
 
-    def _write(self, name: str, content: Any) -> None:
+    def _write(self, name: str, pieces: Iterable[str]) -> None:
         descriptor, temporary = tempfile.mkstemp(dir=self._path, prefix=".clinvk-")
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                stream.write(document.dump(content))
+                stream.writelines(pieces)
             Path(temporary).replace(self._path / name)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)

@@ -1,10 +1,10 @@
-"""`clinvk parallel`, from the task file to the exit code."""
+"""`clinvk parallel`, from the task file to the exit code; what other runs do in the same way."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from clinvk import fleet, progress, taskfile, watch
@@ -16,10 +16,10 @@ from clinvk.settings import broker_problem
 from clinvk.show import Screen, View
 from workers.backends import Registry
 from workers.errors import UsageError
-from workers.spec import RunOptions, TaskSpec
+from workers.spec import RunOptions, TaskSpec, queue_of
 
 if TYPE_CHECKING:
-    from clinvk.cli import ParallelOptions
+    from clinvk.cli import CommonOptions, ParallelOptions
     from clinvk.settings import Settings
 
 
@@ -29,6 +29,7 @@ class Job:
 
     specs: Sequence[TaskSpec]
     sources: Sequence[str]
+    backends: Collection[str]
     run_options: RunOptions
     output_dir: str | None
     broker_url: str | None
@@ -40,51 +41,95 @@ class Job:
 
 def run(settings: Settings, options: ParallelOptions) -> int:
     """Run a task file, or show what would run; returns the exit code."""
-    job = decide(settings, options)
-    if options.dry_run:
-        return show_plan(settings, job)
-    return execute(settings, job)
+    return carry_out(settings, options, decide(settings, options))
 
 
 def decide(settings: Settings, options: ParallelOptions) -> Job:
     """Read the task file and settle every setting."""
-    content, name = taskfile.read(options.file, sys.stdin.buffer)
-    batch = taskfile.parse(content, name, settings.backends)
-    if options.broker and (problem := broker_problem(options.broker)):
-        raise UsageError(f"--broker: {problem}")
+    with taskfile.opened(options.file, sys.stdin.buffer) as (stream, name):
+        batch = taskfile.parse(
+            stream, name, settings.backends, settings.resolve, is_lenient=options.lenient
+        )
     pick = settings.pick
+    run_options = RunOptions(
+        max_parallel=pick(options.max_parallel, batch.max_parallel, "parallel", "max_workers"),
+        fail_fast=pick(options.fail_fast, batch.fail_fast, "parallel", "fail_fast"),
+    )
+    return make_job(
+        settings,
+        options,
+        batch.tasks,
+        batch.sources,
+        batch.backends,
+        run_options,
+        batch.output_dir,
+    )
+
+
+def make_job(
+    settings: Settings,
+    options: CommonOptions,
+    specs: Sequence[TaskSpec],
+    sources: Sequence[str],
+    backends: Collection[str],
+    run_options: RunOptions,
+    output_dir: str | None = None,
+) -> Job:
+    """Settle what is the same for each kind of run; `output_dir` is the file's own.
+
+    Of the tasks, all is settled (`Settings.resolve`), and `backends` are those that they name.
+    """
+    view = View(
+        as_json=options.as_json,
+        quiet=options.quiet,
+        with_table=settings.config.parallel.aggregate_output,
+    )
     return Job(
-        specs=[settings.resolve(spec) for spec in batch.tasks],
-        sources=batch.sources,
-        run_options=RunOptions(
-            max_parallel=pick(options.max_parallel, batch.max_parallel, "parallel", "max_workers"),
-            fail_fast=pick(options.fail_fast, batch.fail_fast, "parallel", "fail_fast"),
+        specs=specs,
+        sources=sources,
+        backends=backends,
+        run_options=replace(
+            run_options,
             priority=options.priority,
             keep_seconds=settings.config.runs.keep_days * 86400,
         ),
-        output_dir=pick(options.output_dir, batch.output_dir, "output_dir"),
-        broker_url=pick(options.broker, None, "broker_url") or None,
+        output_dir=settings.pick(options.output_dir, output_dir, "output_dir"),
+        broker_url=broker_url(settings, options),
         run_key=options.run_key or "",
         detach=options.detach,
         wait_for_workers=options.wait_for_workers,
-        view=View(
-            as_json=options.as_json,
-            quiet=options.quiet,
-            with_table=settings.config.parallel.aggregate_output,
-        ),
+        view=view.of(run_options.kind),
     )
+
+
+def broker_url(settings: Settings, options: CommonOptions) -> str | None:
+    """Return the broker's URL; None is a private one."""
+    if options.broker and (problem := broker_problem(options.broker)):
+        raise UsageError(f"--broker: {problem}")
+    return settings.pick(options.broker, None, "broker_url") or None
+
+
+def carry_out(settings: Settings, options: CommonOptions, job: Job) -> int:
+    """Run a job, or show what it would run."""
+    return show_plan(settings, job) if options.dry_run else execute(settings, job)
 
 
 def show_plan(settings: Settings, job: Job) -> int:
     """Print every command as it would run."""
     registry = Registry.from_config(settings.worker.backends)
-    planned = plan.plan(job.specs, job.sources, registry.get)
-    output = progress.Output(sys.stdout)
-    if job.view.as_json:
-        output.write(document.dump(plan.document(planned)))
-    else:
-        output.write("".join(line + "\n" for line in plan.lines(planned)))
-    for warning in dict.fromkeys(w for _, _, command in planned for w in command.warnings):
+    warnings: dict[str, None] = {}
+
+    def planned() -> Iterator[plan.Planned]:
+        for item in plan.plan(job.specs, job.sources, registry.get):
+            warnings.update(dict.fromkeys(item[2].warnings))
+            yield item
+
+    progress.Output(sys.stdout).write_all(
+        document.listing({}, "tasks", plan.entries(planned()))
+        if job.view.as_json
+        else (f"{line}\n" for line in plan.lines(planned()))
+    )
+    for warning in warnings:
         progress.note(f"warning: {one_line(warning)}")
     return EXIT_OK
 
@@ -96,19 +141,19 @@ def execute(settings: Settings, job: Job) -> int:
             "--detach and --run-key need a broker: a private one ends with the command"
         )
     files = OutputDir(job.output_dir, job.specs) if job.output_dir else None
-    screen = Screen(job.view, len(job.specs), job.run_options)
+    screen = Screen(job.view, job.specs, job.run_options)
     with (
         fleet.connect(
             job.broker_url,
             worker=settings.worker,
-            queues=sorted({spec.queue for spec in job.specs}),
+            queues=sorted(map(queue_of, job.backends)),
             slots=min(job.run_options.max_parallel, len(job.specs)),
             server=settings.config.local.server,
         ) as client,
         watch.Interruption() as interruption,
     ):
         if job.broker_url is not None and not job.wait_for_workers:
-            client.check_served(job.specs)
+            client.check_served(job.backends)
         run = client.submit(job.specs, job.run_options, job.run_key)
         if job.detach:
             screen.submitted(run.id)

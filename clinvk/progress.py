@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import IO, TYPE_CHECKING
 
 from clinvk.client import Event
@@ -37,12 +37,22 @@ class Output:
 
     def write(self, text: str) -> None:
         """Write text; a reader that went away is not an error here."""
+        self.write_all((text,))
+
+    def write_all(self, pieces: Iterable[str]) -> None:
+        """Write text piece by piece, as long as somebody reads it."""
+        for piece in pieces:
+            self._attempt(self._stream.write, piece)
+            if self.broken:
+                return
+        self._attempt(self._stream.flush)
+
+    def _attempt(self, act: Callable[..., object], *arguments: str) -> None:
         if self.broken:
             return
         try:
-            self._stream.write(text)
-            self._stream.flush()
-        except (BrokenPipeError, OSError) as error:
+            act(*arguments)
+        except OSError as error:
             self.broken = True
             # What the interpreter flushes at exit must not raise again.
             with contextlib.suppress(OSError):
@@ -121,7 +131,7 @@ class Live(Quiet):
         self._lock = threading.Lock()
         self._lines: deque[str] = deque()
         self._told: deque[str] = deque()
-        self._titles: dict[int, str] = {}
+        self._rows: dict[int, tuple[str, str]] = {}
         self._running: dict[int, float] = {}
         self._outcomes: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
         self._started_at = time.monotonic()
@@ -194,23 +204,29 @@ class Live(Quiet):
         now = time.monotonic()
         room = max(1, self._console.height - CHROME_ROWS)
         shown = running if len(running) <= room else running[: room - 1]
+        # Prompts have any length: what is shown of them is not made anew at each redraw.
+        self._rows = {index: self._rows.get(index) or self._row(index) for index, _ in shown}
         rows = [self._task_row(index, now - since) for index, since in shown]
         if len(shown) < len(running):
             rows.append(Text(f"  + {len(running) - len(shown)} more running", style="dim"))
         return Group(*rows, self._totals(outcomes, len(running), now - self._started_at))
 
+    def _row(self, index: int) -> tuple[str, str]:
+        from clinvk.render.words import title
+
+        spec = self._specs[index]
+        return spec.backend, title(spec)
+
     def _task_row(self, index: int, seconds: float) -> RenderableType:
         from rich.text import Text
 
-        from clinvk.render.words import fit, title
+        from clinvk.render.words import fit
 
-        spec = self._specs[index]
-        if index not in self._titles:
-            self._titles[index] = title(spec)  # of a prompt of any length: not at each redraw
-        head = f"  {elapsed(seconds):>7} [{index + 1}] {spec.backend} "
+        backend, title = self._rows[index]
+        head = f"  {elapsed(seconds):>7} [{index + 1}] {backend} "
         room = max(0, self._console.width - len(head) - 1)
         text = Text(head, style="cyan", no_wrap=True, overflow="crop", end="")
-        return Text.assemble(text, fit(self._titles[index], room), no_wrap=True, overflow="crop")
+        return Text.assemble(text, fit(title, room), no_wrap=True, overflow="crop")
 
     def _totals(self, outcomes: dict[Outcome, int], running: int, seconds: float) -> RenderableType:
         from rich.text import Text

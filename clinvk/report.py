@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from workers.spec import Outcome, TaskResult, TaskSpec
@@ -22,19 +22,27 @@ FAILED = (Outcome.FAILED, Outcome.TIMEOUT, Outcome.LOST)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Every task of a run with its result, in order, and when the run began and ended."""
+    """Every task of a run with its result, in order, and when the run began and ended.
+
+    Neither tasks nor results need be in memory: each look at one may read it anew. `outcomes`
+    counts how they ended; where it is not given, they are counted here.
+    """
 
     run_id: str
     specs: Sequence[TaskSpec]
     results: Sequence[TaskResult]
     started_ms: int
     ended_ms: int
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        if not self.outcomes:
+            self.outcomes.update(result.status for result in self.results)
 
     def counts(self) -> tuple[int, int, int]:
         """Return how many completed, failed and were canceled; they add up to the total."""
-        outcomes = Counter(result.status for result in self.results)
-        failed = sum(outcomes[outcome] for outcome in FAILED)
-        return outcomes[Outcome.OK], failed, outcomes[Outcome.CANCELED]
+        failed = sum(self.outcomes[outcome] for outcome in FAILED)
+        return self.outcomes[Outcome.OK], failed, self.outcomes[Outcome.CANCELED]
 
     def rows(self) -> Iterator[tuple[TaskSpec, TaskResult]]:
         """Yield each task with its result."""

@@ -14,9 +14,10 @@ import difflib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
@@ -33,10 +34,10 @@ from pydantic import (
 
 from clinvk import yamlfile
 from clinvk.problems import describe, nearest
-from workers.backends import builtin_names
+from workers.backends import Registry, builtin_names
 from workers.config import WorkerConfig
 from workers.errors import ConfigError
-from workers.spec import ApprovalMode, SandboxMode, TaskSpec
+from workers.spec import ApprovalMode, OnWorkerLost, RunOptions, SandboxMode, TaskSpec
 
 DEFAULT_PATH = "~/.clinvk/config.yaml"
 PREFIX = "CLINVK_"
@@ -74,6 +75,8 @@ class UnifiedSection(_Section):
     max_turns: Annotated[int, Field(ge=0)] = 0
     max_tokens: Annotated[int, Field(ge=0)] = 0
     command_timeout_secs: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    on_worker_lost: OnWorkerLost = "retry"
+    max_attempts: Annotated[int, Field(ge=1)] = RunOptions().max_attempts
 
 
 class BackendSection(_Section):
@@ -88,6 +91,9 @@ class BackendSection(_Section):
     enabled: bool = True
     command: Annotated[list[str], Field(min_length=1)] | None = None
     env: dict[str, str] = {}
+
+
+_UNSET = BackendSection()
 
 
 class QueueSection(_Section):
@@ -222,6 +228,15 @@ class Settings:
             **self.config.limits.model_dump(),
         )
 
+    def installed(self) -> list[str]:
+        """Return the enabled backends whose programs are on this machine."""
+        registry = Registry.from_config(self.worker.backends)
+        return [
+            name
+            for name, enabled in self.backends.items()
+            if enabled and shutil.which(registry.get(name).program) is not None
+        ]
+
     def pick(self, flag: Any, file_value: Any, *place: str) -> Any:
         """Decide one run-level setting: flag, environment, task file, configuration, default."""
         configured = self._value(place)
@@ -234,24 +249,27 @@ class Settings:
     def resolve(self, spec: TaskSpec) -> TaskSpec:
         """Fill in what the environment and the configuration say of a task of this backend."""
         section = self._section(spec.backend)
-        name = spec.backend
-        allowed = self._pick_field(spec.allowed_tools, ("backends", name, "allowed_tools"))
-        return dataclasses.replace(
-            spec,
-            model=self._pick_field(spec.model, ("backends", name, "model")) or None,
-            approval_mode=self._mode(spec, "approval_mode"),
-            sandbox_mode=self._mode(spec, "sandbox_mode"),
-            system_prompt=self._pick_field(spec.system_prompt, ("backends", name, "system_prompt"))
-            or None,
-            max_turns=self._pick_field(spec.max_turns, ("unified_flags", "max_turns")) or None,
-            max_tokens=self._pick_field(spec.max_tokens, ("unified_flags", "max_tokens")) or None,
-            timeout_seconds=self._pick_field(
-                spec.timeout_seconds, ("unified_flags", "command_timeout_secs")
-            )
-            or None,
-            extra=[*section.extra_flags, *spec.extra],
-            allowed_tools=None if allowed == "all" else allowed,
-        )
+        own = ("backends", spec.backend)
+        pick = self._pick_field
+        allowed = pick(spec.allowed_tools, (*own, "allowed_tools"))
+        timeout = pick(spec.timeout_seconds, ("unified_flags", "command_timeout_secs"))
+        lost = pick(spec.on_worker_lost, ("unified_flags", "on_worker_lost"))
+        attempts = pick(spec.max_attempts, ("unified_flags", "max_attempts"))
+        settled = {
+            "model": pick(spec.model, (*own, "model")) or None,
+            "approval_mode": self._mode(spec, "approval_mode"),
+            "sandbox_mode": self._mode(spec, "sandbox_mode"),
+            "system_prompt": pick(spec.system_prompt, (*own, "system_prompt")) or None,
+            "max_turns": pick(spec.max_turns, ("unified_flags", "max_turns")) or None,
+            "max_tokens": pick(spec.max_tokens, ("unified_flags", "max_tokens")) or None,
+            "timeout_seconds": timeout or None,
+            "on_worker_lost": None if lost == "retry" else lost,
+            "max_attempts": None if attempts == RunOptions().max_attempts else attempts,
+            "extra": [*section.extra_flags, *spec.extra],
+            "allowed_tools": None if allowed == "all" else allowed,
+        }
+        changes = {key: value for key, value in settled.items() if value != getattr(spec, key)}
+        return dataclasses.replace(spec, **changes) if changes else spec
 
     def _mode(self, spec: TaskSpec, field_name: str) -> Any:
         places = (("backends", spec.backend, field_name), ("unified_flags", field_name))
@@ -260,27 +278,34 @@ class Settings:
 
     def _pick_field(self, own: Any, *places: Path_) -> Any:
         """Decide one field of a task; of `places`, an earlier one beats a later one."""
+        if places not in self._choices:
+            self._choices[places] = self._choose(places)
+        wins, value = self._choices[places]
+        return value if wins or own is None else own
+
+    @cached_property
+    def _choices(self) -> dict[tuple[Path_, ...], tuple[bool, Any]]:
+        """What was chosen before: the same for each task of a backend."""
+        return {}
+
+    def _choose(self, places: Sequence[Path_]) -> tuple[bool, Any]:
+        """Return what is set at these places, and whether it beats the task's own."""
         for place in places:
             if self._from_environment(place):
-                return self._value(place)
-        if own is not None:
-            return own
+                return True, self._value(place)
         set_places = [place for place in places if place in self.origins]
-        return self._value((*set_places, places[-1])[0])
+        return False, self._value((*set_places, places[-1])[0])
 
     def _from_environment(self, place: Path_) -> bool:
         return self.origins.get(place) == variable(place)
 
     def _section(self, backend: str) -> BackendSection:
-        return self.config.backends.get(backend) or BackendSection()
+        return self.config.backends.get(backend, _UNSET)
 
     def _value(self, place: Path_) -> Any:
         value: Any = self.config
         for part in place:
-            if isinstance(value, dict):
-                value = value.get(part) or BackendSection()
-            else:
-                value = getattr(value, part)
+            value = value.get(part, _UNSET) if isinstance(value, dict) else getattr(value, part)
         return value
 
     def rows(self) -> Iterator[tuple[str, Any, str]]:
@@ -435,6 +460,7 @@ def _leaves(section: BaseModel, *prefix: str) -> Iterator[tuple[Path_, Any]]:
 # The environment.
 
 
+@cache
 def variable(place: Path_) -> str:
     """Return the environment variable of a setting."""
     return PREFIX + re.sub(r"[^A-Z0-9]", "_", "_".join(place).upper())

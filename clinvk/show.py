@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from clinvk import progress, watch
 from clinvk.client import Event, Run
 from clinvk.outdir import OutputDir
-from clinvk.render import document, text
+from clinvk.render import document
+from clinvk.render.chain import Chain
+from clinvk.render.compare import Compare
+from clinvk.render.form import Form
 from clinvk.render.safe import one_line
 from clinvk.report import EXIT_BROKER, EXIT_OK, EXIT_SIGNAL, EXIT_TASK_FAILED, Report
 from workers.spec import RunOptions, TaskSpec
 
 PIPED_WIDTH = 80
+FORMS: dict[str, Form] = {"chain": Chain(), "compare": Compare()}
+"""Of each kind of run; any other has that of `parallel`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,23 +30,28 @@ class View:
     as_json: bool = False
     quiet: bool = False
     with_table: bool = True
+    form: Form = field(default_factory=Form)
 
     @property
     def is_text(self) -> bool:
         """Whether every task gets its line."""
         return not (self.as_json or self.quiet)
 
+    def of(self, kind: str) -> View:
+        """Return the same view in the form of this kind of run."""
+        return replace(self, form=FORMS.get(kind, self.form))
+
 
 class Screen:
     """Prints a run to stdout, and what goes on meanwhile to stderr."""
 
-    def __init__(self, view: View, total: int, options: RunOptions) -> None:
+    def __init__(self, view: View, specs: Sequence[TaskSpec], options: RunOptions) -> None:
         self._view = view
-        self._total = total
+        self._form = view.form
+        self._specs = specs
         self._options = options
         self._output = progress.Output(sys.stdout)
-        terminal = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns
-        self._width = terminal if sys.stdout.isatty() else PIPED_WIDTH
+        self._width = width()
 
     def submitted(self, run: str) -> None:
         """Say which run was submitted, to whoever leaves it alone."""
@@ -50,9 +60,7 @@ class Screen:
     def header(self) -> None:
         """Say what is about to run."""
         if self._view.is_text:
-            options = self._options
-            first = text.header(self._total, options.max_parallel, fail_fast=options.fail_fast)
-            self._output.write(first + "\n\n")
+            self._output.write(self._form.header(self._specs, self._options) + "\n\n")
 
     def show(
         self,
@@ -63,7 +71,7 @@ class Screen:
     ) -> int:
         """Follow a run to its end, print it, and return the exit code."""
         interruption.watch(run)
-        saver = _Saver(files)
+        saver = _Saver(files, self._form)
         display = progress.choose(
             self._output, specs, quiet=self._view.quiet, data_only=self._view.as_json
         )
@@ -85,6 +93,8 @@ class Screen:
         self.end(report)
         if problem is not None:
             progress.note(f"clinvk: {problem}")
+            if run.outlives_client:
+                progress.note(f"The run goes on without us: clinvk attach {run.id}")
             return EXIT_BROKER
         if interruption.number is not None:
             return EXIT_SIGNAL + interruption.number
@@ -95,38 +105,49 @@ class Screen:
 
         def saw(event: Event) -> None:
             if self._view.is_text and event.result is not None:
-                display.print(text.ended(event.result, self._width))
+                spec = self._specs[event.index]
+                line = self._form.ended(spec, event.result, self._width)
+                if line is not None:
+                    display.print(line)
 
         return saw
 
     def end(self, report: Report) -> None:
         """Print the report, and each of its warnings once."""
         if self._view.as_json:
-            self._output.write(document.dump(document.document(report)))
+            self._output.write_all(self._form.document(report))
         else:
-            lines = [text.total(report)]
-            if self._view.is_text:
-                table = text.table(report, self._width) if self._view.with_table else ()
-                lines = ["", *table, *lines]
-            self._output.write("\n".join(lines) + "\n")
+            self._output.write_all(f"{line}\n" for line in self._last_lines(report))
         for warning in dict.fromkeys(w for result in report.results for w in result.warnings):
             progress.note(f"warning: {one_line(warning)}")
+
+    def _last_lines(self, report: Report) -> Iterator[str]:
+        if self._view.is_text:
+            return self._form.end(report, self._width, with_table=self._view.with_table)
+        return iter([self._form.total(report)])
+
+
+def width() -> int:
+    """Return how wide what is printed may be."""
+    terminal = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns
+    return terminal if sys.stdout.isatty() else PIPED_WIDTH
 
 
 class _Saver:
     """Writes results to the output directory; a full disk costs the files, not the run."""
 
-    def __init__(self, files: OutputDir | None) -> None:
+    def __init__(self, files: OutputDir | None, form: Form) -> None:
         self._files = files
+        self._form = form
         self.failed = False
 
     def saw(self, event: Event) -> None:
         """Save the result of a task that ended."""
-        self._attempt(lambda files: files.saw(event))
+        self._attempt(lambda files: files.saw(event, self._form))
 
     def close(self, report: Report) -> None:
         """Save the summary."""
-        self._attempt(lambda files: files.close(report))
+        self._attempt(lambda files: files.close(report, self._form))
 
     def _attempt(self, write: Callable[[OutputDir], None]) -> None:
         if self._files is None or self.failed:

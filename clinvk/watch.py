@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
@@ -12,8 +13,11 @@ from typing import Any
 from clinvk.client import Event, Run
 from clinvk.progress import note
 from clinvk.report import Report
+from clinvk.spool import Spool
 from workers.errors import BrokerError, ClinvkError, WireError
 from workers.spec import ErrorKind, Outcome, TaskResult, TaskSpec
+
+CANCEL_AGAIN_SECONDS = 1.0
 
 Observer = Callable[[Event], None]
 
@@ -74,10 +78,20 @@ class Interruption:
         self.detached = True
 
     def _cancel(self, run: Run) -> None:
-        try:
-            run.cancel("interrupted")
-        except BrokerError as error:
-            self.tell(f"clinvk: the run could not be canceled: {error}")
+        """Cancel the run, as soon as its broker can be told."""
+        is_told = False
+        while True:
+            try:
+                run.cancel("interrupted")
+            except BrokerError as error:
+                if not is_told:
+                    self.tell(f"clinvk: the run cannot be canceled yet: {error}")
+                is_told = True
+                if not run.outlives_client:
+                    return
+                time.sleep(CANCEL_AGAIN_SECONDS)
+            else:
+                return
 
 
 def follow(
@@ -92,14 +106,16 @@ def follow(
         LostTouchError: the broker was lost on the way; has the report as far as it got.
         DetachedError: the run was left alone before its end.
     """
-    results: dict[int, TaskResult] = {}
+    results = _Results(len(specs))
     first_ms = _now_ms()
     problem: ClinvkError | None = None
+    touch = _Touch(interruption)
     try:
         for event in run.events():
             if interruption.detached:
                 raise DetachedError
-            if event.kind == "idle":
+            touch.saw(event)
+            if event.kind in {"idle", "away"}:
                 continue
             last_ms = event.at_ms
             if event.result is not None:
@@ -111,20 +127,50 @@ def follow(
     except (BrokerError, WireError) as error:
         problem = error
         last_ms = _now_ms()
-    for index in sorted(set(range(len(specs))) - results.keys()):
-        results[index] = _unknown(index, str(problem or "its result never came"))
+    for index in results.missing():
+        result = _unknown(index, str(problem or "its result never came"))
+        results[index] = result
         for observer in observers:
-            observer(Event(kind="finished", at_ms=last_ms, index=index, result=results[index]))
+            observer(Event(kind="finished", at_ms=last_ms, index=index, result=result))
     report = Report(
         run_id=run.id,
         specs=specs,
-        results=[results[index] for index in range(len(specs))],
+        results=results,
+        outcomes=results.outcomes,
         started_ms=first_ms,
         ended_ms=last_ms,
     )
     if problem is not None:
         raise LostTouchError(str(problem), report) from problem
     return report
+
+
+class _Touch:
+    """Tells the person when the broker cannot be reached, and when it can again."""
+
+    def __init__(self, interruption: Interruption) -> None:
+        self._interruption = interruption
+        self._is_lost = False
+
+    def saw(self, event: Event) -> None:
+        """Take note of an event."""
+        was_lost, self._is_lost = self._is_lost, event.kind == "away"
+        if self._is_lost and not was_lost:
+            self._interruption.tell(f"clinvk: {event.why}; the run goes on, trying again")
+        elif was_lost and not self._is_lost:
+            self._interruption.tell("clinvk: in touch with the broker again")
+
+
+class _Results(Spool[TaskResult]):
+    """A run's results as they come, each once, and how many ended how."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(TaskResult, count=count)
+        self.outcomes = Counter[Outcome]()
+
+    def __setitem__(self, index: int, result: TaskResult) -> None:
+        self.outcomes[result.status] += 1
+        super().__setitem__(index, result)
 
 
 class DetachedError(ClinvkError):

@@ -19,12 +19,12 @@ PYTHON = [sys.executable]
 CLINVK = [*PYTHON, "-m", "clinvk"]
 
 
-def wait_until(condition: Callable[[], Any], what: str) -> Any:
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
     """Wait for a condition and return its value; fail, naming it, when it does not come."""
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    give_up_at = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > give_up_at:
-            raise AssertionError(f"waited {PATIENCE_SECONDS:.0f} s for {what}")
+            raise AssertionError(f"waited {seconds:.0f} s for {what}")
         time.sleep(0.01)
     return value
 

@@ -145,6 +145,20 @@ def test_a_rate_spaces_starts_evenly_and_says_when_to_come_back(fleet: Fleet) ->
         assert started <= 1 + (time.monotonic() - began) * 10 + 0.5
 
 
+def test_a_rate_that_is_changed_counts_from_the_last_start(fleet: Fleet) -> None:
+    fleet.worker(10)
+    fleet.kernel.limit(A, rate="1/h", interval_ms=3_600_000)
+    assert fleet.submit("r", "aaa") == ["r0"]
+    assert fleet.admit() == []
+    fleet.kernel.limit(A, rate="1000/s", interval_ms=1)
+    time.sleep(0.002)
+    assert fleet.admit() == ["r1"]
+    fleet.kernel.limit(A, rate="1/h", interval_ms=3_600_000)
+    assert 3_500_000 < fleet.kernel.admit().retry_after_ms <= 3_600_000
+    fleet.kernel.limit(A, rate=None, interval_ms=None)
+    assert fleet.admit() == ["r2"]
+
+
 def test_runs_take_turns(fleet: Fleet) -> None:
     fleet.worker(1)
     assert fleet.submit("big", "aaaaaa") == ["big0"]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from workers.config import WorkerConfig
+from workers.dispatch import Dispatcher
 from workers.execute import Executor
 from workers.kernel import Claim, Lease
 from workers.process import StopSignal
@@ -19,7 +22,11 @@ from workers.spec import ErrorKind, Outcome, TaskResult, TaskSpec
 @pytest.fixture
 def execute(tmp_path: Path):  # type: ignore[no-untyped-def]
     def run(
-        spec: TaskSpec | bytes, code: str = "", stop: StopSignal | None = None, **config: Any
+        spec: TaskSpec | bytes,
+        code: str = "",
+        stop: StopSignal | None = None,
+        earlier: Sequence[TaskResult | None] = (),
+        **config: Any,
     ) -> TaskResult | None:
         backends = {"py": {"command": [sys.executable, "-c", code]}, "gone": {"command": ["/gone"]}}
         worker = WorkerConfig(backends=backends, spill_dir=str(tmp_path / "spill"), **config)
@@ -28,7 +35,10 @@ def execute(tmp_path: Path):  # type: ignore[no-untyped-def]
         wire = spec if isinstance(spec, bytes) else spec.to_wire()
         with stop or StopSignal() as signal:
             return Executor(worker, "w@h", "w@h/1").execute(
-                lease, Claim("go", wire, attempts=2), signal
+                lease,
+                Claim("go", wire, attempts=2),
+                signal,
+                lambda indexes: map(earlier.__getitem__, indexes),
             )
 
     return run
@@ -119,3 +129,70 @@ def test_what_a_command_leaves_running_is_a_warning(execute: Any) -> None:
 def test_death_by_signal(execute: Any) -> None:
     result = execute(py(), "import os; os.kill(os.getpid(), 11)")
     assert (result.exit_code, result.error) == (-11, "ended by signal 11 without an answer")
+
+
+SAY_STDIN = "import sys; sys.stdout.write(sys.stdin.read())"
+
+
+def said(index: int, output: str | None, status: Outcome = Outcome.OK) -> TaskResult:
+    return TaskResult(index=index, status=status, exit_code=0, duration_seconds=0, output=output)
+
+
+def step(prompt: str, **inputs: int) -> TaskSpec:
+    return TaskSpec(
+        backend="py", prompt=prompt, inputs={f"{{{{{k}}}}}": v for k, v in inputs.items()}
+    )
+
+
+def test_outputs_of_earlier_steps_are_put_into_the_prompt(execute: Any) -> None:
+    earlier = [said(0, "first {{b}}"), None, said(2, "third")]
+    result = execute(step("{{a}}+{{b}}+{{a}}", a=0, b=2), SAY_STDIN, earlier=earlier)
+    assert result.output == "first {{b}}+third+first {{b}}"
+    assert result.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("before", "output", "warning"),
+    [
+        (said(0, None, Outcome.FAILED), "x", "step 1 ended as failed, its output is empty"),
+        (
+            said(0, "some", Outcome.TIMEOUT),
+            "xsome",
+            "step 1 ended as timeout, its output is not complete",
+        ),
+        (None, "x", "step 1 has no result, its output is empty"),
+    ],
+)
+def test_the_output_of_a_step_that_is_not_ok_is_a_warning(
+    execute: Any, before: TaskResult | None, output: str, warning: str
+) -> None:
+    result = execute(step("x{{a}}", a=0), SAY_STDIN, earlier=[before])
+    assert (result.output, result.warnings) == (output, [f"{{{{a}}}}: {warning}"])
+
+
+def test_a_prompt_of_which_nothing_is_left_is_not_sent(execute: Any) -> None:
+    result = execute(step(" {{a}}", a=0), SAY_STDIN, earlier=[said(0, None, Outcome.FAILED)])
+    assert (result.error_kind, result.error) == (
+        ErrorKind.INVALID,
+        "the prompt is blank without {{a}}",
+    )
+
+
+def test_a_few_placeholders_cannot_fill_the_memory(execute: Any) -> None:
+    earlier = [said(0, "x" * (1 << 20))]
+    result = execute(step("{{a}}" * 100, a=0), SAY_STDIN, earlier=earlier)
+    assert (result.error_kind, result.exit_code) == (ErrorKind.TOO_LARGE, -1)
+    assert result.error == "the outputs of earlier steps are 104857600 characters in the prompt"
+
+
+def test_redis_is_waited_for_when_outputs_are_read() -> None:
+    class Flaky:
+        answers = iter([redis.ConnectionError("gone"), redis.TimeoutError("slow"), [said(0, "a")]])
+
+        def results(self, run: str, indexes: Sequence[int]) -> Iterator[TaskResult]:
+            answer = next(self.answers)
+            if isinstance(answer, Exception):
+                raise answer
+            yield from answer
+
+    assert Dispatcher(None, Flaky()).results("r", [0]) == [said(0, "a")]  # type: ignore[arg-type]

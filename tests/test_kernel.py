@@ -195,6 +195,11 @@ def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel_module, "COMPLETE_AFTER_MS", 0)
 
 
+def given_up(kernel: Kernel) -> list[tuple[Lease, int]]:
+    """Reap; return the tasks that are given up and how often they were lost."""
+    return [(task.lease, task.losses) for task in kernel.reap().given_up]
+
+
 @pytest.mark.usefixtures("no_time")
 def test_a_lost_task_is_handed_out_again_and_its_first_worker_is_refused(kernel: Kernel) -> None:
     submit(kernel, "a a a", max_parallel=1)
@@ -225,7 +230,7 @@ def test_a_task_that_kills_its_workers_is_given_up(kernel: Kernel) -> None:
         claim(kernel, 0, attempt)
         assert kernel.reap().given_up == []
     claim(kernel, 0, 3)
-    assert kernel.reap().given_up == kernel.reap().given_up == [Lease(RUN, 0, 3)]
+    assert given_up(kernel) == given_up(kernel) == [(Lease(RUN, 0, 3), 3)]
     finish(kernel, 0, Outcome.LOST, attempt=3)
     assert kernel.aggregate(RUN)
 
@@ -241,9 +246,9 @@ def test_a_task_that_must_not_be_repeated_is_not(kernel: Kernel) -> None:
     kernel.submit(RUN, specs, RunOptions(max_attempts=1))
     for index in range(3):
         claim(kernel, index)
-    assert kernel.reap().given_up == [Lease(RUN, 0, 1), Lease(RUN, 2, 1)]
+    assert given_up(kernel) == [(Lease(RUN, 0, 1), 1), (Lease(RUN, 2, 1), 1)]
     claim(kernel, 1, 2)
-    assert Lease(RUN, 1, 2) in kernel.reap().given_up
+    assert (Lease(RUN, 1, 2), 2) in given_up(kernel)
 
 
 @pytest.mark.usefixtures("no_time")
@@ -251,9 +256,8 @@ def test_a_task_lost_in_a_canceled_run_is_not_started_again(kernel: Kernel) -> N
     submit(kernel, "a")
     claim(kernel, 0)
     kernel.cancel(RUN, "interrupted")
-    reaped = kernel.reap()
-    assert reaped.given_up == [Lease(RUN, 0, 1)]
-    assert reaped.admission.handouts == []
+    assert given_up(kernel) == [(Lease(RUN, 0, 1), 1)]
+    assert kernel.reap().admission.handouts == []
 
 
 @pytest.mark.usefixtures("no_time")
@@ -271,8 +275,57 @@ def test_a_run_of_many_chunks_is_whole(kernel: Kernel) -> None:
     assert len(submit(kernel, " ".join(["a"] * total), max_parallel=total)) == total
 
 
+def test_tasks_are_recorded_once_though_an_answer_was_lost(kernel: Kernel) -> None:
+    call, asked = kernel._call, []
+
+    def twice(verb: str, *args: object) -> object:
+        asked.append(verb)
+        if verb == "record":
+            call(verb, *args)
+        return call(verb, *args)
+
+    kernel._call = twice  # type: ignore[method-assign]
+    assert [handout.index for handout in submit(kernel, "a b a", max_parallel=9)] == [0, 1, 2]
+    assert "record" in asked
+    assert kernel.admit().handouts == []
+
+
 def test_a_run_that_is_not_there_has_no_summary(kernel: Kernel) -> None:
     assert kernel.summary("no-such-run") is None
+
+
+def test_a_run_keeps_the_others_in_the_list_however_short_it_is_kept_itself(
+    kernel: Kernel,
+) -> None:
+    submit(kernel, run="long")
+    submit(kernel, run="gone")
+    kernel.redis.zadd(key("runs"), {"long": 1, "gone": 2})  # both long ago
+    kernel.redis.delete(key("run", "gone"))
+    submit(kernel, run="short", keep_seconds=60)
+    assert kernel.redis.zrange(key("runs"), 0, -1) == [b"long", b"short"]
+    assert kernel.redis.pttl(key("runs")) > kernel.redis.pttl(key("run", "long"))
+
+
+def test_what_a_waiting_run_needs_is_kept_as_long_as_its_record(kernel: Kernel) -> None:
+    submit(kernel, max_parallel=2, keep_seconds=366 * 86400)
+    kernel.limit("clinvk.a", max_concurrency=1)
+    submit(kernel, run="waits", keep_seconds=366 * 86400)
+    record_ms = kernel.redis.pttl(key("run", RUN))
+    for name in ("queues", "waiting", "runs"):
+        assert kernel.redis.pttl(key(name)) >= record_ms
+    for name in ("queue", "ring", "leases"):
+        assert kernel.redis.pttl(key(name, "clinvk.a")) >= record_ms
+
+
+def test_a_run_is_kept_while_a_task_of_it_runs(kernel: Kernel) -> None:
+    submit(kernel, "a a", max_parallel=1, keep_seconds=3600)
+    claim(kernel, 0)
+    keys = list(kernel.redis.keys(f"*{RUN}*"))
+    assert len(keys) > 5
+    for name in keys:
+        kernel.redis.pexpire(name, 60_000)
+    assert renew(kernel, Lease(RUN, 0, 1)) == []
+    assert [name for name in keys if kernel.redis.pttl(name) <= 60_000] == []
 
 
 def test_a_large_output_is_kept_apart_and_read_back_whole(kernel: Kernel) -> None:

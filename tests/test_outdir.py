@@ -9,6 +9,7 @@ import pytest
 
 from clinvk.client import Event
 from clinvk.outdir import OutputDir
+from clinvk.render.form import Form
 from workers.spec import Outcome, TaskResult, TaskSpec
 
 
@@ -31,7 +32,7 @@ def test_names(tmp_path: Path, task: dict[str, str], name: str) -> None:
     directory = tmp_path / "o"
     spec = TaskSpec(backend="echo", prompt="p", **task)  # type: ignore[arg-type]
     result = TaskResult(index=0, status=Outcome.OK, exit_code=0, duration_seconds=0, output="a")
-    OutputDir(str(directory), [spec]).saw(Event(kind="finished", index=0, result=result))
+    OutputDir(str(directory), [spec]).saw(Event(kind="finished", index=0, result=result), Form())
     (written,) = directory.iterdir()
     assert written.name == name
     assert written.stat().st_mode & 0o777 == 0o600
@@ -42,5 +43,5 @@ def test_numbers_are_as_wide_as_the_last_one(tmp_path: Path) -> None:
     spec = TaskSpec(backend="echo", prompt="p")
     files = OutputDir(str(tmp_path), [spec] * 1000)
     result = TaskResult(index=9, status=Outcome.OK, exit_code=0, duration_seconds=0)
-    files.saw(Event(kind="finished", index=9, result=result))
+    files.saw(Event(kind="finished", index=9, result=result), Form())
     assert [path.name for path in tmp_path.iterdir()] == ["0010_echo.json"]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
+import os
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -160,6 +163,41 @@ def test_no_line_is_wider_than_the_terminal(
     from rich.cells import cell_len
 
     assert max(cell_len(line) for frame in screen.frames for line in frame) <= width
+
+
+def test_only_tasks_that_run_are_remembered(
+    live: Callable[..., progress.Live], screen: Screen
+) -> None:
+    tasks = Looked(specs(30))
+    with live(tasks) as display:
+        for index in range(30):
+            display.saw(started(index))
+            drawn(screen, f"[{index + 1}] echo a task {index + 1}")
+            display.saw(ended(index))
+        drawn(screen, "30/30, 0 running")
+        harness.wait_until(lambda: not display._rows, "no row to be remembered")
+    assert tasks.looks == 30
+
+
+class Looked(list[TaskSpec]):
+    """Tasks, and how often one was looked at."""
+
+    looks = 0
+
+    def __getitem__(self, index: Any) -> Any:
+        self.looks += 1
+        return super().__getitem__(index)
+
+
+def test_nothing_is_made_for_a_reader_that_has_gone(capsys: pytest.CaptureFixture[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as stream:  # noqa: PTH123
+        output = progress.Output(stream)
+        output.write_all(f"{number}\n" for number in itertools.count())
+        assert output.broken
+        output.write("more")
+    assert capsys.readouterr().err.count("standard output cannot be written (Broken pipe)") == 1
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from clinvk import settings
 from clinvk.render import config as render
 from workers.errors import ConfigError
+from workers.spec import TaskSpec
 
 URL = "must be a URL like redis://host:6379/0, rediss://… or redis+socket:///path"
 PORT = "must have a number as its port (percent-encode / : @ in a password)"
@@ -189,3 +191,11 @@ def test_nothing_secret_is_shown(load) -> None:  # type: ignore[no-untyped-def]
     lines = list(render.lines(loaded.rows()))
     assert not [line for line in lines if "s3cret" in line]
     assert any('"redis://u:***@h"' in line for line in lines)
+
+
+def test_what_a_lost_worker_means_is_settled_like_all_else(load) -> None:  # type: ignore[no-untyped-def]
+    task = TaskSpec(backend="claude", prompt="x")
+    settled = load("unified_flags: {on_worker_lost: fail, max_attempts: 5}")
+    assert settled.resolve(task).most_losses == 1
+    assert settled.resolve(replace(task, on_worker_lost="retry")).most_losses == 5
+    assert load("{}").resolve(task).most_losses is None

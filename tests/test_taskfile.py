@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -18,9 +19,18 @@ BACKENDS = {"echo": True, "claude": True, "off": False}
 KNOWN = "known: echo, claude"
 
 
+def parse(text: str, name: str = "t.json") -> taskfile.TaskBatch:
+    return taskfile.parse(io.BytesIO(text.encode()), name, BACKENDS)
+
+
+def parse_file(path: str, stdin: io.BytesIO) -> taskfile.TaskBatch:
+    with taskfile.opened(path, stdin) as (stream, name):
+        return taskfile.parse(stream, name, BACKENDS)
+
+
 def problems(text: str, name: str = "t.json") -> list[str]:
     with pytest.raises(TaskFileError) as caught:
-        taskfile.parse(text, name, BACKENDS)
+        parse(text, name)
     assert all("\n" not in problem for problem in caught.value.problems)
     return list(caught.value.problems)
 
@@ -49,31 +59,28 @@ TWO = [TaskSpec(backend="echo", prompt="x")] * 2
 def test_each_form(name: str, text: str, sources: list[str], tmp_path: Path) -> None:
     path = tmp_path / name.strip("<>")
     path.write_bytes(text.encode())
-    text, _ = taskfile.read(str(path), io.BytesIO())
-    batch = taskfile.parse(text, name, BACKENDS)
-    assert batch.tasks == TWO
-    assert batch.sources == [f"{name}: {source}" for source in sources]
+    batch = parse_file(str(path), io.BytesIO())
+    assert list(batch.tasks) == TWO
+    assert list(batch.sources) == [f"{path}: {source}" for source in sources]
 
 
 def test_options_of_the_file() -> None:
-    batch = taskfile.parse(
-        f'{{"tasks": [{LINE}], "max_parallel": 2, "fail_fast": false, "output_dir": "o"}}',
-        "t.json",
-        BACKENDS,
+    batch = parse(
+        f'{{"tasks": [{LINE}], "max_parallel": 2, "fail_fast": false, "output_dir": "o"}}'
     )
     assert (batch.max_parallel, batch.fail_fast, batch.output_dir) == (2, False, "o")
-    batch = taskfile.parse(f"[{LINE}]", "t.json", BACKENDS)
+    batch = parse(f"[{LINE}]")
     assert (batch.max_parallel, batch.fail_fast, batch.output_dir) == (None, None, None)
 
 
 def test_one_line_of_json_lines_is_a_file() -> None:
-    assert taskfile.parse(LINE, "t", BACKENDS).sources == ["t: line 1"]
+    assert list(parse(LINE, "t").sources) == ["t: line 1"]
 
 
 @pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85"])
 def test_json_lines_end_at_line_feeds_only(separator: str) -> None:
     first = json.dumps({"backend": "echo", "prompt": f"a{separator}b"}, ensure_ascii=False)
-    batch = taskfile.parse(f"{first}\n{LINE}\n", "t.jsonl", BACKENDS)
+    batch = parse(f"{first}\n{LINE}\n", "t.jsonl")
     assert [spec.prompt for spec in batch.tasks] == [f"a{separator}b", "x"]
 
 
@@ -84,6 +91,51 @@ def test_every_broken_line_of_json_lines_is_named() -> None:
         "t.jsonl: line 3: is not valid JSON: Expecting ',' delimiter at column 19",
         "t.jsonl: line 4: prompt: is required",
     ]
+
+
+@pytest.mark.parametrize(
+    ("more", "place"),
+    [
+        ("tail", "line 2, column 1"),
+        (f"\n  {LINE}", "line 3, column 3"),
+        ("{", "line 2, column 1"),
+        (f"{LINE}\n{LINE}\n]\n", "line 2, column 1"),
+    ],
+)
+def test_what_follows_a_document_is_no_task(more: str, place: str) -> None:
+    text = f"{LINE}\n{more}"
+    with pytest.raises(json.JSONDecodeError) as pythons:
+        json.loads(text)
+    assert f"line {pythons.value.lineno}, column {pythons.value.colno}" == place
+    assert problems(text) == [f"t.json: is not valid JSON: {pythons.value.msg} at {place}"]
+
+
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("first", [f"{LINE}\n", "{\n", "- a\n", "\n", ""])
+def test_a_byte_that_is_not_utf8_is_counted_from_the_beginning(first: str, start: bytes) -> None:
+    stream = io.BytesIO(start + first.encode() + b"abc \xff")
+    with pytest.raises(TaskFileError, match=rf"UTF-8 text \(byte {len(first) + 4}\)"):
+        taskfile.parse(stream, "t", BACKENDS)
+
+
+def test_json_lines_are_looked_at_as_they_come() -> None:
+    lines = (f"{LINE}\n".encode() for _ in range(3))
+    settled: list[int] = []
+
+    def settle(spec: TaskSpec) -> TaskSpec:
+        settled.append(sum(1 for _ in lines))  # takes what is left of the stream
+        return dataclasses.replace(spec, model="m")
+
+    batch = taskfile.parse(lines, "t", BACKENDS, settle)
+    assert settled == [1, 0]  # only the second one has been read, to know what the file is
+    assert [spec.model for spec in batch.tasks] == ["m", "m"]
+    assert list(batch.backends) == ["echo"]
+
+
+def test_places_are_a_sequence() -> None:
+    sources = parse(f"\n{LINE}\n\n{LINE}\n{LINE}").sources
+    assert sources[:2] == ["t.json: line 2", "t.json: line 4"]
+    assert (sources[-1], len(sources)) == ("t.json: line 5", 3)
 
 
 def test_the_beginning_of_a_document_is_not_json_lines() -> None:
@@ -117,7 +169,7 @@ def test_a_field_with_one_problem_does_not_hide_another_field() -> None:
 
 
 def test_a_nul_in_the_prompt_is_fine() -> None:
-    assert taskfile.parse(task(prompt="a\0b"), "t", BACKENDS).tasks[0].prompt == "a\0b"
+    assert parse(task(prompt="a\0b")).tasks[0].prompt == "a\0b"
 
 
 def test_half_of_a_surrogate_pair_is_named_once() -> None:
@@ -148,6 +200,13 @@ def test_backends() -> None:
     assert nearest.endswith(f'unknown backend "clade", did you mean "claude"? ({KNOWN})')
 
 
+def test_ids_of_which_the_numbers_agree_are_not_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taskfile, "hash", len, raising=False)
+    one, two, three = (f'{{"backend": "echo", "prompt": "x", "id": "{at}"}}' for at in "abc")
+    assert len(parse(f"{one}\n{two}\n{three}").tasks) == 3
+    assert problems(f"{one}\n{two}\n{two}") == ['t.json: line 3: id "b" is taken by line 2']
+
+
 def test_ids_are_unique() -> None:
     one = '{"backend": "echo", "prompt": "x", "id": "a"}'
     assert problems(f"{one}\n{LINE}\n{one}\n{one}") == [
@@ -160,9 +219,10 @@ def test_a_file_may_be_called_like_standard_input(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("<stdin>").write_text("text")
-    assert taskfile.read("<stdin>", io.BytesIO(b"piped")) == ("text", "<stdin>")
-    assert taskfile.read("-", io.BytesIO(b"piped")) == ("piped", "<stdin>")
+    Path("<stdin>").write_text(LINE)
+    piped = io.BytesIO(f"{LINE}\n{LINE}".encode())
+    assert len(parse_file("<stdin>", piped).tasks) == 1
+    assert len(parse_file("-", piped).tasks) == 2
 
 
 PIECES = [*'{}[],:"\\\n-&*|>?%~ \t\0', "tasks", "backend", '"echo"', '"x"', "null", "1e999", "NaN"]
@@ -184,11 +244,11 @@ def test_a_damaged_file_is_refused_or_read_and_nothing_else(data: st.DataObject)
         text = text[:start] + data.draw(st.sampled_from(["", *PIECES])) + text[end:]
     name = data.draw(st.sampled_from(["t.json", "t.yaml", "<stdin>"]))
     try:
-        batch = taskfile.parse(text, name, BACKENDS)
+        batch = parse(text, name)
     except TaskFileError as error:
         refused = [problem.startswith(f"{name}: ") for problem in error.problems]
     else:
         refused = []
-        assert [TaskSpec.from_wire(spec.to_wire()) for spec in batch.tasks] == batch.tasks
+        assert [TaskSpec.from_wire(spec.to_wire()) for spec in batch.tasks] == list(batch.tasks)
         assert len(batch.tasks) == len(batch.sources) > 0
     assert all(refused)

@@ -13,8 +13,8 @@ from celery import Celery
 
 from workers.config import BROKER_URL
 from workers.keeper import KeeperStep
-from workers.kernel import celery_url
 from workers.spec import RunOptions
+from workers.transport import ALIAS, urls
 
 
 def create_app(broker_url: str | None) -> Celery:
@@ -23,10 +23,12 @@ def create_app(broker_url: str | None) -> Celery:
     Clients create one of their own; workers run the module's `app`.
     """
     app = Celery("clinvk", include=["workers.tasks"], set_as_current=False)
-    url = broker_url and celery_url(broker_url)
+    broker, backend = urls(broker_url) if broker_url else (None, None)
     app.conf.update(
-        broker_url=url,
-        result_backend=url,
+        broker_url=broker,
+        # How messages are taken, and parts of chords counted: workers/transport.py.
+        broker_transport=ALIAS,
+        result_backend=backend,
         # JSON only. Pickle would let whoever reaches the broker run code on every worker.
         task_serializer="json",
         result_serializer="json",
@@ -35,8 +37,7 @@ def create_app(broker_url: str | None) -> Celery:
         # The chord itself is counted all the same.
         task_ignore_result=True,
         result_expires=RunOptions().keep_seconds,
-        # On receipt, see above. With late acknowledgement Redis would deliver a task again after
-        # the visibility timeout, and it would run twice.
+        # On receipt, see above.
         task_acks_late=False,
         # A task is a subprocess; the thread that has it only waits. Celery's own time limits do
         # not work on threads: deadlines are ours (workers/process.py).

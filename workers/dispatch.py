@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import redis
 from celery import Celery
 
-from workers.kernel import Canceled, Claim, Kernel, Lease, Submitted, passes
+from workers.kernel import Canceled, Claim, GivenUp, Kernel, Lease, Submitted, passes
 from workers.message import task_id, template
 from workers.spec import ErrorKind, Outcome, RunOptions, TaskResult, TaskSpec
 
@@ -61,6 +61,10 @@ class Dispatcher:
         self._take_back(lease.run, recorded.canceled)
         return recorded.ok
 
+    def results(self, run: str, indexes: Sequence[int]) -> list[TaskResult | None]:
+        """Read results that a task builds on; waits for Redis as well."""
+        return _insist(lambda: list(self.kernel.results(run, indexes)))
+
     def cancel(self, run: str, reason: str) -> None:
         """Cancel a run: nothing of it starts any more, and workers stop what runs."""
         self._take_back(run, self.kernel.cancel(run, reason))
@@ -81,9 +85,10 @@ class Dispatcher:
     def reap(self) -> None:
         """Hand out again what was lost, and close what its chord did not close."""
         reaped = self.kernel.reap()
-        for lease in reaped.given_up:
-            summary = self.kernel.summary(lease.run)
-            self.finish(lease, _lost(lease, canceled=summary is None or summary.canceled_run))
+        for given_up in reaped.given_up:
+            summary = self.kernel.summary(given_up.lease.run)
+            is_canceled = summary is None or summary.canceled_run
+            self.finish(given_up.lease, _lost(given_up, is_canceled=is_canceled))
         for run in reaped.complete:
             self.kernel.aggregate(run)
 
@@ -99,16 +104,14 @@ def _insist(call: Callable[[], T]) -> T:
     raise AssertionError  # the delays never end
 
 
-def _lost(lease: Lease, canceled: bool) -> TaskResult:
-    status, kind = (
-        (Outcome.CANCELED, ErrorKind.CANCELED) if canceled else (Outcome.LOST, ErrorKind.LOST)
-    )
+def _lost(given_up: GivenUp, *, is_canceled: bool) -> TaskResult:
+    times = "" if given_up.losses == 1 else f" for the {given_up.losses}. time"
     return TaskResult(
-        index=lease.index,
-        status=status,
+        index=given_up.lease.index,
+        status=Outcome.CANCELED if is_canceled else Outcome.LOST,
         exit_code=-1,
         duration_seconds=0.0,
-        error=f"the worker was lost in attempt {lease.attempt}",
-        error_kind=kind,
-        attempts=lease.attempt,
+        error=f"canceled; {given_up.why}" if is_canceled else f"lost{times}: {given_up.why}",
+        error_kind=ErrorKind.CANCELED if is_canceled else ErrorKind.LOST,
+        attempts=max(1, given_up.losses),
     )

@@ -9,12 +9,12 @@ import errno
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from workers import process_tree
+from workers import placeholders, process_tree
 from workers.backends import Registry
 from workers.backends.base import Answer, Backend, Command, Finished
 from workers.config import WorkerConfig
@@ -22,7 +22,20 @@ from workers.errors import WireError
 from workers.kernel import Claim, Lease
 from workers.policy import Policy, PolicyError
 from workers.process import OutputLimits, StopSignal, run
-from workers.spec import ErrorKind, Outcome, TaskResult, TaskSpec, queue_of
+from workers.spec import ErrorKind, Outcome, TaskResult, TaskSpec, not_blank, queue_of
+
+Results = Callable[[Sequence[int]], Iterable[TaskResult | None]]
+"""Reads the results of some tasks of the same run."""
+
+
+LONGEST_INPUTS = 1 << 26
+"""Characters of other tasks' outputs that a prompt may take in: more than any CLI reads, and less
+than what would cost other tasks their memory."""
+
+
+def _none(indexes: Sequence[int]) -> list[None]:
+    return [None] * len(indexes)
+
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +56,7 @@ class Job:
     backend: Backend
     command: Command
     workdir: str | None
+    warnings: tuple[str, ...]
 
 
 class Executor:
@@ -65,8 +79,10 @@ class Executor:
         found = map(self._registry.get, self._registry.names())
         return [backend for backend in found if queue_of(backend.name) in queues]
 
-    def execute(self, lease: Lease, claim: Claim, stop: StopSignal) -> TaskResult | None:
-        """Run one attempt to its end.
+    def execute(
+        self, lease: Lease, claim: Claim, stop: StopSignal, results: Results = _none
+    ) -> TaskResult | None:
+        """Run one attempt to its end; `results` has what earlier tasks of its run have said.
 
         Returns None where the worker lost touch or is shutting down, and stopped the command:
         the task goes to somebody else.
@@ -75,8 +91,8 @@ class Executor:
         warnings: tuple[str, ...] = ()
         finished: Finished | None = None
         try:
-            job = self._prepare(claim.spec)
-            warnings = job.command.warnings
+            job = self._prepare(claim.spec, results)
+            warnings = job.warnings
             finished = self._run(job, lease, stop)
             answer = self._understand(job, finished)
         except RefusedError as refusal:
@@ -107,10 +123,10 @@ class Executor:
             end_time=_rfc3339(datetime.now(UTC)),
         )
 
-    def _prepare(self, wire: bytes) -> Job:
+    def _prepare(self, wire: bytes, results: Results) -> Job:
         """Decode the spec, find its backend, build the command, check what it needs."""
         try:
-            spec = TaskSpec.from_wire(wire)
+            spec, warnings = _filled(TaskSpec.from_wire(wire), results)
         except WireError as error:
             raise RefusedError(ErrorKind.INVALID, str(error)) from error
         if spec.backend not in self._registry.names():
@@ -129,7 +145,7 @@ class Executor:
         command = backend.command(spec)
         self._check_directory(workdir)
         self._check_installed(backend, command)
-        return Job(spec, backend, command, workdir)
+        return Job(spec, backend, command, workdir, (*warnings, *command.warnings))
 
     def _check_directory(self, workdir: str | None) -> None:
         if workdir is not None and not Path(workdir).is_dir():
@@ -194,6 +210,31 @@ class Executor:
         if output is not None and len(output) > limit // 4:  # may be over, in UTF-8
             output = output.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
         return replace(answer, output=output, warnings=tuple(warnings))
+
+
+def _filled(spec: TaskSpec, results: Results) -> tuple[TaskSpec, list[str]]:
+    """Put the outputs of earlier tasks into the prompt; says where there is none."""
+    if not spec.inputs:
+        return spec, []
+    indexes = sorted(set(spec.inputs.values()))
+    found = dict(zip(indexes, results(indexes), strict=True))
+    outputs, warnings = {}, []
+    for text, index in spec.inputs.items():
+        result = found[index]
+        outputs[text] = (result.output if result else None) or ""
+        if result is None or result.status is not Outcome.OK:
+            ended = f"ended as {result.status}" if result else "has no result"
+            what = "is not complete" if outputs[text] else "is empty"
+            warnings.append(f"{text}: step {index + 1} {ended}, its output {what}")
+    size = sum(spec.prompt.count(text) * len(output) for text, output in outputs.items())
+    if size > LONGEST_INPUTS:
+        raise RefusedError(
+            ErrorKind.TOO_LARGE, f"the outputs of earlier steps are {size} characters in the prompt"
+        )
+    prompt = placeholders.fill(spec.prompt, outputs)
+    if not not_blank(prompt):
+        raise RefusedError(ErrorKind.INVALID, f"the prompt is blank without {', '.join(outputs)}")
+    return replace(spec, prompt=prompt), warnings
 
 
 def _expanded(workdir: str | None) -> str | None:

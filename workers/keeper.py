@@ -13,6 +13,7 @@ import logging
 import re
 import resource
 import secrets
+import signal
 import subprocess
 import threading
 import time
@@ -54,6 +55,7 @@ class Keeper:
 
     Attributes:
         failures: how often Redis could not be reached.
+        is_closing: whether it stops what runs, to go down.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Keeper:
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._retired = False
+        self.is_closing = False
         self._thread = threading.Thread(target=self._keep, name="clinvk-keeper", daemon=True)
 
     def start(self) -> None:
@@ -116,6 +119,7 @@ class Keeper:
 
     def close(self) -> None:
         """Stop every command that still runs, let others have their tasks, and stop keeping."""
+        self.is_closing = True
         self.stop_all("handed_back")
         give_up_at = time.monotonic() + HAND_BACK_SECONDS
         while self._leases() and time.monotonic() < give_up_at:
@@ -199,7 +203,7 @@ class Keeper:
 
     def _out_of_touch(self, error: redis.RedisError) -> None:
         """Wait for Redis to come back; before anybody else may start our tasks, stop them."""
-        logger.warning("Redis cannot be reached: %s", error)
+        logger.warning("Redis cannot be used: %s", error)
         now = self._clock()
         self.failures += 1
         self._renew_at = now  # before anything else
@@ -253,20 +257,33 @@ class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
             self.warden = warden.start(holder, url)
             process_tree.own(self.warden.pid)
             atexit.register(self._dismiss_warden)  # tasks have ended by then
+        parent.pool.hurry = self._hurry
         self.keeper.start()
         _station = Station(self.keeper, Dispatcher(parent.app, kernel), executor)
         if config.tells_versions:
             registry.find_versions(executor.backends(queues), self.keeper.describe)
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002
-        """Take nothing more. What runs goes on, and so does the keeper, until the process ends."""
+        """Take nothing more. What runs goes on, and so does the keeper, until the process ends.
+
+        Celery takes a second SIGTERM for the first; here it means at once.
+        """
         if self.keeper is not None:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+                signal.signal(number, self._hurry)
             self.keeper.retire()
 
     def terminate(self, parent: Any) -> None:  # noqa: ARG002
-        """Leave no command behind when the worker goes down at once."""
+        """Stop all commands and let other workers have their tasks."""
         if self.keeper is not None:
             self.keeper.close()
+
+    def _hurry(self, *_signal: object) -> None:
+        assert self.keeper is not None
+        if self.keeper.is_closing:
+            return
+        logger.warning("stopping what runs; other workers may have it")
+        threading.Thread(target=self.keeper.close, name="clinvk-close", daemon=True).start()
 
     def _dismiss_warden(self) -> None:
         if self.warden is not None and self.keeper is not None and self.keeper.is_idle:

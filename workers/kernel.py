@@ -9,19 +9,22 @@ atomic Lua script in `lua/`; the rules they share are in `lua/_prelude.lua`. Sta
     done         every task has its result and the summary is made
 
 A task of a running run is pending (in its queue's list), out (handed out or running, see the
-prelude), or has a result. A task without a result in a canceled run that is done was canceled
-before it began. Every key has a lifetime, started anew by each verb that touches the run.
+prelude), or has a result. Of an ordered run only the next task is pending or out; those after
+it become pending one by one, as the task before them ends. A task without a result in a canceled
+run that is done was canceled before it began. Every key has a lifetime, started anew by each verb
+that touches the run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
-from itertools import islice
+from itertools import chain
 from typing import Any, Self
 
 import redis
@@ -43,9 +46,12 @@ BEACON_MS = 3_600_000
 """How long it is remembered which connection a worker process had."""
 COMPLETE_AFTER_MS = 2000
 """How long a complete run waits for its chord's body before the reaper aggregates it."""
+SUBMITTING_MS = 3_600_000
+"""How long the tasks of a run stay that is never opened."""
 PING_SECONDS = 3.0
 REAP_LIMIT = 100
 SUBMIT_CHUNK = 1000
+SUBMIT_CHARS = 1 << 20
 
 KEYS = {
     "run": "clinvk:run:{}",  # hash: state, options, counters, times
@@ -62,7 +68,7 @@ KEYS = {
     "runs": "clinvk:runs",  # sorted set: run -> when it was submitted (ms)
     "submitted": "clinvk:submitted:{}",  # string: a submitter's key -> run and digest
     "queues": "clinvk:queues",  # set: all queues that were ever used
-    "queue": "clinvk:queue:{}",  # hash: limits, paused, turn, waiting, when the rate opens
+    "queue": "clinvk:queue:{}",  # hash: limits, paused, turn, waiting, when it last handed out
     "ring": "clinvk:queue:{}:runs",  # sorted set: run -> turn, of runs that could take a slot
     "leases": "clinvk:queue:{}:leases",  # sorted set: what is out -> when it runs out (ms)
     "waiting": "clinvk:waiting",  # set: queues whose ring is not empty
@@ -146,10 +152,19 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class Reaped:
-    """What the reaper found: leases to give up, tasks it let out, runs to aggregate."""
+class GivenUp:
+    """A task that will not be tried again: why it was lost this time, and how often it was."""
 
-    given_up: Sequence[Lease]
+    lease: Lease
+    why: str
+    losses: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """What the reaper found: tasks to give up, tasks it let out, runs to aggregate."""
+
+    given_up: Sequence[GivenUp]
     admission: Admission
     complete: Sequence[str]
 
@@ -204,19 +219,8 @@ def _code(error: BaseException) -> str:
 
 
 def redis_url(broker_url: str) -> str:
-    """Translate Celery's form of a broker URL into redis-py's."""
-    return re.sub(r"^(redis\+socket|socket|unix):///", "unix:///", broker_url)
-
-
-def celery_url(broker_url: str) -> str:
-    """Translate any accepted form of a broker URL into Celery's.
-
-    Celery refuses `rediss://` that does not say whether to verify the server's certificate:
-    it is verified, unless the URL says otherwise.
-    """
-    if broker_url.startswith("rediss://") and "ssl_cert_reqs=" not in broker_url:
-        broker_url += ("&" if "?" in broker_url else "?") + "ssl_cert_reqs=required"
-    return re.sub(r"^(redis\+socket|socket|unix):///", "redis+socket:///", broker_url)
+    """Translate any accepted form of a broker URL into redis-py's."""
+    return re.sub(r"^((\w+\+)?socket|unix):///", "unix:///", broker_url)
 
 
 def patience(answer_seconds: float | None) -> dict[str, Any]:
@@ -288,13 +292,20 @@ class Kernel:
         The specs are taken in chunks, so that they need not all be in memory. Until the last
         one is recorded the run is not visible to anyone, and goes away by itself.
         """
-        lifetime_ms = int(options.keep_seconds * 1000)
-        total, queues = 0, dict[str, None]()
-        indexed = enumerate(specs)
-        while chunk := list(islice(indexed, SUBMIT_CHUNK)):
-            total += len(chunk)
-            queues |= dict.fromkeys(spec.queue for _, spec in chunk)
-            self._record(run, chunk, lifetime_ms)
+        total, queues, steps = 0, dict[str, None](), list[str]()
+        try:
+            for chunk in _chunks(specs):
+                total += len(chunk)
+                queues |= dict.fromkeys(spec.queue for _, spec in chunk)
+                self._record(run, chunk, is_ordered=options.is_ordered)
+                if options.is_ordered:
+                    steps += [spec.queue for _, spec in chunk]
+        except redis.ResponseError:
+            # What is there already may be what a full server has no room for.
+            names = [key("pending", run, queue) for queue in queues]
+            with contextlib.suppress(redis.RedisError):
+                self.redis.unlink(key("specs", run), key("limits", run), *names)
+            raise
         seconds, micros = self.redis.time()
         record: dict[str, str | int] = {
             "state": "submitting",
@@ -303,14 +314,17 @@ class Kernel:
             "max_parallel": options.max_parallel,
             "fail_fast": int(options.fail_fast),
             "priority": options.priority,
+            "kind": options.kind,
             "max_attempts": options.max_attempts,
             "queues": json.dumps(list(queues)),
             "created_ms": seconds * 1000 + micros // 1000,
-            "lifetime_ms": lifetime_ms,
+            "lifetime_ms": int(options.keep_seconds * 1000),
         }
+        if options.is_ordered:
+            record["steps"] = json.dumps(steps)
         self.redis.hset(key("run", run), mapping=record)
-        self.redis.pexpire(key("run", run), lifetime_ms)
-        self.redis.set(key("message", run), message, px=lifetime_ms)
+        self.redis.pexpire(key("run", run), SUBMITTING_MS)
+        self.redis.set(key("message", run), message, px=SUBMITTING_MS)
         verdict, existing, its_digest, admission = self._call(
             "open", run, HANDOUT_MS, run_key, digest
         )
@@ -318,23 +332,12 @@ class Kernel:
             return Submitted(existing.decode(), _admission(admission), its_digest.decode())
         return Submitted(run, _admission(admission))
 
-    def _record(self, run: str, chunk: Sequence[tuple[int, TaskSpec]], lifetime_ms: int) -> None:
-        pending: dict[str, list[int]] = {}
-        for index, spec in chunk:
-            pending.setdefault(spec.queue, []).append(index)
-        with self.redis.pipeline(transaction=False) as pipeline:
-            pipeline.hset(
-                key("specs", run), mapping={str(index): spec.to_wire() for index, spec in chunk}
-            )
-            pipeline.pexpire(key("specs", run), lifetime_ms)
-            limits = {str(index): most for index, spec in chunk if (most := spec.most_losses)}
-            if limits:
-                pipeline.hset(key("limits", run), mapping=limits)
-                pipeline.pexpire(key("limits", run), lifetime_ms)
-            for queue, indexes in pending.items():
-                pipeline.rpush(key("pending", run, queue), *indexes)
-                pipeline.pexpire(key("pending", run, queue), lifetime_ms)
-            pipeline.execute()
+    def _record(self, run: str, chunk: Sequence[tuple[int, TaskSpec]], *, is_ordered: bool) -> None:
+        rows = (
+            (index, spec.queue, spec.most_losses or "", spec.to_wire()) for index, spec in chunk
+        )
+        flag = "1" if is_ordered else ""
+        self._call("record", run, SUBMITTING_MS, flag, *chain.from_iterable(rows))
 
     def submitted(self, run_key: str) -> tuple[str, str] | None:
         """Return the run that a submitter's key stands for and its digest, if there is one."""
@@ -407,17 +410,20 @@ class Kernel:
     def reap(self) -> Reaped:
         """Find what was lost and hand it out again."""
         rows, admission, complete = self._call("reap", REAP_LIMIT, COMPLETE_AFTER_MS, HANDOUT_MS)
-        lost: list[str] = []
+        lost: dict[str, str] = {}
         if rows:
             server = self.server()
             for overdue in map(_overdue, rows):
                 if why := evidence.why_lost(overdue, server):
-                    lost += (overdue.lease, why)
-        given_up: list[bytes] = []
+                    lost[overdue.lease] = why
+        given_up: list[tuple[bytes, int]] = []
         if lost:
-            given_up, admission = self._call("lose", HANDOUT_MS, *lost)
+            given_up, admission = self._call("lose", HANDOUT_MS, *chain(*lost.items()))
         return Reaped(
-            [Lease.parse(name.decode()) for name in given_up],
+            [
+                GivenUp(Lease.parse(name.decode()), lost[name.decode()], losses)
+                for name, losses in given_up
+            ],
             _admission(admission),
             [run.decode() for run in complete],
         )
@@ -499,8 +505,8 @@ class Kernel:
     def wait_events(self, run: str, after: str, block_ms: int) -> tuple[str, list[dict[str, str]]]:
         """Wait for events of a run after a position ("0" is its beginning).
 
-        Each event has `kind` and `at_ms`; `started`, `finished` and `lost` have `index` and
-        `attempt`. `block_ms` must stay below redis-py's socket timeout (5 s).
+        Each event has `kind`, `position` and `at_ms`; `started`, `finished` and `lost` have
+        `index` and `attempt`. `block_ms` must stay below redis-py's socket timeout (5 s).
         """
         return self._read_stream(key("events", run), after, block_ms)
 
@@ -514,7 +520,8 @@ class Kernel:
         events = []
         for position, fields in entries:
             event = {name.decode(): value.decode() for name, value in fields.items()}
-            event["at_ms"] = position.decode().partition("-")[0]
+            event["position"] = position.decode()
+            event["at_ms"] = event["position"].partition("-")[0]
             events.append(event)
         return entries[-1][0].decode(), events
 
@@ -561,6 +568,7 @@ def _summary(run: str, fields: Mapping[bytes, bytes], out: int) -> RunSummary | 
     return RunSummary(
         run_id=run,
         **{name: int(record.get(name, 0)) for name in counters},
+        kind=record.get("kind", "parallel"),
         state=record["state"],
         max_parallel=int(record["max_parallel"]),
         fail_fast=record["fail_fast"] == "1",
@@ -593,6 +601,19 @@ def _lua_parts(template: str) -> Iterator[str]:
             yield next(names)
         elif text:
             yield f"'{text}'"
+
+
+def _chunks(specs: Iterable[TaskSpec]) -> Iterator[list[tuple[int, TaskSpec]]]:
+    """Divide specs, each with its index, so that neither many nor long ones are much at once."""
+    chunk, chars = list[tuple[int, TaskSpec]](), 0
+    for index, spec in enumerate(specs):
+        chunk.append((index, spec))
+        chars += len(spec.prompt)
+        if len(chunk) == SUBMIT_CHUNK or chars >= SUBMIT_CHARS:
+            yield chunk
+            chunk, chars = [], 0
+    if chunk:
+        yield chunk
 
 
 def _overdue(row: Sequence[Any]) -> Overdue:

@@ -10,16 +10,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from typing import Any
 
 from celery.concurrency.thread import TaskPool as ThreadPool
 
 
 class TaskPool(ThreadPool):  # type: ignore[misc]
-    """A thread pool whose tasks wake the event loop as they end."""
+    """A thread pool whose tasks wake the event loop as they end.
+
+    Attributes:
+        hurry: stops the commands that run; set by the keeper.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.hurry: Callable[[], None] = lambda: None
         self._wake_read, self._wake_write = os.pipe()
         for fd in (self._wake_read, self._wake_write):
             os.set_blocking(fd, False)
@@ -33,6 +39,10 @@ class TaskPool(ThreadPool):  # type: ignore[misc]
         running = super().on_apply(*args, **kwargs)
         running.f.add_done_callback(self._wake)
         return running
+
+    def terminate_job(self, *_: object) -> None:
+        """Have all commands stopped: Celery asks so of every task at a cold shutdown."""
+        self.hurry()
 
     def _wake(self, _future: object) -> None:
         with contextlib.suppress(BlockingIOError):  # it is being woken already

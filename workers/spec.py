@@ -15,6 +15,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from annotated_types import Ge, Gt, MinLen, Predicate
@@ -26,6 +27,7 @@ WIRE_VERSION = 1
 ApprovalMode = Literal["default", "auto", "none", "always"]
 OnWorkerLost = Literal["retry", "fail"]
 SandboxMode = Literal["default", "read-only", "workspace", "full"]
+RunKind = Literal["parallel", "chain", "compare"]
 
 
 class Outcome(StrEnum):
@@ -59,6 +61,9 @@ def not_blank(text: str) -> bool:
     return bool(text.strip())
 
 
+_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 class Wire:
     """JSON encoding shared by the types that cross the wire."""
 
@@ -67,15 +72,12 @@ class Wire:
     def to_wire(self) -> bytes:
         """Encode as one JSON object in UTF-8, fields at their default left out."""
         body: dict[str, Any] = {"v": WIRE_VERSION}
-        for spec_field in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = getattr(self, spec_field.name)
-            factory = spec_field.default_factory
-            default = spec_field.default if factory is dataclasses.MISSING else factory()
-            if value == default:
-                continue
-            body[spec_field.name] = value.to_dict() if isinstance(value, Usage) else value
+        for name, default in _defaults(type(self)):  # type: ignore[arg-type]
+            value = getattr(self, name)
+            if value != default:
+                body[name] = value.to_dict() if isinstance(value, Usage) else value
         try:
-            return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+            return _COMPACT.encode(body).encode()
         except UnicodeEncodeError:  # half a surrogate pair, which only an escape can carry
             return json.dumps(body, separators=(",", ":")).encode()
 
@@ -103,9 +105,23 @@ class Wire:
         return cls(**body)
 
 
+@cache
+def _defaults(kind: type[Wire]) -> tuple[tuple[str, Any], ...]:
+    """Return a type's fields, each with its default to compare with."""
+    return tuple(
+        (entry.name, entry.default if factory is dataclasses.MISSING else factory())
+        for entry in dataclasses.fields(kind)  # type: ignore[arg-type]
+        for factory in [entry.default_factory]
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSpec(Wire):
-    """One prompt for one backend, with everything that a worker needs to run it."""
+    """One prompt for one backend, with everything that a worker needs to run it.
+
+    `inputs` says which placeholders stand in the prompt, and the index of the task in the same
+    run whose output takes the place of each (`workers.placeholders`).
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
 
@@ -128,11 +144,12 @@ class TaskSpec(Wire):
     allowed_tools: list[str] | None = None
     on_worker_lost: OnWorkerLost | None = None
     max_attempts: Annotated[int, Ge(1)] | None = None
+    inputs: dict[str, int] = field(default_factory=dict)
 
     @property
     def most_losses(self) -> int | None:
         """After how many losses this task is given up; None leaves it to the run."""
-        return most_losses(self.on_worker_lost, self.max_attempts)
+        return 1 if self.on_worker_lost == "fail" else self.max_attempts
 
     @property
     def queue(self) -> str:
@@ -140,9 +157,8 @@ class TaskSpec(Wire):
         return queue_of(self.backend)
 
 
-def most_losses(on_worker_lost: OnWorkerLost | None, max_attempts: int | None) -> int | None:
-    """Return how many losses of its worker end a task; None where neither is given."""
-    return 1 if on_worker_lost == "fail" else max_attempts
+GIVEN_BY_RUN = frozenset({"inputs"})
+"""Fields of a `TaskSpec` that no task file sets."""
 
 
 def queue_of(backend: str) -> str:
@@ -210,8 +226,9 @@ class TaskResult(Wire):
 class RunOptions(Wire):
     """What the submitter asked of a run as a whole.
 
-    `max_attempts` is how many times a task may lose its worker before it is LOST.
-    `keep_seconds` is how long the record stays after its last change.
+    `kind` says which command made it, and so how it is shown. `max_attempts` is how many times a
+    task may lose its worker before it is LOST. `keep_seconds` is how long the record stays after
+    its last change.
     """
 
     max_parallel: int = 3
@@ -219,6 +236,12 @@ class RunOptions(Wire):
     priority: int = 0
     max_attempts: int = 3
     keep_seconds: float = 7 * 86400.0
+    kind: RunKind = "parallel"
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether each task waits for the end of the one before it."""
+        return self.kind == "chain"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +254,7 @@ class RunSummary:
 
     run_id: str
     total: int
+    kind: str = "parallel"
     state: str = "running"
     max_parallel: int = 3
     fail_fast: bool = False

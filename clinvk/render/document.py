@@ -1,17 +1,21 @@
-"""A run as one JSON document; the shape is a contract that scripts rely on."""
+"""A run as one JSON document; the shape is a contract that scripts rely on.
+
+What has an entry for each task is written piece by piece, and never whole in memory.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from clinvk.report import Report, rfc3339
-from workers.spec import Outcome, RunSummary, TaskResult, TaskSpec
+from workers.spec import GIVEN_BY_RUN, Outcome, RunSummary, TaskResult, TaskSpec
 
 
-def document(report: Report) -> dict[str, Any]:
-    """Return the document of a run."""
+def head(report: Report) -> dict[str, Any]:
+    """Return what the document of a run has before its results."""
     completed, failed, canceled = report.counts()
     return {
         "run_id": report.run_id,
@@ -22,8 +26,18 @@ def document(report: Report) -> dict[str, Any]:
         "total_duration_seconds": report.duration_seconds,
         "start_time": rfc3339(report.started_ms),
         "end_time": rfc3339(report.ended_ms),
-        "results": [entry(spec, result) for spec, result in report.rows()],
     }
+
+
+def listing(head: dict[str, Any], name: str, entries: Iterable[Any]) -> Iterator[str]:
+    """Write a document that ends with a list, an entry at a time: the text that `dump` gives."""
+    yield dump({**head, name: []}).removesuffix("]\n}\n")
+    separator, end = "\n", "]\n}\n"
+    for item in entries:
+        lines = dump(item).rstrip("\n").split("\n")
+        yield separator + "\n".join(f"    {line}" for line in lines)
+        separator, end = ",\n", "\n  ]\n}\n"
+    yield end
 
 
 def status(run: RunSummary) -> dict[str, Any]:
@@ -31,6 +45,7 @@ def status(run: RunSummary) -> dict[str, Any]:
     ended_ms = run.ended_ms
     return {
         "run_id": run.run_id,
+        "kind": run.kind,
         "state": run.state,
         "total_tasks": run.total,
         "completed": run.ok,
@@ -75,6 +90,8 @@ def entry(spec: TaskSpec, result: TaskResult) -> dict[str, Any]:
 def task(spec: TaskSpec) -> dict[str, Any]:
     """Return a task as it was submitted, less what was not given."""
     given = dataclasses.asdict(spec)
+    for name in GIVEN_BY_RUN:
+        del given[name]
     return {key: value for key, value in given.items() if value not in (None, [], {})}
 
 

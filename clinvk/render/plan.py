@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from clinvk.render.safe import one_line
@@ -16,43 +16,39 @@ Planned = tuple[TaskSpec, str, Command]
 """A task, the place of its prompt, and its command."""
 
 
-def plan(specs: Sequence[TaskSpec], sources: Sequence[str], get: Any) -> list[Planned]:
+def plan(specs: Sequence[TaskSpec], sources: Sequence[str], get: Any) -> Iterator[Planned]:
     """Build every task's command; `get` gives a backend by its name."""
-    planned = []
     for spec, source in zip(specs, sources, strict=True):
         backend: Backend = get(spec.backend)
         separator = "." if source.endswith("]") else ": "  # tasks[0].prompt, line 1: prompt
-        planned.append((spec, f"{source}{separator}prompt", backend.command(spec)))
-    return planned
+        yield spec, f"{source}{separator}prompt", backend.command(spec)
 
 
-def lines(planned: Sequence[Planned]) -> Iterator[str]:
+def lines(planned: Iterable[Planned]) -> Iterator[str]:
     """Yield each task's command line, as one could paste it into a shell."""
     for number, (spec, source, command) in enumerate(planned, start=1):
         directory = f"cd {_quote(spec.workdir)} && " if spec.workdir else ""
         variables = "".join(f"{name}={_quote(v)} " for name, v in _shown(command).items())
-        prompt = f"< {source} ({len(command.stdin)} bytes)"
+        inputs = f", with {', '.join(map(one_line, spec.inputs))}" if spec.inputs else ""
+        prompt = f"< {source} ({len(command.stdin)} bytes{inputs})"
         argv = " ".join(map(_quote, command.argv))
         yield f"[{number}] {spec.backend}: {directory}{variables}{argv} {prompt}"
 
 
-def document(planned: Sequence[Planned]) -> dict[str, Any]:
-    """Return the same as a JSON document."""
-    return {
-        "tasks": [
-            {
-                "index": index,
-                "backend": spec.backend,
-                "argv": list(command.argv),
-                "env": _shown(command),
-                "workdir": spec.workdir,
-                "timeout_seconds": spec.timeout_seconds,
-                "stdin": {"source": source, "bytes": len(command.stdin)},
-                "warnings": list(command.warnings),
-            }
-            for index, (spec, source, command) in enumerate(planned)
-        ]
-    }
+def entries(planned: Iterable[Planned]) -> Iterator[dict[str, Any]]:
+    """Yield the same for a JSON document."""
+    for index, (spec, source, command) in enumerate(planned):
+        yield {
+            "index": index,
+            "backend": spec.backend,
+            "argv": list(command.argv),
+            "env": _shown(command),
+            "workdir": spec.workdir,
+            "timeout_seconds": spec.timeout_seconds,
+            "stdin": {"source": source, "bytes": len(command.stdin)}
+            | ({"placeholders": list(spec.inputs)} if spec.inputs else {}),
+            "warnings": list(command.warnings),
+        }
 
 
 def _quote(word: str) -> str:

@@ -1,16 +1,16 @@
-"""Runs, queues and workers as tables; results page by page."""
+"""Runs, queues and workers as tables."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from clinvk.render import document, text
-from clinvk.render.safe import harmless, one_line
+from clinvk.render.safe import one_line
 from clinvk.report import rfc3339
-from workers.kernel import QueueState
-from workers.spec import RunSummary, TaskResult, TaskSpec
+from workers.spec import RunSummary
+
+if TYPE_CHECKING:  # importing it would load redis-py
+    from workers.kernel import QueueState
 
 
 def columns(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
@@ -82,10 +82,11 @@ def short(queue: str) -> str:
 def runs(found: Sequence[RunSummary]) -> Iterator[str]:
     """Yield the runs, a line each."""
     yield from columns(
-        ("RUN", "STATE", "TASKS", "OK", "FAILED", "CANCELED", "RUNNING", "SUBMITTED"),
+        ("RUN", "KIND", "STATE", "TASKS", "OK", "FAILED", "CANCELED", "RUNNING", "SUBMITTED"),
         (
             (
                 run.run_id,
+                run.kind,
                 run.state,
                 run.total,
                 run.ok,
@@ -99,33 +100,6 @@ def runs(found: Sequence[RunSummary]) -> Iterator[str]:
     )
 
 
-def status(run: RunSummary) -> Iterator[str]:
+def status(values: Mapping[str, Any]) -> Iterator[str]:
     """Yield how far a run is."""
-    yield from (f"{name}: {value}" for name, value in document.status(run).items())
-
-
-Results = Iterator[tuple[TaskSpec, TaskResult]]
-
-
-def json_results(run: RunSummary, results: Results) -> Iterator[str]:
-    """Yield the document of a run, piece by piece: its head, then an entry at a time."""
-    head = json.dumps(document.status(run), indent=2)
-    yield head.removesuffix("\n}") + ',\n  "results": ['
-    separator = "\n"
-    for spec, result in results:
-        entry = document.dump(document.entry(spec, result)).rstrip("\n")
-        yield separator + "\n".join("    " + line for line in entry.split("\n"))
-        separator = ",\n"
-    yield "\n  ]\n}\n"
-
-
-def text_results(run: RunSummary, results: Results) -> Iterator[str]:
-    """Yield each answer in full under its task's line."""
-    for spec, result in results:
-        yield f"{text.title_line(spec, result)}\n"
-        if result.output:
-            yield harmless(result.output).rstrip("\n") + "\n"
-        if result.error:
-            yield f"Error: {one_line(result.error)}\n"
-        yield "\n"
-    yield f"{run.ended} of {run.total} tasks have ended\n"
+    yield from (f"{name}: {value}" for name, value in values.items())

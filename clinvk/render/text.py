@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from clinvk.render.safe import one_line
+from clinvk.render.safe import harmless, one_line
 from clinvk.render.words import first_line, fit, pad, title
 from clinvk.report import Report
 from workers.spec import Outcome, TaskResult, TaskSpec
@@ -32,11 +32,23 @@ def ended(result: TaskResult, width: int) -> str:
     return fit(f"[{result.index + 1}] {said}".rstrip(), width)
 
 
-def table(report: Report, width: int) -> Iterator[str]:
+def answer(result: TaskResult, wrong: str = "") -> str:
+    """Return what a task said, in full, and what went wrong, after this word or its status."""
+    said = harmless(result.output or "").rstrip("\n")
+    wrong = f"{wrong or result.status.upper()}: {one_line(result.error)}" if result.error else ""
+    return "".join(f"{part}\n" for part in (said, wrong) if part)
+
+
+def block(head: str, result: TaskResult, width: int) -> str:
+    """Return an answer in full under a line of its own."""
+    return f"{head}\n{'-' * min(width, RULE_CELLS)}\n{answer(result)}"
+
+
+def table(report: Report, width: int, unit: str = "TASK") -> Iterator[str]:
     """Yield the table's lines, in task order."""
     yield "Results"
     yield "=" * RULE_CELLS
-    yield f"{'#':<5}{'BACKEND':<13}{'STATUS':<9}{'DURATION':<11}TASK"
+    yield f"{'#':<5}{'BACKEND':<13}{'STATUS':<9}{'DURATION':<11}{unit}"
     yield "-" * RULE_CELLS
     for spec, result in report.rows():
         yield _row(spec, result, width)
@@ -59,11 +71,11 @@ def title_line(spec: TaskSpec, result: TaskResult) -> str:
     return f"[{result.index + 1}] {one_line(spec.backend)} {status} {title(spec)}"
 
 
-def total(report: Report) -> str:
+def total(report: Report, unit: str = "tasks") -> str:
     """Return the last line; its parts always add up."""
     completed, failed, canceled = report.counts()
     parts = [f"{completed} completed", f"{failed} failed"]
     if canceled:
         parts.append(f"{canceled} canceled")
     count = len(report.results)
-    return f"Total: {count} tasks, {', '.join(parts)} ({report.duration_seconds:.2f}s)"
+    return f"Total: {count} {unit}, {', '.join(parts)} ({report.duration_seconds:.2f}s)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +60,7 @@ class FakeFleet:
 
     outlives_client = False
 
-    def check_served(self, specs: Sequence[TaskSpec]) -> None:
+    def check_served(self, backends: Iterable[str]) -> None:
         """Say that all is served."""
 
     def submit(

@@ -186,7 +186,7 @@ def test_redis_keeps_what_it_is_given(temporary: Path) -> None:
             settings = client.config_get("*")
             wanted = {
                 "appendonly": "yes",
-                "appendfsync": "everysec",
+                "appendfsync": "always",
                 "save": "",
                 "maxmemory-policy": "noeviction",
                 "timeout": "0",

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 from pyroute2 import IPRoute, NetNS, netns
 
 from clinvk.local import find_server
@@ -26,6 +27,7 @@ PASSWORD = "s3cret/with:odd@signs"
 PASSWORD_IN_URL = "s3cret%2Fwith%3Aodd%40signs"
 ENTER = """
 import os, sys
+import psutil
 from pyroute2 import netns
 netns.setns(sys.argv[1])
 os.execv(sys.argv[2], sys.argv[2:])
@@ -55,6 +57,7 @@ class Machine:
 
     name: str
     gateway: str
+    link: int
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(self, argv: list[str], env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
@@ -69,6 +72,19 @@ class Machine:
             )
         self.processes.append(process)
         return process
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A client that follows a run, and what it writes."""
+
+    process: subprocess.Popen[bytes]
+    out: Path
+    err: Path
+
+    def ended(self) -> harness.Outcome:
+        """Wait for its end."""
+        return harness.Outcome(self.process.wait(), self.out.read_text(), self.err.read_text())
 
 
 class Fleet:
@@ -86,8 +102,12 @@ class Fleet:
         self.kernel = Kernel.connect(self.url("127.0.0.1"))
 
     def _start_server(self) -> subprocess.Popen[bytes]:
+        log = ("--appendonly", "yes", "--appendfsync", "always")
         server = subprocess.Popen(
-            [find_server(None), "--port", str(self._port), "--requirepass", PASSWORD, "--save", ""],
+            [
+                *(find_server(None), "--port", str(self._port), "--requirepass", PASSWORD),
+                *("--save", "", *log),
+            ],
             cwd=self.folder,
             stdout=subprocess.DEVNULL,
         )
@@ -134,9 +154,36 @@ class Fleet:
             there.addr("add", index=link, address=f"{address}.2", prefixlen=30)
             there.link("set", index=link, state="up")
             there.link("set", index=there.link_lookup(ifname="lo")[0], state="up")
-        machine = Machine(name, f"{address}.1")
+        machine = Machine(name, f"{address}.1", index)
         self._machines.append(machine)
         return machine
+
+    def cut(self, machine: Machine) -> None:
+        """Take a machine off the network: nothing comes through, and nobody is told."""
+        self._ip.link("set", index=machine.link, state="down")
+
+    def mend(self, machine: Machine) -> None:
+        """Put a machine back on the network."""
+        self._ip.link("set", index=machine.link, state="up")
+
+    def kill_server(self) -> None:
+        """Kill the server, as a crash would."""
+        self._server.kill()
+        self._server.wait()
+
+    def restart_server(self) -> None:
+        """Start the server again, with the log that it wrote."""
+        self._server = self._start_server()
+
+    def of_worker(self, worker: subprocess.Popen[bytes]) -> list[psutil.Process]:
+        """The processes of a worker: itself, its warden, its commands."""
+        process = psutil.Process(worker.pid)
+        return [process, *process.children(recursive=True)]
+
+    def events(self, run: str, kind: str) -> list[dict[str, str]]:
+        """The events of this kind in a run's stream."""
+        _, events = self.kernel.wait_events(run, "0", 10)
+        return [event for event in events if event["kind"] == kind]
 
     def worker(self, machine: Machine, slots: int, queues: str = "one,two", name: str = "w") -> Any:
         """Start a worker on a machine and wait until the fleet knows it."""
@@ -151,6 +198,22 @@ class Fleet:
 
     def clinvk(self, *arguments: str, stdin: str | None = None) -> harness.Outcome:
         return harness.clinvk(*arguments, stdin=stdin, env=self.env)
+
+    def watched(self, stdin: str) -> Watched:
+        """Start a client that submits these tasks and follows their run."""
+        out, err = self.folder / "client.out", self.folder / "client.err"
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            process = subprocess.Popen(
+                [*harness.CLINVK, "parallel", "--json"],
+                env=self.env,
+                stdin=subprocess.PIPE,
+                stdout=stdout,
+                stderr=stderr,
+            )
+        assert process.stdin is not None
+        process.stdin.write(stdin.encode())
+        process.stdin.close()
+        return Watched(process, out, err)
 
     def starts(self) -> list[str]:
         """The names of the tasks that were begun, in order of their beginning."""
@@ -192,3 +255,15 @@ class Fleet:
         self.kernel.close()
         self._server.kill()
         self._server.wait()
+
+
+def tasks(*prompts: str, backend: str = "one") -> str:
+    return "".join(json.dumps({"backend": backend, "prompt": prompt}) + "\n" for prompt in prompts)
+
+
+def quick(count: int, name: str = "t") -> str:
+    return tasks(*(f"{name}{n} {0.01 + n % 5 * 0.01}" for n in range(count)))
+
+
+def statuses(ended: harness.Outcome) -> list[str]:
+    return [result["status"] for result in json.loads(ended.stdout)["results"]]

@@ -3,41 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests import harness
-from tests.fleet.machines import PASSWORD, PASSWORD_IN_URL, Fleet
+from tests.fleet.machines import PASSWORD, PASSWORD_IN_URL, Fleet, quick, statuses, tasks
 from workers.config import BROKER_URL
-
-
-@pytest.fixture
-def fleet(tmp_path: Path, temporary: Path) -> Iterator[Fleet]:
-    fleet = Fleet(tmp_path)
-    try:
-        yield fleet
-        assert fleet.leases() == []
-        assert harness.keys_without_lifetime(fleet.kernel.redis) == []
-    finally:
-        fleet.close()
-
-
-def tasks(*prompts: str, backend: str = "one") -> str:
-    return "".join(json.dumps({"backend": backend, "prompt": prompt}) + "\n" for prompt in prompts)
-
-
-def quick(count: int, name: str = "t") -> str:
-    return tasks(*(f"{name}{n} {0.01 + n % 5 * 0.01}" for n in range(count)))
-
-
-def statuses(ended: harness.Outcome) -> list[str]:
-    return [result["status"] for result in json.loads(ended.stdout)["results"]]
 
 
 def test_a_queues_limit_holds_over_all_machines(fleet: Fleet) -> None:
@@ -114,20 +86,6 @@ def test_a_drain_lets_what_runs_end(fleet: Fleet) -> None:
     fleet.worker(fleet.machine(), slots=1)
     assert fleet.clinvk("wait", run).status == 0
     assert fleet.starts() == ["long", "next"]
-
-
-def test_a_killed_workers_task_runs_elsewhere(fleet: Fleet) -> None:
-    doomed = fleet.worker(fleet.machine(), slots=1)
-    run = fleet.clinvk("parallel", "--detach", stdin=tasks("t 2")).stdout.strip()
-    harness.wait_until(fleet.starts, "the task to begin")
-    pid = int(fleet.records()[0][2])
-    os.killpg(doomed.pid, signal.SIGKILL)
-    fleet.worker(fleet.machine(), slots=1)
-    assert fleet.clinvk("wait", run).status == 0
-    (result,) = json.loads(fleet.clinvk("results", run, "--json").stdout)["results"]
-    assert (result["status"], result["attempts"]) == ("ok", 2)
-    if harness.running(pid):
-        os.kill(pid, signal.SIGKILL)
 
 
 def test_a_run_outlives_its_client_and_is_shown_again_in_whole(fleet: Fleet) -> None:

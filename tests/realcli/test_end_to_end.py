@@ -15,6 +15,7 @@ from tests.realcli import fakeapi
 from tests.realcli.sealed import REQUESTS
 
 BACKENDS = ("claude", "codex", "gemini")
+GEMINI = "gemini-3.8-flash"
 SEALED = [sys.executable, "-m", "tests.realcli.sealed"]
 ROOT = Path(__file__).parent.parent.parent
 
@@ -22,18 +23,28 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def run(tmp_path: Path, tasks: list[dict[str, Any]], *arguments: str) -> tuple[int, dict[str, Any]]:
-    """Run a batch in a sealed world; nothing of it may be left running."""
-    for task in tasks:
-        if task["backend"] == "gemini":  # without a model it asks another one first
-            task["model"] = "gemini-3.8-flash"
+    """Run a batch in a sealed world."""
+    return clinvk(tmp_path, "parallel", "-f", write(tmp_path, "tasks", tasks), *arguments)
+
+
+def write(tmp_path: Path, key: str, tasks: list[dict[str, Any]]) -> str:
+    """Write a task file, or one of steps; returns its path."""
     work = tmp_path / "work"
     work.mkdir(exist_ok=True)
-    file = tmp_path / "tasks.json"
-    file.write_text(json.dumps({"tasks": [{"workdir": str(work), **task} for task in tasks]}))
+    for task in tasks:
+        if task["backend"] == "gemini":  # without a model it asks another one first
+            task["model"] = GEMINI
+    file = tmp_path / f"{key}.json"
+    file.write_text(json.dumps({key: [{"workdir": str(work), **task} for task in tasks]}))
+    return str(file)
+
+
+def clinvk(tmp_path: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
+    """Run a command in a sealed world; nothing of it may be left running."""
     home = tmp_path / "home"
-    command = [sys.executable, "-m", "clinvk", "parallel", "-f", str(file), "--json", "-q"]
+    command = [sys.executable, "-m", "clinvk", *arguments, "--json", "-q"]
     done = subprocess.run(
-        [*SEALED, str(home), *command, *arguments],
+        [*SEALED, str(home), *command],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -117,12 +117,14 @@ class Backend(ABC):
         program: what must be on PATH for it to be served.
         install_hint: the command that installs it, for the `not_installed` error.
         version_argv: prints the CLI's version on one line and exits 0.
+        is_demo: whether it is for trying things out, and never meant by "all backends".
     """
 
     name: str
     program: str
     install_hint: str
     version_argv: tuple[str, ...]
+    is_demo: bool = False
 
     @abstractmethod
     def command(self, spec: TaskSpec) -> Command:

@@ -23,6 +23,7 @@ class Echo(Backend):
     program = sys.executable
     install_hint = "it comes with clinvk; Python itself is missing"
     version_argv = (sys.executable, "--version")
+    is_demo = True
 
     def command(self, spec: TaskSpec) -> Command:
         """Start the bundled program; isolated and without site-packages, which is fast."""

@@ -56,16 +56,16 @@ local function touch(run)
   end
 end
 
--- Keys that runs share outlive their last use; what an owner has set does so by a year.
-local function touch_shared(key, days)
-  redis.call('PEXPIRE', key, (days or 8) * DAY_MS)
+-- Keys that runs share outlive their last use by as long as the record of any run may.
+local function touch_shared(key)
+  redis.call('PEXPIRE', key, 366 * DAY_MS)
 end
 
 local function touch_queue(queue)
   touch_shared(leases_key(queue))
   touch_shared(ring_key(queue))
-  touch_shared(queue_key(queue), 366)
-  touch_shared(queues_key(), 366)
+  touch_shared(queue_key(queue))
+  touch_shared(queues_key())
   touch_shared(waiting_key())
 end
 
@@ -97,13 +97,16 @@ end
 -- only time is in the way.
 local function is_open(queue, admission)
   local state = redis.call('HMGET', queue_key(queue), 'paused', 'max_concurrency',
-                           'interval_ms', 'next_ms')
+                           'interval_ms', 'last_ms')
   if state[1] == '1' then return false end
   local out = redis.call('ZCARD', leases_key(queue))
   if state[2] and out >= tonumber(state[2]) then return false end
   if out >= tonumber(redis.call('HGET', capacity_key(), queue) or 0) then return false end
-  if state[3] and tonumber(state[4] or 0) > admission.now then
-    admission.retry_ms = math.min(admission.retry_ms, state[4] - admission.now)
+  -- GCRA with a burst of one (the generic cell rate algorithm): starts are spaced evenly, so
+  -- that no window of time ever has more than its share.
+  local wait_ms = (state[4] or 0) + (state[3] or 0) - admission.now
+  if state[3] and wait_ms > 0 then
+    admission.retry_ms = math.min(admission.retry_ms, wait_ms)
     return false
   end
   return true
@@ -138,13 +141,7 @@ local function hand(run, queue, admission)
   else
     redis.call('ZADD', ring_key(queue), 'XX', turn - tonumber(record[1] or 0) * 1e12, run)
   end
-  -- GCRA with a burst of one (the generic cell rate algorithm): starts are spaced evenly, so
-  -- that no window of time ever has more than its share.
-  local rate = redis.call('HMGET', queue_key(queue), 'interval_ms', 'next_ms')
-  if rate[1] then
-    local from = math.max(admission.now, tonumber(rate[2] or 0))
-    redis.call('HSET', queue_key(queue), 'next_ms', from + rate[1])
-  end
+  redis.call('HSET', queue_key(queue), 'last_ms', admission.now)
   publish(run, index, attempt, queue)
   admission.handouts[#admission.handouts + 1] = {run, tonumber(index), attempt, queue}
   admission.runs[run] = true
@@ -215,6 +212,15 @@ local function settle(run, field, count)
   end
 end
 
+-- In an ordered run, the end of a task makes the next one pending.
+local function let_follow(run, index)
+  local steps = redis.call('HGET', run_key(run), 'steps')
+  local queue = steps and cjson.decode(steps)[index + 2]
+  if not queue then return end
+  redis.call('RPUSH', pending_key(run, queue), index + 1)
+  redis.call('HINCRBY', queue_key(queue), 'waiting', 1)
+end
+
 -- Cancel a run: take back all that no worker has claimed, and mark the run so that workers
 -- stop what they run of it. Returns {number taken back before they were published,
 -- {index, ...} of those published and not claimed}.
@@ -223,10 +229,11 @@ local function cancel(run, reason)
   even_without_memory()
   redis.call('HSET', run_key(run), 'state', 'canceled', 'cancel_reason', reason)
   leave_rings(run)
-  local unpublished = 0
+  -- What has no result and is not out, whether it is pending or waits for another's end.
+  local unpublished = redis.call('HGET', run_key(run), 'remaining')
+                      - redis.call('HLEN', out_key(run))
   for _, queue in ipairs(queues_of(run)) do
     local length = redis.call('LLEN', pending_key(run, queue))
-    unpublished = unpublished + length
     redis.call('DEL', pending_key(run, queue))
     redis.call('HINCRBY', queue_key(queue), 'waiting', -length)
   end

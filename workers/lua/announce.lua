@@ -6,6 +6,7 @@
 --   ARGV[4]  how long a published task may go unclaimed
 local name, lifetime_ms, entry = ARGV[1], ARGV[2], ARGV[3]
 local now = now_ms()
+even_without_memory()
 local before = redis.call('GET', worker_key(name))
 local expired = redis.call('ZCOUNT', workers_key(), '-inf', now)
 if entry == '' then
@@ -18,7 +19,7 @@ else
   for _, queue in ipairs(cjson.decode(entry).queues) do
     redis.call('SADD', queues_key(), queue)
   end
-  touch_shared(queues_key(), 366)
+  touch_shared(queues_key())
 end
 if before ~= entry or expired > 0 or redis.call('EXISTS', capacity_key()) == 0 then
   count_capacity(now)

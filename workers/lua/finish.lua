@@ -1,6 +1,7 @@
 -- finish(run, index, attempt, status, result, handout_ms)
 --   -> {recorded, unpublished, {index...}, admission}
--- Record a task's result once, fenced by the attempt; free its slot; let the next ones out.
+-- Record a task's result once, fenced by the attempt; free its slot; let the next ones out, in
+-- an ordered run the one that follows.
 -- A failure in a fail-fast run cancels the run in the same step, so that nothing new starts
 -- after it: the second and third value are then those of cancel.
 --   ARGV  run id, task index, attempt, status (a counter of the run's record), result (JSON),
@@ -19,12 +20,15 @@ redis.call('ZREM', leases_key(queue), lease_name(run, index, attempt))
 redis.call('HSET', results_key(run), index, result)
 redis.call('XADD', events_key(run), '*', 'kind', 'finished', 'index', index,
            'attempt', attempt)
+settle(run, status, 1)
 local taken = {0, {}}
 if status ~= 'ok' and redis.call('HGET', run_key(run), 'fail_fast') == '1' then
   taken = cancel(run, 'fail_fast')
 end
-settle(run, status, 1)
-if redis.call('HGET', run_key(run), 'state') == 'running' then enter_rings(run) end
+if redis.call('HGET', run_key(run), 'state') == 'running' then
+  let_follow(run, tonumber(index))
+  enter_rings(run)
+end
 local admission = admit(ARGV[6])
 touch(run)
 return {1, taken[1], taken[2], admission}

@@ -1,4 +1,4 @@
--- lose(handout_ms, lease, why, lease, why, ...) -> {{lease given up...}, admission}
+-- lose(handout_ms, lease, why, lease, why, ...) -> {{{lease given up, losses}, ...}, admission}
 -- Hand tasks out again, as the next attempt, whose leases ran out and whose holders are gone.
 --   ARGV[1]   how long a published task may go unclaimed
 --   ARGV[2..] pairs of a lease and why its task counts as lost
@@ -29,7 +29,7 @@ local function lose(lease, why)
   local losses = tonumber(redis.call('HGET', losses_key(run), index) or 0)
   local is_running = redis.call('HGET', run_key(run), 'state') == 'running'
   if not is_running or (state == 'r' and losses + 1 >= most_losses(run, index)) then
-    given_up[#given_up + 1] = lease
+    given_up[#given_up + 1] = {lease, losses + (state == 'r' and 1 or 0)}
     return
   end
   redis.call('ZREM', leases_key(queue), lease)

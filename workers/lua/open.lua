@@ -27,10 +27,11 @@ for _, queue in ipairs(queues_of(run)) do
   redis.call('HINCRBY', queue_key(queue), 'waiting', redis.call('LLEN', pending_key(run, queue)))
   touch_queue(queue)
 end
-local record = redis.call('HMGET', run_key(run), 'created_ms', 'lifetime_ms')
-redis.call('ZADD', runs_key(), record[1], run)
-redis.call('ZREMRANGEBYSCORE', runs_key(), '-inf', now_ms() - record[2])
-redis.call('PEXPIRE', runs_key(), record[2])
+redis.call('ZADD', runs_key(), redis.call('HGET', run_key(run), 'created_ms'), run)
+for _, oldest in ipairs(redis.call('ZRANGE', runs_key(), 0, 9)) do
+  if redis.call('EXISTS', run_key(oldest)) == 0 then redis.call('ZREM', runs_key(), oldest) end
+end
+touch_shared(runs_key())
 enter_rings(run)
 local admission = admit(ARGV[2])
 touch(run)

@@ -1,6 +1,7 @@
 -- renew(holder, beacon, beacon_ms, lease_ms, lease...) -> {lease, ...} to stop
--- Keep the leases of everything that one worker process runs, in one call. Returns those that it
--- must stop: their run was canceled, or the task is no longer theirs.
+-- Keep the leases of everything that one worker process runs, and the records of their runs, in
+-- one call. Returns those that it must stop: their run was canceled, or the task is no longer
+-- theirs.
 --   ARGV[1]   worker process
 --   ARGV[2]   its standing connection, "<run id of the server>:<client id>" (see evidence.py)
 --   ARGV[3]   how long to remember that
@@ -11,7 +12,7 @@
 -- so: this call and that one may have crossed.
 local holder = ARGV[1]
 local deadline_ms = now_ms() + ARGV[4]
-local stop = {}
+local stop, runs = {}, {}
 even_without_memory()
 redis.call('SET', beacon_key(holder), ARGV[2], 'PX', ARGV[3])
 for i = 5, #ARGV do
@@ -26,6 +27,7 @@ for i = 5, #ARGV do
       and redis.call('ZSCORE', leases_key(queue), lease) ~= '0' then
     redis.call('ZADD', leases_key(queue), deadline_ms, lease)
     touch_shared(leases_key(queue))
+    runs[run] = true
     if redis.call('HGET', run_key(run), 'state') ~= 'running' then
       stop[#stop + 1] = lease
     end
@@ -33,4 +35,5 @@ for i = 5, #ARGV do
     stop[#stop + 1] = lease
   end
 end
+for run in pairs(runs) do touch(run) end
 return stop

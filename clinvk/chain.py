@@ -1,0 +1,25 @@
+"""`clinvk chain`: a run in which each step waits for the one before it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from clinvk import chainfile, taskfile
+from clinvk.parallel import carry_out, make_job
+from workers.spec import RunOptions
+
+if TYPE_CHECKING:
+    from clinvk.cli import ChainOptions
+    from clinvk.settings import Settings
+
+
+def run(settings: Settings, options: ChainOptions) -> int:
+    """Run the steps of a file, or show what would run; returns the exit code."""
+    content, name = taskfile.read(options.file, sys.stdin.buffer, "file of steps")
+    chain = chainfile.parse(content, name, settings.backends)
+    run_options = RunOptions(kind="chain", max_parallel=1, fail_fast=chain.stop_on_failure)
+    steps = [settings.resolve(step) for step in chain.steps]
+    backends = {step.backend for step in steps}
+    job = make_job(settings, options, steps, chain.sources, backends, run_options, chain.output_dir)
+    return carry_out(settings, options, job)

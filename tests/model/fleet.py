@@ -1,0 +1,301 @@
+"""Runs, queues and workers as a reader would explain them: no Redis, no Lua, no time.
+
+The model does not say which run is next; it says whether what was handed out could be, and that
+nothing is held back that could go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from workers.kernel import Canceled, Handout, Lease
+from workers.spec import Outcome, RunOptions, TaskSpec
+
+
+@dataclass
+class Out:
+    """A task that is handed out (no claim yet) or running ("<holder>/<nonce>")."""
+
+    attempt: int
+    claim: str = ""
+    is_over: bool = False
+    is_given_up: bool = False
+
+    def is_held_by(self, holder: str) -> bool:
+        """Whether this worker process claimed it."""
+        return self.claim.startswith(f"{holder}/")
+
+
+@dataclass
+class Task:
+    """One task of a run."""
+
+    spec: TaskSpec
+    most_losses: int
+    handed: int = 0
+    losses: int = 0
+    out: Out | None = None
+    result: bytes | None = None
+    is_canceled: bool = False
+
+
+@dataclass
+class Run:
+    """A run: its tasks, what waits in which queue, and how far it is."""
+
+    options: RunOptions
+    tasks: list[Task]
+    pending: dict[str, list[int]]
+    state: str = "running"
+    counts: dict[str, int] = field(default_factory=dict)
+    events: list[tuple[str, ...]] = field(default_factory=list)
+
+    def out(self) -> dict[int, Out]:
+        """What is out, by index."""
+        return {index: task.out for index, task in enumerate(self.tasks) if task.out}
+
+    def wants(self, queue: str) -> bool:
+        """Whether it would take a slot of this queue."""
+        has_room = len(self.out()) < self.options.max_parallel
+        return self.state == "running" and has_room and bool(self.pending.get(queue))
+
+    def is_complete(self) -> bool:
+        """Whether each task has its end, while nobody has closed the run."""
+        ended = all(task.result or task.is_canceled for task in self.tasks)
+        return self.state != "done" and ended
+
+
+@dataclass
+class Queue:
+    """A queue's limits, whether a rate would be used up, who was served last, its messages."""
+
+    max_concurrency: int | None = None
+    interval_ms: int | None = None
+    is_paused: bool = False
+    is_used_up: bool = False
+    served_last: str = ""
+    messages: list[Lease] = field(default_factory=list)
+
+
+class Model:
+    """All of it, and the verbs. Each returns what the kernel should answer."""
+
+    def __init__(self, queues: Iterable[str]) -> None:
+        self.runs: dict[str, Run] = {}
+        self.keys: dict[str, str] = {}
+        self.queues = {name: Queue() for name in queues}
+        self.workers: dict[str, tuple[int, Sequence[str]]] = {}
+        self.silent: set[str] = set()
+        self.counted: list[tuple[int, Sequence[str]]] = []
+
+    # Questions.
+
+    def leases(self, queue: str | None = None) -> dict[Lease, Out]:
+        """What is out, of a queue or of all."""
+        return {
+            Lease(name, index, out.attempt): out
+            for name, run in self.runs.items()
+            for index, out in run.out().items()
+            if queue in (None, run.tasks[index].spec.queue)
+        }
+
+    def owner(self, lease: Lease) -> Task | None:
+        """The task of a lease, if it is this attempt that has it."""
+        run = self.runs.get(lease.run)
+        task = run.tasks[lease.index] if run and lease.index < len(run.tasks) else None
+        return task if task and task.out and task.out.attempt == lease.attempt else None
+
+    def waiting(self, queue: str) -> int:
+        """How many tasks wait in a queue."""
+        return sum(len(run.pending.get(queue, ())) for run in self.runs.values())
+
+    def slots(self, queue: str | None = None) -> int:
+        """The slots that serve a queue, or all, as last counted."""
+        return sum(slots for slots, serves in self.counted if queue is None or queue in serves)
+
+    def why_closed(self, name: str) -> str:
+        """Why a queue may not hand out one more task; empty if it may."""
+        queue, out = self.queues[name], len(self.leases(name))
+        if queue.is_paused:
+            return "paused"
+        if queue.max_concurrency is not None and out >= queue.max_concurrency:
+            return "limit"
+        if out >= self.slots(name):
+            return "no slot serves it"
+        if len(self.leases()) >= self.slots():
+            return "the fleet is full"
+        if queue.interval_ms is not None and queue.is_used_up:
+            return "rate"
+        return ""
+
+    def is_held_up_by_time(self) -> bool:
+        """Whether somebody waits for nothing but a queue's rate."""
+        return any(
+            self.why_closed(name) == "rate" and any(run.wants(name) for run in self.runs.values())
+            for name in self.queues
+        )
+
+    # Handing out.
+
+    def take(self, handouts: Iterable[Handout]) -> None:
+        """Take what was handed out, each time asking whether it could be."""
+        for handout in handouts:
+            self._take(handout)
+        for name in self.queues:
+            held_back = [run for run in self.runs if self.runs[run].wants(name)]
+            assert self.why_closed(name) or not held_back, f"{name} holds back {held_back}"
+
+    def _take(self, handout: Handout) -> None:
+        run, queue = self.runs[handout.run], self.queues[handout.queue]
+        task = run.tasks[handout.index]
+        assert run.wants(handout.queue), f"{handout} of a run that wants nothing"
+        assert not self.why_closed(handout.queue), f"{handout}: {self.why_closed(handout.queue)}"
+        others = [name for name, its in self.runs.items() if its.wants(handout.queue)]
+        first = max(self.runs[name].options.priority for name in others)
+        assert run.options.priority == first, f"{handout} goes before a higher priority"
+        equals = [name for name in others if self.runs[name].options.priority == first]
+        is_its_turn = handout.run != queue.served_last or equals == [handout.run]
+        assert is_its_turn, f"{handout} is not the turn of its run"
+        assert handout.index == run.pending[handout.queue].pop(0), f"{handout} is not the next"
+        task.handed += 1
+        assert handout.attempt == task.handed, f"{handout} should be attempt {task.handed}"
+        task.out = Out(handout.attempt)
+        queue.served_last = handout.run
+        queue.is_used_up = True
+        queue.messages.append(Lease(handout.run, handout.index, handout.attempt))
+
+    # Verbs of a run.
+
+    def submit(
+        self, name: str, specs: Sequence[TaskSpec], options: RunOptions, run_key: str
+    ) -> str:
+        """Record a run; returns the one that its key stands for."""
+        if run_key:
+            taken = self.keys.setdefault(run_key, name)
+            if taken != name:
+                return taken
+        pending: dict[str, list[int]] = {}
+        for index, spec in enumerate(specs):
+            pending.setdefault(spec.queue, []).append(index)
+        tasks = [Task(spec, _most_losses(spec, options)) for spec in specs]
+        self.runs[name] = Run(options, tasks, pending)
+        return name
+
+    def claim(self, lease: Lease, holder: str, nonce: str) -> str:
+        """A worker's first act on a message; returns the verdict."""
+        run, task = self.runs.get(lease.run), self.owner(lease)
+        out = task.out if task else None
+        if out and out.claim == f"{holder}/{nonce}":
+            return "go"
+        if run and run.state == "canceled":
+            return "canceled"
+        if not run or not out or out.claim:
+            return "stale"
+        out.claim, out.is_over = f"{holder}/{nonce}", False
+        run.events.append(("started", str(lease.index), str(lease.attempt)))
+        return "go"
+
+    def renew(self, holder: str, leases: Iterable[Lease]) -> list[Lease]:
+        """Keep leases; returns those to stop."""
+        return [lease for lease in leases if not self._renew(holder, lease)]
+
+    def _renew(self, holder: str, lease: Lease) -> bool:
+        task = self.owner(lease)
+        if not task or not task.out:
+            return False
+        task.out.claim = task.out.claim or f"{holder}/renewed"
+        if not task.out.is_held_by(holder) or task.out.is_given_up:
+            return False
+        task.out.is_over = False
+        return self.runs[lease.run].state == "running"
+
+    def surrender(self, holder: str, leases: Sequence[Lease]) -> int:
+        """Give leases up, all of a holder without any; returns how many."""
+        count = 0
+        for lease in leases or self.leases():
+            task = self.owner(lease)
+            if task and task.out and task.out.is_held_by(holder):
+                task.out.is_given_up = task.out.is_over = True
+                count += 1
+        return count
+
+    def finish(self, lease: Lease, status: Outcome, result: bytes) -> tuple[bool, Canceled]:
+        """Record a result once; returns whether it is recorded, and what was taken back."""
+        task = self.owner(lease)
+        if not task:
+            run = self.runs.get(lease.run)
+            has_it = run and lease.index < len(run.tasks) and run.tasks[lease.index].result
+            return has_it == result, Canceled(0, [])
+        run = self.runs[lease.run]
+        task.out, task.result = None, result
+        run.events.append(("finished", str(lease.index), str(lease.attempt)))
+        _count(run, status.value, 1)
+        if status is not Outcome.OK and run.options.fail_fast:
+            return True, self.cancel(lease.run)
+        return True, Canceled(0, [])
+
+    def cancel(self, name: str) -> Canceled:
+        """Cancel a run; returns what no worker had."""
+        run = self.runs.get(name)
+        if not run or run.state != "running":
+            return Canceled(0, [])
+        run.state = "canceled"
+        run.events.append(("canceled",))
+        unpublished = [index for indexes in run.pending.values() for index in indexes]
+        published = [index for index, out in run.out().items() if not out.claim]
+        run.pending = {}
+        for index in [*unpublished, *published]:
+            run.tasks[index].out = None
+            run.tasks[index].is_canceled = True
+        _count(run, "canceled", len(unpublished) + len(published))
+        return Canceled(len(unpublished), published)
+
+    def aggregate(self, name: str) -> bool:
+        """Close a run whose tasks have all ended; returns whether it is closed."""
+        run = self.runs.get(name)
+        if run and run.is_complete():
+            run.state = "done"
+            run.events.append(("ended",))
+        return bool(run and run.state == "done")
+
+    def lose(self, lease: Lease) -> bool:
+        """Hand a task out again, later; returns whether it is given up instead."""
+        task, run = self.owner(lease), self.runs[lease.run]
+        assert task is not None
+        assert task.out is not None
+        if not task.out.is_over:  # its holder has come back
+            return False
+        is_claimed = bool(task.out.claim)
+        if run.state != "running" or (is_claimed and task.losses + 1 >= task.most_losses):
+            return True
+        task.out = None
+        run.pending[task.spec.queue].insert(0, lease.index)
+        if is_claimed:
+            task.losses += 1
+            run.events.append(("lost", str(lease.index), str(lease.attempt)))
+        return False
+
+    # Workers and queues.
+
+    def announce(self, worker: str, slots: int, serves: Sequence[str]) -> None:
+        """A worker says what it is; without slots, that it is gone."""
+        self.silent.discard(worker)
+        self.workers.pop(worker, None)
+        for name in self.silent:
+            self.workers.pop(name, None)
+        self.silent.clear()
+        if slots:
+            self.workers[worker] = (slots, serves)
+        self.counted = list(self.workers.values())
+
+
+def _most_losses(spec: TaskSpec, options: RunOptions) -> int:
+    if spec.on_worker_lost == "fail":
+        return 1
+    return spec.max_attempts or options.max_attempts
+
+
+def _count(run: Run, status: str, count: int) -> None:
+    if count:
+        run.counts[status] = run.counts.get(status, 0) + count

@@ -1,0 +1,225 @@
+"""What Redis says of runs and queues, read key by key past the verbs, and what must hold of it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+
+from workers.kernel import Kernel, Lease, key
+from workers.spec import Outcome
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run's keys, decoded."""
+
+    fields: dict[str, str]
+    pending: dict[str, list[int]]
+    out: dict[int, tuple[int, str, str, str]]
+    losses: dict[int, int]
+    results: dict[int, bytes]
+    events: list[tuple[str, ...]]
+
+    def number(self, name: str) -> int:
+        """A counter of its record."""
+        return int(self.fields.get(name, 0))
+
+
+@dataclass(frozen=True)
+class QueueRecord:
+    """A queue's keys, decoded."""
+
+    waiting: int
+    leases: dict[str, float]
+    ring: set[str]
+    is_waiting: bool
+    messages: list[str]
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that the invariants are about."""
+
+    runs: dict[str, RunRecord]
+    queues: dict[str, QueueRecord]
+    complete: set[str]
+    lifetimes_ms: dict[str, int]
+
+
+def read(kernel: Kernel, runs: list[str], queues: list[str]) -> Record:
+    """Read it."""
+    complete = {name.decode() for name in kernel.redis.zrange(key("complete"), 0, -1)}
+    return Record(
+        {run: _run(kernel, run, queues) for run in runs},
+        {queue: _queue(kernel, queue) for queue in queues},
+        complete,
+        _lifetimes(kernel),
+    )
+
+
+def _lifetimes(kernel: Kernel) -> dict[str, int]:
+    keys = kernel.redis.keys("clinvk:*")
+    with kernel.redis.pipeline(transaction=False) as pipeline:
+        for name in keys:
+            pipeline.pttl(name)
+        lifetimes = pipeline.execute()
+    return {name.decode(): ms for name, ms in zip(keys, lifetimes, strict=True)}
+
+
+def _run(kernel: Kernel, run: str, queues: list[str]) -> RunRecord:
+    with kernel.redis.pipeline(transaction=False) as pipeline:
+        for name in ("run", "out", "losses", "results"):
+            pipeline.hgetall(key(name, run))
+        pipeline.xrange(key("events", run))
+        for queue in queues:
+            pipeline.lrange(key("pending", run, queue), 0, -1)
+        fields, out, losses, results, events, *pending = pipeline.execute()
+    return RunRecord(
+        {name.decode(): value.decode() for name, value in fields.items()},
+        {
+            queue: [int(index) for index in indexes]
+            for queue, indexes in zip(queues, pending, strict=True)
+            if indexes
+        },
+        {int(index): _entry(entry.decode()) for index, entry in out.items()},
+        {int(index): int(count) for index, count in losses.items()},
+        {int(index): wire for index, wire in results.items()},
+        [_event(fields) for _, fields in events],
+    )
+
+
+def _entry(text: str) -> tuple[int, str, str, str]:
+    attempt, state, queue, claim = text.split(":", 3)
+    return int(attempt), state, queue, claim
+
+
+def _event(fields: dict[bytes, bytes]) -> tuple[str, ...]:
+    names = (b"kind", b"index", b"attempt")
+    return tuple(fields[name].decode() for name in names if name in fields)
+
+
+def _queue(kernel: Kernel, queue: str) -> QueueRecord:
+    with kernel.redis.pipeline(transaction=False) as pipeline:
+        pipeline.hget(key("queue", queue), "waiting")
+        pipeline.zrange(key("leases", queue), 0, -1, withscores=True)
+        pipeline.zrange(key("ring", queue), 0, -1)
+        pipeline.sismember(key("waiting"), queue)
+        pipeline.lrange(queue, 0, -1)
+        waiting, leases, ring, is_waiting, messages = pipeline.execute()
+    return QueueRecord(
+        int(waiting or 0),
+        {name.decode(): score for name, score in leases},
+        {run.decode() for run in ring},
+        bool(is_waiting),
+        [text.decode() for text in reversed(messages)],
+    )
+
+
+def check(record: Record) -> None:
+    """Assert the invariants that need no model."""
+    _check_lifetimes(record)
+    for run in record.runs.values():
+        _check_counts(run)
+        _check_places(run)
+        _check_events(run)
+    for queue in record.queues:
+        _check_queue(record, queue)
+    complete = {
+        name
+        for name, run in record.runs.items()
+        if run.number("remaining") == 0 and run.fields["state"] != "done"
+    }
+    assert record.complete == complete
+
+
+SHARED = ("runs", "queues", "waiting", "complete")
+SHARED_OF_A_QUEUE = ("queue", "ring", "leases")
+
+
+def _check_lifetimes(record: Record) -> None:
+    """Each key has one, and what a run needs that is not over lives as long as its record."""
+    assert -1 not in record.lifetimes_ms.values(), record.lifetimes_ms
+    shared = [key(name) for name in SHARED]
+    shared += [key(name, queue) for name in SHARED_OF_A_QUEUE for queue in record.queues]
+    there = {name: record.lifetimes_ms[name] for name in shared if name in record.lifetimes_ms}
+    for run, its in record.runs.items():
+        if its.fields["state"] != "done":
+            least_ms = record.lifetimes_ms[key("run", run)]
+            assert {name: ms for name, ms in there.items() if ms < least_ms} == {}
+
+
+def _check_counts(run: RunRecord) -> None:
+    """The counts add up, and are those of the results."""
+    counts = {status.value: run.number(status) for status in Outcome}
+    assert sum(counts.values()) + run.number("remaining") == run.number("total"), counts
+    ends = Counter(json.loads(wire)["status"] for wire in run.results.values())
+    ends["canceled"] += run.number("total") - sum(_places(run).values())  # never began
+    assert {name: count for name, count in counts.items() if count} == +ends
+
+
+def _places(run: RunRecord) -> Counter[int]:
+    places = Counter([*run.out, *run.results])
+    for indexes in run.pending.values():
+        places.update(indexes)
+    return places
+
+
+def _check_places(run: RunRecord) -> None:
+    """Each task is in one place, and the window holds."""
+    state, total, places = run.fields["state"], run.number("total"), _places(run)
+    assert set(places.values()) <= {1}, f"in more than one place: {places}"
+    if state == "running":
+        assert set(places) == set(range(total)), f"in no place: {set(range(total)) - set(places)}"
+    else:
+        assert set(places) <= set(range(total))
+        assert not run.pending
+        assert {entry[1] for entry in run.out.values()} <= {"r"}
+    if state == "done":
+        assert not run.out
+        assert run.number("remaining") == 0
+    assert len(run.out) <= run.number("max_parallel")
+
+
+def _check_events(run: RunRecord) -> None:
+    """One `finished` for each result; `ended` once, last, where it is done."""
+    finished = [int(event[1]) for event in run.events if event[0] == "finished"]
+    assert sorted(finished) == sorted(run.results)
+    kinds = [event[0] for event in run.events]
+    assert kinds.count("canceled") == ("cancel_reason" in run.fields)
+    assert kinds.count("ended") == (run.fields["state"] == "done")
+    assert "ended" not in kinds[:-1]
+    if run.fields["fail_fast"] == "1":
+        _check_fail_fast(run)
+
+
+def _check_fail_fast(run: RunRecord) -> None:
+    """Once a task has failed, nothing more is started."""
+    has_failed = False
+    for kind, *of in run.events:
+        if kind == "finished":
+            has_failed |= json.loads(run.results[int(of[0])])["status"] != "ok"
+        assert not (has_failed and kind == "started")
+
+
+def _check_queue(record: Record, name: str) -> None:
+    """What is out has its lease, what waits is counted, and who waits has a turn."""
+    queue = record.queues[name]
+    out = {
+        str(Lease(run, index, entry[0]))
+        for run in record.runs
+        for index, entry in record.runs[run].out.items()
+        if entry[2] == name
+    }
+    assert set(queue.leases) == out
+    waiting = {run: len(its.pending.get(name, ())) for run, its in record.runs.items()}
+    assert queue.waiting == sum(waiting.values())
+    wanting = {
+        run
+        for run, its in record.runs.items()
+        if its.fields["state"] == "running"
+        and waiting[run]
+        and len(its.out) < its.number("max_parallel")
+    }
+    assert queue.ring == wanting
+    assert queue.is_waiting or not wanting

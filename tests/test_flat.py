@@ -1,0 +1,182 @@
+"""A client's memory does not grow with the number of tasks."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from clinvk import taskfile, watch
+from clinvk.celery_client import CeleryRun
+from clinvk.client import Event
+from clinvk.render import document, plan, text
+from clinvk.render.form import Form
+from clinvk.report import Report
+from clinvk.spool import Spool
+from workers.backends import Registry
+from workers.spec import Outcome, RunSummary, TaskResult, TaskSpec
+
+FEW, MANY = 400, 4_000
+CHARS = 1_000
+INDEX_BYTES = 60
+"""What may stay of each task: where it is, in a few arrays that grow ahead of need."""
+ID_BYTES = 100
+"""What an id takes beside, for a moment: all of them are sorted, as numbers."""
+PAGE = 100
+
+
+def spec(index: int) -> TaskSpec:
+    return TaskSpec(backend="echo", prompt=f"{index} ".ljust(CHARS, "x"))
+
+
+def result(index: int) -> TaskResult:
+    return TaskResult(
+        index=index,
+        status=Outcome.OK,
+        exit_code=0,
+        duration_seconds=1.5,
+        output=f"{index} ".ljust(CHARS, "x"),
+    )
+
+
+def lines(count: int, more: str) -> Iterator[bytes]:
+    for index in range(count):
+        line = f'{{"backend": "echo", "prompt": "{spec(index).prompt}"{more}}}\n'
+        yield (line % index if more else line).encode()
+
+
+def read(count: int, more: str = "") -> object:
+    return taskfile.parse(lines(count, more), "t", {"echo": True}).tasks
+
+
+def read_with_ids(count: int) -> object:
+    return read(count, more=', "id": "a rather long id of a task %d"')
+
+
+class Finished:
+    """A run of which every task has ended."""
+
+    id = "r"
+    outlives_client = True
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def events(self) -> Iterator[Event]:
+        for index in reversed(range(self.count)):
+            yield Event(kind="started", index=index)
+            yield Event(kind="finished", index=index, result=result(index))
+        yield Event(kind="ended")
+
+    def cancel(self, reason: str) -> None:
+        raise AssertionError
+
+    def summary(self) -> RunSummary:
+        return RunSummary(run_id="r", total=self.count, created_ms=1, ended_ms=2)
+
+
+def follow(count: int) -> Report:
+    specs = Spool(TaskSpec, map(spec, range(count)))
+    return watch.follow(Finished(count), specs, [], watch.Interruption())
+
+
+def total_chars(pieces: Iterator[str]) -> int:
+    return sum(map(len, pieces))
+
+
+def write_document(count: int) -> object:
+    return total_chars(Form().document(follow(count)))
+
+
+def write_table(count: int) -> object:
+    return total_chars(text.table(follow(count), 80))
+
+
+class Sources(Sequence[str]):
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: Any) -> Any:
+        if index >= self.count:
+            raise IndexError
+        return f"t: line {index}"
+
+
+def write_plan(count: int) -> object:
+    specs = Spool(TaskSpec, map(spec, range(count)))
+    planned = plan.plan(specs, Sources(count), Registry.from_config({}).get)
+    return total_chars(document.listing({}, "tasks", plan.entries(planned)))
+
+
+class FakeClient:
+    """A client of a broker with one long run, of which the last tasks were never started."""
+
+    def __init__(self, count: int) -> None:
+        self.kernel = self
+        self.count = count
+
+    def wait_events(self, _run: str, after: str, _block_ms: int) -> tuple[str, list[Any]]:
+        first, until = int(after), min(int(after) + PAGE, self.count // 2)
+        entries = [
+            {
+                "kind": "finished",
+                "index": str(index),
+                "attempt": "1",
+                "position": str(index + 1),
+                "at_ms": "5",
+            }
+            for index in range(first, until)
+        ]
+        return str(until), entries or [{"kind": "ended", "position": str(until), "at_ms": "9"}]
+
+    def results(self, _run: str, indexes: Sequence[int]) -> Iterator[TaskResult]:
+        return iter([result(index) for index in indexes])
+
+    def reaching_broker(self) -> Any:
+        return pytest.MonkeyPatch.context()  # any context that does nothing
+
+
+def events_of_a_broker(count: int) -> object:
+    run = CeleryRun("r", count, FakeClient(count))  # type: ignore[arg-type]
+    seen = sum(event.result is not None for event in run.events())
+    assert seen == count
+    return seen
+
+
+def peak_bytes(act: Callable[[int], object], count: int) -> int:
+    gc.collect()
+    tracemalloc.start()
+    try:
+        kept = act(count)
+        _, peak = tracemalloc.get_traced_memory()
+        del kept
+    finally:
+        tracemalloc.stop()
+    return peak
+
+
+@pytest.mark.parametrize(
+    ("act", "more_bytes"),
+    [
+        (read, 0),
+        (read_with_ids, ID_BYTES),
+        (events_of_a_broker, 0),
+        (follow, 0),
+        (write_document, 0),
+        (write_table, 0),
+        (write_plan, 0),
+    ],
+)
+def test_memory_stays(
+    act: Callable[[int], object], more_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clinvk.spool.HELD_BYTES", 1 << 14)
+    act(10)  # what is made once
+    few, many = (peak_bytes(act, count) for count in (FEW, MANY))
+    assert many - few < (MANY - FEW) * (INDEX_BYTES + more_bytes)
