@@ -110,6 +110,16 @@ def await_end(raging: storm.Storm) -> None:
         raging.tend(0.1)
 
 
+def await_workers(raging: storm.Storm) -> list[str]:
+    """Wait until every worker is there again; returns what is wrong with those that are not."""
+    give_up_at = time.monotonic() + harness.PATIENCE_SECONDS
+    while away := [unit.name for unit in raging.world.units if not unit.holder]:
+        if time.monotonic() > give_up_at:
+            break
+        raging.tend(0.1)
+    return [f"{name} did not come back" for name in away]
+
+
 def judge(
     place: world.World, raging: storm.Storm, run: str, tasks: list[work.Work]
 ) -> dict[str, Any]:
@@ -117,6 +127,7 @@ def judge(
     give_up_at = time.monotonic() + GONE_WITHIN_SECONDS
     while (left := place.marked()) and time.monotonic() < give_up_at:
         raging.tend(0.05)
+    away = await_workers(raging)
     answered = place.clinvk("results", run, "--json")
     with place.server.client() as client:
         leases = [
@@ -147,7 +158,7 @@ def judge(
         units=place.units,
         outages=place.server.outages,
     )
-    wrong = [*verdict.problems(records), *place.crashes, *ends]
+    wrong = [*verdict.problems(records), *place.crashes, *away, *ends]
     wrong += [f"left: {about}" for about in [*left, *leases, *lasting]]
     return {
         **verdict.figures(records, left, leases),
