@@ -39,6 +39,9 @@ PAGE = 100
 AWAY_SECONDS = 600.0
 """How long whoever watches a run waits for its broker to come back."""
 RETRY_SECONDS = 0.5
+BUSY_SECONDS, GATHER_SECONDS = 0.05, 0.02
+"""After an event that came so soon after another, how long to gather more: many short tasks would
+otherwise be read one by one, and each cost the server and this process more than its worker."""
 BLOCK_MS = 1000
 """How long to wait for events at a time; also how often the fleet's health is checked."""
 
@@ -191,7 +194,7 @@ class CeleryRun:
         reached_at = time.monotonic()
         while True:
             try:
-                entries = self._read(position)
+                before, entries = reached_at, self._read(position)
                 reached_at = time.monotonic()
                 if not entries:
                     yield Event(kind="idle")
@@ -205,6 +208,8 @@ class CeleryRun:
                         if event.kind == "finished":
                             has_ended[event.index] = True
                         yield event
+                if reached_at - before < BUSY_SECONDS:
+                    time.sleep(GATHER_SECONDS)
             except BrokerAwayError as error:
                 away_seconds = time.monotonic() - reached_at
                 if not self.outlives_client or away_seconds > AWAY_SECONDS:

@@ -1,8 +1,7 @@
 """The Celery side of a run: its tasks as members of a chord, published one by one.
 
-The chord's size is registered at submit, its members are published by the kernel as admission
-lets them out (`workers/message.py`), and its body closes the run. A revoked member fails the
-chord, so the body's errback leads to the same idempotent step.
+Members are published by the kernel as admission lets them out (`workers/message.py`), and counted
+by it (`workers/transport.py`); the chord's body closes the run.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Any, TypeVar
 import redis
 from celery import Celery
 
-from workers.kernel import Canceled, Claim, GivenUp, Kernel, Lease, Submitted, passes
+from workers.kernel import Canceled, Claim, GivenUp, Kernel, Lease, Recorded, Submitted, passes
 from workers.message import task_id, template
 from workers.spec import ErrorKind, Outcome, RunOptions, TaskResult, TaskSpec
 
@@ -39,7 +38,6 @@ class Dispatcher:
         digest: str = "",
     ) -> Submitted:
         """Record a run and let out the first of its tasks."""
-        self.app.backend.set_chord_size(run, len(specs))
         message = template(self.app, run)
         return self.kernel.submit(run, specs, options, run_key, digest, message)
 
@@ -52,14 +50,14 @@ class Dispatcher:
         """Let somebody else have a task of which nothing runs here any more."""
         _insist(lambda: self.kernel.surrender(holder, lease))
 
-    def finish(self, lease: Lease, result: TaskResult) -> bool:
-        """Record a result and let the next tasks out. False where the fence refused it.
+    def finish(self, lease: Lease, result: TaskResult) -> Recorded:
+        """Record a result and let the next tasks out.
 
         A result is worth money: it waits for Redis to come back, however long that takes.
         """
         recorded = _insist(lambda: self.kernel.finish(lease, result))
         self._take_back(lease.run, recorded.canceled)
-        return recorded.ok
+        return recorded
 
     def results(self, run: str, indexes: Sequence[int]) -> list[TaskResult | None]:
         """Read results that a task builds on; waits for Redis as well."""
@@ -72,14 +70,10 @@ class Dispatcher:
     def _take_back(self, run: str, canceled: Canceled) -> None:
         if not canceled:
             return
-        # Members that were never published will never return to the chord.
-        summary = self.kernel.summary(run)
-        if summary is not None and canceled.unpublished:
-            self.app.backend.set_chord_size(run, summary.total - canceled.unpublished)
         if canceled.published:
             # Their claims would be refused as well; this takes them out of the queues, too.
             self.app.control.revoke([task_id(run, index) for index in canceled.published])
-        # Where the last member returned before the size shrank, nobody completes the chord.
+        # Where nothing of it runs, no member will complete the chord.
         self.kernel.aggregate(run)
 
     def reap(self) -> None:
@@ -88,7 +82,8 @@ class Dispatcher:
         for given_up in reaped.given_up:
             summary = self.kernel.summary(given_up.lease.run)
             is_canceled = summary is None or summary.canceled_run
-            self.finish(given_up.lease, _lost(given_up, is_canceled=is_canceled))
+            if self.finish(given_up.lease, _lost(given_up, is_canceled=is_canceled)).is_last:
+                self.kernel.aggregate(given_up.lease.run)
         for run in reaped.complete:
             self.kernel.aggregate(run)
 

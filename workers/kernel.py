@@ -49,7 +49,7 @@ COMPLETE_AFTER_MS = 2000
 SUBMITTING_MS = 3_600_000
 """How long the tasks of a run stay that is never opened."""
 PING_SECONDS = 3.0
-REAP_LIMIT = 100
+REAP_LIMIT = 1000
 SUBMIT_CHUNK = 1000
 SUBMIT_CHARS = 1 << 20
 
@@ -144,9 +144,13 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What followed from a result; `ok` is False where the fence refused it."""
+    """What followed from a result; `ok` is False where the fence refused it.
+
+    `is_last` says that no result of the run is missing any more.
+    """
 
     ok: bool
+    is_last: bool
     canceled: Canceled
     admission: Admission
 
@@ -368,10 +372,11 @@ class Kernel:
     def finish(self, lease: Lease, result: TaskResult) -> Recorded:
         """Record a result, unless another attempt has the task by now."""
         result = self._store_large(lease, result)
-        recorded, unpublished, published, admission = self._call(
+        recorded, is_last, unpublished, published, admission = self._call(
             "finish", *lease.args, result.status.value, result.to_wire(), HANDOUT_MS
         )
-        return Recorded(bool(recorded), Canceled(unpublished, published), _admission(admission))
+        canceled = Canceled(unpublished, published)
+        return Recorded(bool(recorded), bool(is_last), canceled, _admission(admission))
 
     def _store_large(self, lease: Lease, result: TaskResult) -> TaskResult:
         if result.output is None or len(result.output) <= INLINE_BYTES // 4:

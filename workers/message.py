@@ -20,11 +20,10 @@ from celery import Celery
 
 EXECUTE = "clinvk.execute"
 AGGREGATE = "clinvk.aggregate"
-AGGREGATE_FAILED = "clinvk.aggregate_failed"
 
 
 def task_id(run: str, index: int | str) -> str:
-    """Return the Celery id of a task: one for all its attempts, as a chord counts ids once."""
+    """Return the Celery id of a task: one for all its attempts."""
     return f"{run}-{index}"
 
 
@@ -60,8 +59,7 @@ def template(app: Celery, run: str) -> str:
 
 def _body(app: Any, run: str) -> Any:
     # On the queue of the member that completes the chord: somebody serves that one.
-    body = app.signature(AGGREGATE, (run,), immutable=True, queue="@QUEUE@")
-    return body.on_error(app.signature(AGGREGATE_FAILED, (run,), immutable=True, queue="@QUEUE@"))
+    return app.signature(AGGREGATE, (run,), immutable=True, queue="@QUEUE@")
 
 
 def _numbers(text: str) -> str:

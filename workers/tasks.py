@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from celery.exceptions import Ignore
 
 from workers.app import app
 from workers.keeper import station
 from workers.kernel import Lease
-from workers.message import AGGREGATE, AGGREGATE_FAILED, EXECUTE
+from workers.message import AGGREGATE, EXECUTE
 
 
 @app.task(name=EXECUTE)  # type: ignore[untyped-decorator]
-def execute(run: str, index: int, attempt: int) -> None:
-    """Run one attempt of one task. Returns to the chord whatever became of the prompt.
+def execute(run: str, index: int, attempt: int) -> bool:
+    """Run one attempt of one task. Returns whether it is the last of its chord to end.
 
     Raises:
         Ignore: this attempt is not, or no longer, the one that counts: somebody else returns
@@ -26,25 +24,19 @@ def execute(run: str, index: int, attempt: int) -> None:
     if claim.verdict == "stale":
         raise Ignore
     if claim.verdict == "canceled":
-        return
+        return False
     with keeper.hold(lease) as stop:
-        results = partial(dispatcher.results, run)
-        result = executor.execute(lease, claim, stop, results)
+        result = executor.execute(lease, claim, stop)
         keeper.ends(lease)
-        is_recorded = result is not None and dispatcher.finish(lease, result)
-    if result is None:
+        recorded = dispatcher.finish(lease, result) if result is not None else None
+    if recorded is None:
         dispatcher.surrender(lease, executor.holder)
-    if not is_recorded:
+    if recorded is None or not recorded.ok:
         raise Ignore
+    return recorded.is_last
 
 
 @app.task(name=AGGREGATE)  # type: ignore[untyped-decorator]
 def aggregate(run: str) -> None:
     """Close the run: the chord's body."""
-    station().dispatcher.kernel.aggregate(run)
-
-
-@app.task(name=AGGREGATE_FAILED)  # type: ignore[untyped-decorator]
-def aggregate_failed(run: str) -> None:
-    """Close the run: the errback of the chord's body, when a member was revoked."""
     station().dispatcher.kernel.aggregate(run)

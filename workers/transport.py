@@ -6,8 +6,11 @@ a second run. Here the kernel's record says what was handed out, and the reaper 
 what nobody claimed. It also saves two round trips for each task, and a worker whose server is
 out of memory can take messages all the same.
 
-`Backend` counts the parts of chords. Where a part cannot be recorded the chord never completes,
-and the reaper closes the run instead; raised, the error would take the slot with it.
+`Backend` completes chords by the kernel's count. Celery's would keep each member's return, count
+them, and fail the chord for a member that was revoked; the run's record has the results, and its
+`remaining` is counted in the very script that records them. So a member that returns costs nothing
+here, and the one that was last (`workers/tasks.py` returns that) has the chord's body called. Where
+that fails, or its worker dies before it, the reaper closes the run.
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ import logging
 import re
 from typing import Any
 
+import kombu.exceptions
 import redis
+from celery import maybe_signature
 from celery.backends.redis import RedisBackend
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
@@ -72,11 +77,15 @@ class Transport(kombu_redis.Transport):
 
 
 class Backend(RedisBackend):  # type: ignore[misc]
-    """Celery's Redis backend; a part of a chord that it cannot record is left out."""
+    """Celery's Redis backend, whose chords are counted by the kernel."""
 
-    def on_chord_part_return(self, request: Any, *args: Any, **options: Any) -> None:
-        """Count a member's return."""
+    def on_chord_part_return(
+        self, request: Any, _state: str, result: object, **_options: object
+    ) -> None:
+        """Call the chord's body once its last member has returned."""
+        if request.chord is None or result is not True:
+            return
         try:
-            super().on_chord_part_return(request, *args, **options)
-        except redis.RedisError as error:
-            logger.warning("chord %s: a part could not be counted: %s", request.group, error)
+            maybe_signature(request.chord, app=self.app).delay()
+        except (redis.RedisError, kombu.exceptions.OperationalError) as error:
+            logger.warning("the body of chord %s could not be called: %s", request.group, error)

@@ -44,6 +44,7 @@ class Record:
     runs: dict[str, RunRecord]
     queues: dict[str, QueueRecord]
     complete: set[str]
+    slots: dict[str, int]
     lifetimes_ms: dict[str, int]
 
 
@@ -54,6 +55,10 @@ def read(kernel: Kernel, runs: list[str], queues: list[str]) -> Record:
         {run: _run(kernel, run, queues) for run in runs},
         {queue: _queue(kernel, queue) for queue in queues},
         complete,
+        {
+            name.decode(): int(count)
+            for name, count in kernel.redis.hgetall(key("capacity")).items()
+        },
         _lifetimes(kernel),
     )
 

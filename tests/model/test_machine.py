@@ -274,18 +274,25 @@ class Machine(RuleBasedStateMachine):
     def claim_out_of_the_blue(self, data: st.DataObject, holder: str) -> None:
         self._claim(self._any_lease(data), holder, self._name("n"))
 
-    @rule(data=st.data(), holder=st.sampled_from(HOLDERS))
+    def _a_holder(self, data: st.DataObject) -> str:
+        """One that holds something, if there is one."""
+        claims = {out.claim.rpartition("/")[0] for out in self.model.leases().values()} - {""}
+        return data.draw(st.sampled_from(sorted(claims) or HOLDERS))
+
+    @rule(data=st.data())
     @precondition(lambda self: self._leases())
-    def renew(self, data: st.DataObject, holder: str) -> None:
+    def renew(self, data: st.DataObject) -> None:
+        holder = self._a_holder(data)
         leases = [lease for lease, out in self.model.leases().items() if out.is_held_by(holder)]
         leases += data.draw(st.lists(st.sampled_from(self._leases()), max_size=3))
         if data.draw(st.booleans()):
             leases.append(self._any_lease(data))
         assert self.kernel.renew(holder, "server:1", leases) == self.model.renew(holder, leases)
 
-    @rule(data=st.data(), holder=st.sampled_from(HOLDERS), of_all=st.booleans())
-    def surrender(self, data: st.DataObject, holder: str, of_all: bool) -> None:
-        leases = []
+    @rule(data=st.data(), of_all=st.booleans())
+    @precondition(lambda self: self._leases())
+    def surrender(self, data: st.DataObject, of_all: bool) -> None:
+        holder, leases = self._a_holder(data), []
         if not of_all:
             leases = [data.draw(st.sampled_from([*self._leases(), Lease("no-such-run", 0, 1)]))]
         count = self.model.surrender(holder, leases)
@@ -412,6 +419,8 @@ class Machine(RuleBasedStateMachine):
             assert its.events == run.events
             counts = {status.value: its.number(status) for status in Outcome}
             assert {status: count for status, count in counts.items() if count} == run.counts
+        slots = {name: self.model.slots(name) for name in QUEUES} | {"*": self.model.slots()}
+        assert found.slots == {name: count for name, count in slots.items() if count or name == "*"}
         for name in QUEUES:
             messages = self.model.queues[name].messages
             assert found.queues[name].messages == [f"{name} {lease}" for lease in messages]
@@ -481,7 +490,7 @@ PROFILE = settings(
 
 
 @pytest.mark.usefixtures("no_time")
-@pytest.mark.timeout(0 if EXAMPLES else 120)
+@pytest.mark.timeout(0 if EXAMPLES else 300)
 def test_the_verbs_do_as_the_model_says(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with kernel_module.redis.Redis.from_url(kernel_module.redis_url(broker_url)) as client:
         kernel = Reaper(client)

@@ -1,5 +1,5 @@
 -- aggregate(run) -> 1 if the run is over (now or before), 0 if results are still missing
--- The run's last step, idempotent: the chord's body, its errback and the reaper all come here.
+-- The run's last step, idempotent: the chord's body, the reaper and a cancellation all come here.
 --   ARGV[1]  run id
 local run = ARGV[1]
 local record = redis.call('HMGET', run_key(run), 'state', 'remaining')

@@ -1,18 +1,19 @@
 -- finish(run, index, attempt, status, result, handout_ms)
---   -> {recorded, unpublished, {index...}, admission}
+--   -> {recorded, is_last, unpublished, {index...}, admission}
 -- Record a task's result once, fenced by the attempt; free its slot; let the next ones out, in
 -- an ordered run the one that follows.
 -- A failure in a fail-fast run cancels the run in the same step, so that nothing new starts
--- after it: the second and third value are then those of cancel.
+-- after it: unpublished and the indexes are then those of cancel.
 --   ARGV  run id, task index, attempt, status (a counter of the run's record), result (JSON),
 --         how long a published task may go unclaimed
+-- is_last is 1 where no result is missing any more: the chord is complete.
 -- recorded is 0 where the attempt no longer owns the task: the result is dropped. Recording the
 -- same result again changes nothing: the answer may have been lost on the way.
 local run, index, attempt, status, result = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local current, _, queue = parse_entry(redis.call('HGET', out_key(run), index))
 if current ~= attempt then
   local is_recorded = redis.call('HGET', results_key(run), index) == result
-  return {is_recorded and 1 or 0, 0, {}, {{}, 0}}
+  return {is_recorded and 1 or 0, 0, 0, {}, {{}, 0}}
 end
 even_without_memory()
 redis.call('HDEL', out_key(run), index)
@@ -31,4 +32,5 @@ if redis.call('HGET', run_key(run), 'state') == 'running' then
 end
 local admission = admit(ARGV[6])
 touch(run)
-return {1, taken[1], taken[2], admission}
+local is_last = redis.call('HGET', run_key(run), 'remaining') == '0'
+return {1, is_last and 1 or 0, taken[1], taken[2], admission}
