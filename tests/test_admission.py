@@ -62,6 +62,24 @@ def test_nothing_is_handed_out_that_no_worker_can_take(fleet: Fleet) -> None:
     assert fleet.end() == ["r3"]
 
 
+def test_what_a_dead_worker_holds_takes_no_slot_of_those_that_live(fleet: Fleet) -> None:
+    fleet.worker(2, name="dead")
+    assert fleet.submit("r", "aaaa") == ["r0", "r1"]
+    fleet.kernel.retire("dead")  # its slots are gone; its leases are over, but may not be reaped
+    assert fleet.worker(2, name="alive") == []
+    long_ago = dict.fromkeys(map(str, fleet.out), 1)
+    fleet.kernel.redis.zadd(key("leases", A), long_ago)
+    assert fleet.admit() == ["r2", "r3"]
+
+
+def test_what_a_dead_worker_holds_counts_against_a_limit(fleet: Fleet) -> None:
+    fleet.kernel.limit(A, max_concurrency=2)
+    fleet.worker(4)
+    assert fleet.submit("r", "aaaa") == ["r0", "r1"]
+    fleet.kernel.redis.zadd(key("leases", A), dict.fromkeys(map(str, fleet.out), 1))
+    assert fleet.admit() == []  # it may still run
+
+
 def test_a_worker_that_retires_takes_no_more(fleet: Fleet) -> None:
     fleet.worker(2)
     assert fleet.submit("r", "aaaa") == ["r0", "r1"]

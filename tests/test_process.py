@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests import harness
 from workers import process_tree
 from workers.backends.base import Command, Finished
 from workers.process import OutputLimits, StopSignal, run
@@ -162,6 +164,59 @@ def test_what_a_command_left_behind_is_ended_and_reported(execute: Execute) -> N
     assert finished.returncode == 0
     assert finished.leftovers
     assert not psutil.pid_exists(int(finished.stdout.text()))
+
+
+STARTS_ITS_SUCCESSOR = """
+import os, pathlib, time
+if os.fork() == 0:
+    os.setsid()
+    pathlib.Path("daemon").write_text(str(os.getpid()))
+    while not pathlib.Path("go").exists():
+        time.sleep(0.01)
+    if os.fork() == 0:
+        time.sleep(600)
+    os._exit(0)
+while not pathlib.Path("daemon").exists() or not pathlib.Path("daemon").read_text():
+    time.sleep(0.01)
+"""
+
+
+def test_a_daemon_that_is_replaced_while_it_is_looked_for_is_ended(
+    execute: Execute, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = process_tree.marked
+
+    def slowly(name: str, value: str) -> list[psutil.Process]:
+        """Find what was there when the look began, and has not ended when its turn comes."""
+        if (tmp_path / "go").exists():
+            return look(name, value)
+        before = {process.pid for process in look(name, value)}
+        (tmp_path / "go").touch()
+        daemon = int((tmp_path / "daemon").read_text())
+        harness.wait_until(lambda: not harness.running(daemon), "the daemon to be replaced")
+        return [process for process in look(name, value) if process.pid in before]
+
+    monkeypatch.setattr(process_tree, "marked", slowly)
+    assert execute(STARTS_ITS_SUCCESSOR).leftovers  # the marker's fixture looks for the rest
+
+
+OWN_CHILD = """
+import subprocess
+from workers import process_tree
+process_tree.become_subreaper()
+child = subprocess.Popen(["sleep", "600"])
+before = process_tree.adopted_alive()
+process_tree.own(child.pid)
+print(before, process_tree.adopted_alive())
+child.kill()
+child.wait()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere orphans cannot be told apart")
+def test_a_child_of_the_workers_own_is_no_reason_to_look_for_orphans() -> None:
+    asked = subprocess.run([PYTHON, "-c", OWN_CHILD], capture_output=True, text=True, check=True)
+    assert asked.stdout == "True False\n"
 
 
 def test_a_background_child_that_holds_the_pipes_does_not_hold_the_task(execute: Execute) -> None:

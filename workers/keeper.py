@@ -255,6 +255,7 @@ class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
         )
         if config.has_warden:
             self.warden = warden.start(holder, url)
+            process_tree.own(self.warden.pid)
             atexit.register(self._dismiss_warden)  # tasks have ended by then
         parent.pool.hurry = self._hurry
         self.keeper.start()

@@ -33,6 +33,9 @@ LEFTOVER_GRACE_SECONDS = 2.0
 """The same, for what a command left running when it ended by itself."""
 TRIM_SECONDS = 0.5
 """How often the output is looked at: a flood may grow over its limit for so long."""
+CLEAR_LOOKS = 2
+"""How many looks for leftovers must find nothing: while one goes through the process table, a
+daemon may start the process that replaces it, and end."""
 STDERR_BYTES = 1 << 18
 
 
@@ -237,13 +240,16 @@ def signal_group(group: int, number: int) -> bool:
 
 def _end_leftovers(group: int, marker: str) -> bool:
     """End what the command left behind, in its group or elsewhere; whether there was any."""
-    found = signal_group(group, signal.SIGTERM)
-    if found or process_tree.adopted_alive():
+    in_group = found = signal_group(group, signal.SIGTERM)
+    clear = 0
+    while clear < CLEAR_LOOKS and (in_group or process_tree.adopted_alive()):
         escaped = process_tree.marked(process_tree.MARKER, marker)
         process_tree.end(escaped, LEFTOVER_GRACE_SECONDS)
         found = found or bool(escaped)
+        clear = 0 if escaped else clear + 1
+    if found:
         _end_group(group)
-        process_tree.adopted_alive()
+    process_tree.adopted_alive()
     return found
 
 

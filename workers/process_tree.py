@@ -26,6 +26,7 @@ HOLDER = "CLINVK_HOLDER"
 PR_SET_CHILD_SUBREAPER = 36
 
 _subreaper = False
+_own: set[int] = set()
 
 
 def become_subreaper() -> bool:
@@ -37,18 +38,28 @@ def become_subreaper() -> bool:
     return _subreaper
 
 
+def own(child: int) -> None:
+    """Name a child that the main thread started itself, and that is no orphan."""
+    _own.add(child)
+
+
 def adopted_alive(except_children: Set[int] = frozenset()) -> bool:
     """Whether orphans live among our children; reaps those that have ended.
 
     Orphans become children of the main thread, and tasks are started from other threads; what
-    the main thread started itself is named in `except_children`. Where the system cannot tell,
-    the answer is yes.
+    the main thread started itself is named in `except_children`, or by `own`. Where the system
+    cannot tell, the answer is yes.
     """
-    children = _children() if _subreaper else None
-    if children is None:
-        return True
-    alive = [_alive(child) for child in children if child not in except_children]
-    return any(alive)  # after all were looked at: each look reaps
+    known = _own | except_children
+    while True:
+        children = _children() if _subreaper else None
+        if children is None:
+            return True
+        adopted = [child for child in children if child not in known]
+        alive = [_alive(child) for child in adopted]  # each look reaps
+        if any(alive) or not adopted:
+            return bool(adopted)
+        # What has just ended may have left orphans of its own: look again.
 
 
 def _alive(child: int) -> bool:

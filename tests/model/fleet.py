@@ -114,6 +114,10 @@ class Model:
         """The slots that serve a queue, or all, as last counted."""
         return sum(slots for slots, serves in self.counted if queue is None or queue in serves)
 
+    def slots_taken(self, queue: str | None = None) -> int:
+        """What is out and has its holder: where a lease is over, the slot has gone with it."""
+        return sum(not out.is_over for out in self.leases(queue).values())
+
     def why_closed(self, name: str) -> str:
         """Why a queue may not hand out one more task; empty if it may."""
         queue, out = self.queues[name], len(self.leases(name))
@@ -121,9 +125,9 @@ class Model:
             return "paused"
         if queue.max_concurrency is not None and out >= queue.max_concurrency:
             return "limit"
-        if out >= self.slots(name):
+        if self.slots_taken(name) >= self.slots(name):
             return "no slot serves it"
-        if len(self.leases()) >= self.slots():
+        if self.slots_taken() >= self.slots():
             return "the fleet is full"
         if queue.interval_ms is not None and queue.is_used_up:
             return "rate"

@@ -93,15 +93,23 @@ local function leave_rings(run)
   end
 end
 
+-- How many slots of workers that are there a queue has taken. Where a lease is over, its holder is
+-- not: its slots no longer count either, though it may be long until the task is known to be lost.
+local function slots_taken(queue, now)
+  return redis.call('ZCOUNT', leases_key(queue), '(' .. now, '+inf')
+end
+
 -- Whether a queue may hand out one more task now. `admission` gathers when to come back where
 -- only time is in the way.
 local function is_open(queue, admission)
   local state = redis.call('HMGET', queue_key(queue), 'paused', 'max_concurrency',
                            'interval_ms', 'last_ms')
   if state[1] == '1' then return false end
-  local out = redis.call('ZCARD', leases_key(queue))
-  if state[2] and out >= tonumber(state[2]) then return false end
-  if out >= tonumber(redis.call('HGET', capacity_key(), queue) or 0) then return false end
+  if state[2] and redis.call('ZCARD', leases_key(queue)) >= tonumber(state[2]) then
+    return false
+  end
+  local slots = tonumber(redis.call('HGET', capacity_key(), queue) or 0)
+  if slots_taken(queue, admission.now) >= slots then return false end
   -- GCRA with a burst of one (the generic cell rate algorithm): starts are spaced evenly, so
   -- that no window of time ever has more than its share.
   local wait_ms = (state[4] or 0) + (state[3] or 0) - admission.now
@@ -185,7 +193,7 @@ local function admit(handout_ms)
   local free = tonumber(redis.call('HGET', capacity_key(), '*') or 0)
   if #waiting > 0 and free > 0 then
     for _, queue in ipairs(redis.call('SMEMBERS', queues_key())) do
-      free = free - redis.call('ZCARD', leases_key(queue))
+      free = free - slots_taken(queue, admission.now)
     end
   end
   local progress = true

@@ -1,0 +1,71 @@
+"""A CLI for chaos that keeps its own record: `fakecli.py FOLDER`, and on stdin `NAME KIND SECONDS`.
+
+Each line of FOLDER/tasks.log is `WORD NANOSECONDS PID HOLDER LEASE`: which worker process runs it,
+and which attempt of which task it is (run:index:attempt), from its environment. The word is start,
+end, or overlap: for each task there is a file that its process locks, and so do its children;
+where the lock is taken, another execution still lives. The kernel lets it go when the last of them
+has ended, however that happens.
+"""
+
+import fcntl
+import os
+import signal
+import sys
+import time
+
+FLOOD_BYTES = 50_000_000
+LEFT_SECONDS = 600
+
+
+def note(word: str) -> None:
+    words = (word, time.monotonic_ns(), os.getpid(), HOLDER, LEASE)
+    fd = os.open(f"{FOLDER}/tasks.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(fd, (" ".join(map(str, words)) + "\n").encode())
+    os.close(fd)
+
+
+def take(index: str) -> None:
+    lock = os.open(f"{FOLDER}/locks/{index}", os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        note("overlap")
+
+
+def escape() -> None:
+    """Leave a process behind, in a session of its own, that does not listen to TERM."""
+    if os.fork():
+        return
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(LEFT_SECONDS)
+    os._exit(0)
+
+
+def main() -> int:
+    _, kind, seconds = sys.stdin.read().split()
+    take(LEASE.split(":")[1])
+    note("start")
+    if kind == "deaf":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(LEFT_SECONDS)
+    if kind == "escape":
+        escape()
+    if kind == "flood":
+        for _ in range(FLOOD_BYTES // 1_000_000):
+            os.write(1, b"x" * 1_000_000)
+    if kind == "bytes":
+        os.write(1, b"\xff\xfe\x00\xc3(\n")
+    time.sleep(float(seconds))
+    note("end")
+    if kind == "signal":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    os.write(1, f"{LEASE}\n".encode())
+    return 3 if kind == "fail" else 0
+
+
+FOLDER = sys.argv[1]
+LEASE, HOLDER = os.environ["CLINVK_TASK"], os.environ["CLINVK_HOLDER"]
+sys.exit(main())

@@ -1,0 +1,52 @@
+"""Two short storms with fixed seeds. The long ones: `python -m tests.chaos --seeds 20`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import harness
+from tests.chaos import __main__ as chaos
+from tests.chaos import verdict
+
+STORM_SECONDS = 240
+MOST_SECONDS = {"worker": 15.0, "machine": 25.0}
+"""From a kill to the next start: at once where the warden lives, or when the lease is over (12 s).
+The rest is for a machine on which five workers start again and again."""
+
+
+def storm(folder: Path, seed: int, faults: str) -> dict[str, Any]:
+    """Raise a storm as a process of its own; returns its figures."""
+    file = folder / "figures.json"
+    size = ("--tasks", "500", "--workers", "5", "--seconds", "12")
+    argv = [*harness.PYTHON, "-m", "tests.chaos", *size, "--json", str(file)]
+    done = subprocess.run(
+        [*argv, "--seed", str(seed), "--faults", faults],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=STORM_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures: dict[str, Any] = json.loads(file.read_text())["seeds"][str(seed)]
+    return figures
+
+
+@pytest.mark.timeout(STORM_SECONDS + 20)
+@pytest.mark.parametrize(
+    ("seed", "faults"), [(1, "machine,link,reset,client"), (2, "redis,reset,client")]
+)
+def test_a_fleet_keeps_its_promises_under_faults(
+    tmp_path: Path, temporary: Path, seed: int, faults: str
+) -> None:
+    figures = storm(tmp_path, seed, faults)
+    assert {name: figures[name] for name in chaos.ZEROES} == dict.fromkeys(chaos.ZEROES, 0)
+    assert figures["faults"]["worker"] > 0
+    for loss, most in MOST_SECONDS.items():
+        slow = [seconds for seconds in figures["recovery_seconds"][loss] if seconds > most]
+        assert not slow, verdict.quantiles(figures["recovery_seconds"][loss])
