@@ -389,11 +389,13 @@ class Machine(RuleBasedStateMachine):
         for lease in map(Lease.parse, self.kernel.renewing):
             self.model.renew(self.model.leases()[lease].claim.rpartition("/")[0], [lease])
         really = [Lease.parse(row.lease) for row in asked if row.lease in self.kernel.lost]
-        assert list(reaped.given_up) == [lease for lease in really if self.model.lose(lease)]
+        assert [each.lease for each in reaped.given_up] == [
+            lease for lease in really if self.model.lose(lease)
+        ]
         if really:
             self._take(reaped.admission)
         assert set(reaped.complete) == complete
-        for lease in reaped.given_up if records else ():
+        for lease in [each.lease for each in reaped.given_up if records]:
             is_canceled = self.model.runs[lease.run].state == "canceled"
             status = Outcome.CANCELED if is_canceled else Outcome.LOST
             self._finish(lease, self._result(lease, status))
