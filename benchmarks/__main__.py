@@ -25,7 +25,10 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.records import MissingError
+
 CLINVK = [sys.executable, "-m", "clinvk"]
+DIGITS = {"s": 3, "ms": 1, "per task": 2}
 CONFIG = "backends: {noop: {command: [/bin/true]}}\n"
 
 
@@ -161,10 +164,37 @@ def scale_figures() -> Iterator[Figure]:
         yield Figure(name, value, unit, against, floor)
 
 
+def turnaround_figures() -> Iterator[Figure]:
+    """From the end of one CLI to the start of the next."""
+    from benchmarks import turnaround
+
+    for row in turnaround.measure():
+        yield Figure(*row)
+
+
+def makespan_figures() -> Iterator[Figure]:
+    """Tasks of random length on two workers."""
+    from benchmarks import makespan
+
+    for row in makespan.measure():
+        yield Figure(*row)
+
+
+def round_trips_figures() -> Iterator[Figure]:
+    """What is sent to Redis for each task."""
+    from benchmarks import round_trips
+
+    for row in round_trips.measure():
+        yield Figure(*row)
+
+
 BENCHMARKS: dict[str, Callable[[], Iterator[Figure]]] = {
     "cold_start": cold_start,
     "throughput": throughput,
     "memory": memory,
+    "turnaround": turnaround_figures,
+    "makespan": makespan_figures,
+    "round_trips": round_trips_figures,
     "scale": scale_figures,
     "fleet": fleet_figures,
 }
@@ -180,9 +210,12 @@ def main() -> None:
     print("| what | clinvk | against | ratio |\n|---|---|---|---|")
     figures = []
     for name in options.names or BENCHMARKS:
-        for figure in BENCHMARKS[name]():
-            figures.append(figure)
-            print(row(figure), flush=True)
+        try:
+            for figure in BENCHMARKS[name]():
+                figures.append(figure)
+                print(row(figure), flush=True)
+        except MissingError as error:
+            print(f"{name} is left out: {error}", file=sys.stderr)
     if options.json:
         rows = [{**asdict(figure), "ratio": figure.ratio} for figure in figures]
         options.json.write_text(json.dumps({"machine": machine, "figures": rows}, indent=2))
@@ -195,7 +228,7 @@ def row(figure: Figure) -> str:
 
 
 def show(value: float, unit: str) -> str:
-    return f"{value:.3f} {unit}" if unit == "s" else f"{value:.0f} {unit}"
+    return f"{value:.{DIGITS.get(unit, 0)}f} {unit}"
 
 
 if __name__ == "__main__":
