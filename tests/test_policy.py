@@ -178,7 +178,7 @@ def test_what_is_refused_is_a_result_that_names_the_rule(tmp_path: Path) -> None
     def run(task: TaskSpec) -> tuple[Any, Any, Any]:
         with StopSignal() as stop:
             lease = Lease(tmp_path.name, 0, 1)
-            result = executor.execute(lease, Claim("go", task.to_wire()), stop)
+            result = executor.execute(lease, Claim("go", task.to_wire()), stop, lambda _: [])
         assert result is not None
         return result.error_kind, result.exit_code, result.error
 

@@ -34,10 +34,6 @@ LONGEST_INPUTS = 1 << 26
 than what would cost other tasks their memory."""
 
 
-def _none(indexes: Sequence[int]) -> list[None]:
-    return [None] * len(indexes)
-
-
 logger = logging.getLogger(__name__)
 
 
@@ -83,7 +79,7 @@ class Executor:
         return [backend for backend in found if queue_of(backend.name) in queues]
 
     def execute(
-        self, lease: Lease, claim: Claim, stop: StopSignal, results: Results = _none
+        self, lease: Lease, claim: Claim, stop: StopSignal, results: Results
     ) -> TaskResult | None:
         """Run one attempt to its end; `results` has what earlier tasks of its run have said.
 

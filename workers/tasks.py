@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from celery.exceptions import Ignore
 
 from workers.app import app
@@ -26,7 +28,8 @@ def execute(run: str, index: int, attempt: int) -> bool:
     if claim.verdict == "canceled":
         return False
     with keeper.hold(lease) as stop:
-        result = executor.execute(lease, claim, stop)
+        results = partial(dispatcher.results, run)
+        result = executor.execute(lease, claim, stop, results)
         keeper.ends(lease)
         recorded = dispatcher.finish(lease, result) if result is not None else None
     if recorded is None:
