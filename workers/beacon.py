@@ -33,7 +33,8 @@ class Beacon:
             redis.RedisError: the server cannot be reached.
         """
         self.close()
-        connection = self._pool.make_connection()
+        # Not one of the pool's: it counts those that it ever made, and allows a hundred.
+        connection = self._pool.connection_class(**self._pool.connection_kwargs)
         connection.connect()
         connection.send_command("INFO", "server")
         about = connection.read_response()

@@ -1,0 +1,59 @@
+"""The standing connection: it stands until an end of it closes, and can be made anew for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests import harness
+from workers.beacon import Beacon
+from workers.kernel import Kernel
+
+ATTEMPTS = 300
+"""As many as a server that is down for minutes costs; a pool of redis-py ends at 100."""
+
+
+@pytest.fixture
+def beacon(broker_url: str) -> Iterator[Beacon]:
+    beacon = Beacon(broker_url)
+    yield beacon
+    beacon.close()
+
+
+def test_it_is_known_to_the_server_by_its_name(beacon: Beacon, broker_url: str) -> None:
+    kernel = Kernel.connect(broker_url)
+    assert not beacon.stands
+    run_id, _, client = beacon.open().partition(":")
+    server = kernel.server()
+    assert run_id == server.run_id
+    assert server.clients is not None
+    assert int(client) in server.clients
+    assert beacon.stands
+    beacon.close()
+    harness.wait_until(lambda: int(client) not in (kernel.server().clients or ()), "the close")
+    assert not beacon.stands
+
+
+def test_a_server_that_closes_it_is_noticed(beacon: Beacon, broker_url: str) -> None:
+    kernel = Kernel.connect(broker_url)
+    _, _, client = beacon.open().partition(":")
+    kernel.redis.client_kill_filter(_id=client)
+    harness.wait_until(lambda: not beacon.stands, "the end of the connection")
+    assert beacon.open().partition(":")[2] != client
+
+
+def test_a_server_that_is_down_for_long_can_be_reached_again(
+    tmp_path: Path, broker_url: str
+) -> None:
+    away = Beacon(f"redis+socket://{tmp_path / 'nobody.sock'}")
+    for _ in range(ATTEMPTS):
+        with pytest.raises(redis.ConnectionError, match="No such file"):
+            away.open()
+    there = Beacon(broker_url)
+    for _ in range(ATTEMPTS):
+        there.open()
+    assert there.stands
+    there.close()
