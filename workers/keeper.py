@@ -76,6 +76,7 @@ class Keeper:
         self._heard_at = clock()
         self._renew_at = clock()
         self._refused_at: float | None = None
+        self._is_away = False
         self.failures = 0
         self._held: dict[Lease, StopSignal] = {}
         self._ending: set[Lease] = set()
@@ -197,13 +198,18 @@ class Keeper:
         stop = self._kernel.renew(self._holder, name, leases)
         self._beacon_name, self._heard_at = name, asked_at
         self._renew_at = asked_at + RENEW_SECONDS
+        if self._is_away:
+            logger.warning("Redis can be used again")
+        self._is_away = False
         self._stop("canceled", stop)
         if not self._retired or leases:
             self._announce()
 
     def _out_of_touch(self, error: redis.RedisError) -> None:
         """Wait for Redis to come back; before anybody else may start our tasks, stop them."""
-        logger.warning("Redis cannot be used: %s", error)
+        if not self._is_away:  # once, not twice a second for as long as it lasts
+            logger.warning("Redis cannot be used: %s", error)
+        self._is_away = True
         now = self._clock()
         self.failures += 1
         self._renew_at = now  # before anything else
