@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass
 
-LEASE_MS = 12_000
+LEASE_MS = 11_000
 """How long a worker may be silent before its tasks count as lost, if its connection has closed."""
 RENEW_SECONDS = 2.0
 ANSWER_SECONDS = 2.0
