@@ -46,7 +46,17 @@ def main() -> None:
         message = f"clinvk: unexpected {type(error).__name__}: {error}"
         click.echo(f"{message} (CLINVK_DEBUG=1 shows where)", err=True)
         code = 1
+    flush_standard_streams()
     sys.exit(code)
+
+
+def flush_standard_streams() -> None:
+    """Let go of what nobody can read any more: the interpreter would exit with 120 for it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def open_standard_streams() -> None:

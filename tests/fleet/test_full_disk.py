@@ -50,7 +50,7 @@ def execute(disk: Path, code: str, *arguments: str) -> Finished:
 
 def test_a_command_that_fills_the_disk_fails_and_the_next_one_does_not(disk: Path) -> None:
     filled = execute(disk, FILL, str(disk))
-    assert filled.returncode == 1
+    assert filled.returncode > 0
     assert filled.stopped_by is None
     answered = execute(disk, "print('x' * 5000)")
     assert answered.returncode == 0
