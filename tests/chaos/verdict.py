@@ -170,7 +170,8 @@ def recoveries(records: Records) -> tuple[list[Recovery], int]:
     finished = _attempts(records.events, "finished")
     found, in_flight = [], 0
     for index, ran in records.log.executions.items():
-        for each, after in zip(ran, [*ran[1:], None], strict=True):
+        # None ran of a task whose worker died between its claim and its start, and was final.
+        for each, after in zip(ran, [*ran[1:], None], strict=False):
             kill = kills.get(each.holder)
             if each.attempt in finished[index] or kill is None:
                 continue
