@@ -13,7 +13,6 @@ from celery import Celery
 
 from workers.config import BROKER_URL
 from workers.keeper import KeeperStep
-from workers.spec import RunOptions
 from workers.transport import ALIAS, urls
 
 
@@ -33,10 +32,9 @@ def create_app(broker_url: str | None) -> Celery:
         task_serializer="json",
         result_serializer="json",
         accept_content=["json"],
-        # Members of the chord return nothing that anyone reads: results are in the run's record.
-        # The chord itself is counted all the same.
+        # Members of the chord return nothing that anyone reads: results are in the run's record,
+        # which counts the chord as well. So Celery stores nothing.
         task_ignore_result=True,
-        result_expires=RunOptions().keep_seconds,
         # On receipt, see above.
         task_acks_late=False,
         # A task is a subprocess; the thread that has it only waits. Celery's own time limits do
