@@ -16,6 +16,7 @@ import pytest
 from tests import harness
 from workers import process_tree
 from workers.backends.base import Command, Finished
+from workers import process
 from workers.process import OutputLimits, StopSignal, run
 
 PYTHON = sys.executable
@@ -97,6 +98,7 @@ def test_the_workers_own_settings_are_hidden(
     execute: Execute, marker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLINVK_BROKER_URL", "redis://:secret@host")
+    process._inherited.cache_clear()
     finished = execute("import os; print({k: v for k, v in os.environ.items() if 'CLINVK' in k})")
     assert finished.stdout.text() == f"{{'CLINVK_TASK': '{marker}'}}\n"
 

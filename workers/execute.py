@@ -142,25 +142,7 @@ class Executor:
             reason = f"refused by the policy of worker {self.worker}: {error}"
             raise RefusedError(ErrorKind.REFUSED, reason) from error
         command = backend.command(spec)
-        self._check_directory(workdir)
-        self._check_installed(backend, command)
         return Job(spec, backend, command, workdir, (*warnings, *command.warnings))
-
-    def _check_directory(self, workdir: str | None) -> None:
-        if workdir is not None and not Path(workdir).is_dir():
-            what = "is not a directory" if Path(workdir).exists() else "does not exist"
-            raise RefusedError(
-                ErrorKind.INVALID, f"workdir {workdir} {what} on worker {self.worker}"
-            )
-
-    def _check_installed(self, backend: Backend, command: Command) -> None:
-        search = command.env.get("PATH", os.environ.get("PATH", os.defpath))
-        if shutil.which(command.argv[0], path=search) is None:
-            raise RefusedError(
-                ErrorKind.NOT_INSTALLED,
-                f"{command.argv[0]} is not installed on worker {self.worker}: "
-                f"{backend.install_hint}",
-            )
 
     def _run(self, job: Job, lease: Lease, stop: StopSignal) -> Finished:
         if stop.reason is not None:
@@ -175,13 +157,28 @@ class Executor:
                 timeout_seconds=job.spec.timeout_seconds,
             )
         except OSError as error:
-            kind = ErrorKind.TOO_LARGE if error.errno == errno.E2BIG else ErrorKind.FAILED
-            program = job.command.argv[0]
-            raise RefusedError(kind, f"cannot start {program} on {self.worker}: {error}") from error
+            raise self._explained(job, error) from error
         except ValueError as error:  # a NUL in an argument
             raise RefusedError(
                 ErrorKind.INVALID, f"cannot start {job.spec.backend}: {error}"
             ) from error
+
+    def _explained(self, job: Job, error: OSError) -> RefusedError:
+        """Say why a command could not be started."""
+        program, workdir = job.command.argv[0], job.workdir
+        if workdir is not None and not Path(workdir).is_dir():
+            what = "is not a directory" if Path(workdir).exists() else "does not exist"
+            return RefusedError(
+                ErrorKind.INVALID, f"workdir {workdir} {what} on worker {self.worker}"
+            )
+        search = job.command.env.get("PATH", os.environ.get("PATH", os.defpath))
+        if shutil.which(program, path=search) is None:
+            return RefusedError(
+                ErrorKind.NOT_INSTALLED,
+                f"{program} is not installed on worker {self.worker}: {job.backend.install_hint}",
+            )
+        kind = ErrorKind.TOO_LARGE if error.errno == errno.E2BIG else ErrorKind.FAILED
+        return RefusedError(kind, f"cannot start {program} on {self.worker}: {error}")
 
     def _understand(self, job: Job, finished: Finished) -> Answer:
         """Read the answer; that we stopped the command counts more than what it said."""

@@ -9,13 +9,13 @@ cut off while the command goes on writing.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import IO
 
 from workers.backends.base import Captured
 
@@ -24,53 +24,64 @@ LEAST_FREE_BYTES = 64 << 20
 CHUNK_BYTES = 1 << 20
 
 
-def memory_file(content: bytes = b"") -> IO[bytes]:
-    """Give a file that is only in memory, at its beginning."""
+def memory_file(content: bytes = b"") -> int:
+    """Open a file that is only in memory, at its beginning; returns its descriptor."""
     if sys.platform == "linux":
-        stream: IO[bytes] = open(os.memfd_create("clinvk"), "w+b", buffering=0)  # noqa: PTH123, SIM115
+        fd = os.memfd_create("clinvk")
     else:
-        stream = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
-    rest = memoryview(content)
+        fd = _without_name(tempfile.gettempdir())
+    rest, at = memoryview(content), 0
     while rest:
-        rest = rest[stream.write(rest) :]
-    stream.seek(0)
-    return stream
+        written = os.pwrite(fd, rest, at)
+        rest, at = rest[written:], at + written
+    return fd
+
+
+def place_for(folder: Path) -> str | None:
+    """Return where there is room for what commands write: this folder, or the temporary one."""
+    for place in (str(folder), tempfile.gettempdir()):
+        with contextlib.suppress(OSError):
+            room = os.statvfs(place)
+            if room.f_bavail * room.f_frsize >= LEAST_FREE_BYTES:
+                return place
+    return None
 
 
 class Stdout:
     """The beginning of a command's stdout: what is under the cap, and a file with the rest.
 
     Up to `output_bytes` are returned; where there is more, all of it, up to `spill_bytes`, is
-    copied to a file in `spill_dir`.
+    copied to a file in `spill_dir`. It is written in `place`; without one, in memory.
+
+    Attributes:
+        fd: the descriptor that the command writes to.
     """
 
-    def __init__(self, output_bytes: int, spill_bytes: int, spill_dir: Path) -> None:
+    def __init__(
+        self, output_bytes: int, spill_bytes: int, spill_dir: Path, place: str | None
+    ) -> None:
         self._output_bytes = output_bytes
         self._spill_dir = spill_dir
-        self._most_bytes = max(output_bytes, spill_bytes)
         self._dropped_bytes = 0
-        stream = _disk_file(spill_dir)
-        if stream is None:
-            stream, self._most_bytes = memory_file(), output_bytes
-        self._stream = _appending(stream)
+        self.fd, in_memory = _to_append(place)
+        self._most_bytes = output_bytes if in_memory else max(output_bytes, spill_bytes)
 
-    def fileno(self) -> int:
-        """Return the descriptor that the command writes to."""
-        return self._stream.fileno()
+    def trim(self) -> int:
+        """Cut off what is over the limit; what is written meanwhile goes the same way.
 
-    def trim(self) -> None:
-        """Cut off what is over the limit; what is written meanwhile goes the same way."""
-        size = _size(self._stream)
+        Returns the number of bytes that are there.
+        """
+        size = os.fstat(self.fd).st_size
         if size > self._most_bytes:
-            os.ftruncate(self.fileno(), self._most_bytes)
+            os.ftruncate(self.fd, self._most_bytes)
             self._dropped_bytes += size - self._most_bytes
+        return min(size, self._most_bytes)
 
     def captured(self) -> Captured:
         """Return what was written."""
-        self.trim()
-        size = _size(self._stream)
+        size = self.trim()
         return Captured(
-            head=_read(self._stream, 0, self._output_bytes),
+            head=_read(self.fd, 0, min(size, self._output_bytes)),
             size=size + self._dropped_bytes,
             path=self._save() if size > self._output_bytes else None,
         )
@@ -78,12 +89,15 @@ class Stdout:
     def _save(self) -> Path | None:
         try:
             self._spill_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with tempfile.NamedTemporaryFile(
-                dir=self._spill_dir, prefix="stdout-", suffix=".log", delete=False
-            ) as saved:
-                self._stream.seek(0)
+            with (
+                open(self.fd, "rb", buffering=0, closefd=False) as written,  # noqa: PTH123
+                tempfile.NamedTemporaryFile(
+                    dir=self._spill_dir, prefix="stdout-", suffix=".log", delete=False
+                ) as saved,
+            ):
+                written.seek(0)
                 try:
-                    shutil.copyfileobj(self._stream, saved, CHUNK_BYTES)
+                    shutil.copyfileobj(written, saved, CHUNK_BYTES)
                 except OSError:
                     Path(saved.name).unlink()
                     raise
@@ -93,65 +107,76 @@ class Stdout:
 
     def close(self) -> None:
         """Give the file up."""
-        self._stream.close()
+        os.close(self.fd)
 
 
 class Stderr:
-    """The end of a command's stderr."""
+    """The end of a command's stderr, at most `last_bytes`; written in `place`, see `Stdout`.
 
-    def __init__(self, last_bytes: int, folder: Path) -> None:
+    Attributes:
+        fd: the descriptor that the command writes to.
+    """
+
+    def __init__(self, last_bytes: int, place: str | None) -> None:
         self._last_bytes = last_bytes
-        self._stream = _appending(_disk_file(folder) or memory_file())
         self._before = b""
         self._dropped_bytes = 0
+        self.fd, _ = _to_append(place)
 
-    def fileno(self) -> int:
-        """Return the descriptor that the command writes to."""
-        return self._stream.fileno()
+    def trim(self) -> int:
+        """Take the end of what is there and empty the file, if it is long.
 
-    def trim(self) -> None:
-        """Take the end of what is there and empty the file, if it is long."""
-        size = _size(self._stream)
-        if size > self._last_bytes:
-            self._before = _read(self._stream, size - self._last_bytes, self._last_bytes)
-            os.ftruncate(self.fileno(), 0)
-            self._dropped_bytes += size
+        Returns the number of bytes that are there.
+        """
+        size = os.fstat(self.fd).st_size
+        if size <= self._last_bytes:
+            return size
+        self._before = _read(self.fd, size - self._last_bytes, self._last_bytes)
+        os.ftruncate(self.fd, 0)
+        self._dropped_bytes += size
+        return 0
 
     def captured(self) -> Captured:
         """Return what was written last."""
-        self.trim()
-        rest = _read(self._stream, 0, self._last_bytes)
+        rest = _read(self.fd, 0, self.trim())
         end = (self._before + rest)[-self._last_bytes :]
         return Captured(head=end, size=self._dropped_bytes + len(rest))
 
     def close(self) -> None:
         """Give the file up."""
-        self._stream.close()
+        os.close(self.fd)
 
 
-def _disk_file(folder: Path) -> IO[bytes] | None:
-    """Open a file without a name in this folder, or where temporary files go."""
-    for place in (str(folder), tempfile.gettempdir()):
+def _to_append(place: str | None) -> tuple[int, bool]:
+    """Open a file to append to; returns its descriptor, and whether it is only in memory."""
+    if place is not None:
         with contextlib.suppress(OSError):
-            room = os.statvfs(place)
-            if room.f_bavail * room.f_frsize >= LEAST_FREE_BYTES:
-                return tempfile.TemporaryFile(dir=place, buffering=0)
-    return None
+            return _without_name(place), False
+    fd = memory_file()
+    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
+    return fd, True
 
 
-def _appending(stream: IO[bytes]) -> IO[bytes]:
-    flags = fcntl.fcntl(stream, fcntl.F_GETFL)
-    fcntl.fcntl(stream, fcntl.F_SETFL, flags | os.O_APPEND)
-    return stream
+def _without_name(folder: str) -> int:
+    """Open a file without a name, to read and to append."""
+    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+    if sys.platform == "linux":
+        try:
+            return os.open(folder, flags | os.O_TMPFILE, 0o600)
+        except OSError as error:  # some file systems cannot
+            if error.errno not in {errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT}:
+                raise
+    named, name = tempfile.mkstemp(dir=folder)
+    try:
+        return os.open(name, flags)
+    finally:
+        os.close(named)
+        Path(name).unlink()
 
 
-def _size(stream: IO[bytes]) -> int:
-    return os.fstat(stream.fileno()).st_size
-
-
-def _read(stream: IO[bytes], start: int, length: int) -> bytes:
+def _read(fd: int, start: int, length: int) -> bytes:
     pieces = []
-    while length > 0 and (piece := os.pread(stream.fileno(), length, start)):
+    while length > 0 and (piece := os.pread(fd, length, start)):
         pieces.append(piece)
         start, length = start + len(piece), length - len(piece)
     return b"".join(pieces)

@@ -13,7 +13,6 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterable, Set
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -115,7 +114,13 @@ def _children() -> list[int] | None:
     """List the children of the main thread, adopted ones included; None if unknown."""
     pid = os.getpid()
     try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+        fd = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY)
     except OSError:  # not Linux, or a kernel without CONFIG_PROC_CHILDREN
         return None
+    try:
+        text = b""
+        while piece := os.read(fd, 1 << 16):
+            text += piece
+    finally:
+        os.close(fd)
     return [int(child) for child in text.split()]
