@@ -9,9 +9,13 @@
 -- lease with the score 0 was given up by its holder: the next reaper takes it.
 
 local DAY_MS = 86400000
+local SHARED_MS = 400 * DAY_MS
 
+local time
+
+-- The same for all of a script.
 local function now_ms()
-  local time = redis.call('TIME')
+  time = time or redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
@@ -35,30 +39,58 @@ end
 -- and lets one go on that has written already. What records the end of something must always
 -- go through, or the memory could never be freed.
 local function even_without_memory()
-  redis.call('PEXPIRE', queues_key(), 366 * DAY_MS)
+  redis.call('PEXPIRE', queues_key(), SHARED_MS)
 end
 
-local function queues_of(run)
-  return cjson.decode(redis.call('HGET', run_key(run), 'queues') or '[]')
+-- What of a run's record is written once, read once in a script. Empty where there is no run.
+local records = {}
+
+local function record_of(run)
+  local record = records[run]
+  if not record then
+    local fields = redis.call('HMGET', run_key(run), 'queues', 'max_parallel', 'priority',
+                              'lifetime_ms', 'fail_fast', 'max_attempts', 'steps')
+    record = {queues = cjson.decode(fields[1] or '[]'), max_parallel = tonumber(fields[2] or 0),
+              priority = tonumber(fields[3] or 0), lifetime_ms = fields[4],
+              fail_fast = fields[5] == '1', max_attempts = tonumber(fields[6] or 0),
+              steps = fields[7] and cjson.decode(fields[7])}
+    records[run] = record
+  end
+  return record
+end
+
+-- Lifetimes. Each key has one from the moment it is written. Those of a run start anew whenever
+-- something happens to it, and at the latest a hundredth of them later.
+
+-- Start the lifetime of a key of a run that was just written.
+local function keep(run, key)
+  redis.call('PEXPIRE', key, record_of(run).lifetime_ms or DAY_MS)
 end
 
 -- Start the lifetime of all keys of a run anew.
 local function touch(run)
-  local lifetime_ms = redis.call('HGET', run_key(run), 'lifetime_ms')
+  local lifetime_ms = record_of(run).lifetime_ms
   if not lifetime_ms then return end
+  redis.call('HSET', run_key(run), 'touched_ms', now_ms())
   for _, key in ipairs({run_key(run), specs_key(run), results_key(run), events_key(run),
                         out_key(run), attempts_key(run), losses_key(run), limits_key(run),
                         message_key(run)}) do
     redis.call('PEXPIRE', key, lifetime_ms)
   end
-  for _, queue in ipairs(queues_of(run)) do
+  for _, queue in ipairs(record_of(run).queues) do
     redis.call('PEXPIRE', pending_key(run, queue), lifetime_ms)
   end
 end
 
--- Keys that runs share outlive their last use by as long as the record of any run may.
+-- The same, where it was not done just now.
+local function touch_sometimes(run)
+  local touched_ms = redis.call('HGET', run_key(run), 'touched_ms') or 0
+  if (now_ms() - touched_ms) * 100 > tonumber(record_of(run).lifetime_ms or 0) then touch(run) end
+end
+
+-- Keys that runs share outlive their last use by longer than the record of any run may.
 local function touch_shared(key)
-  redis.call('PEXPIRE', key, 366 * DAY_MS)
+  redis.call('PEXPIRE', key, SHARED_MS)
 end
 
 local function touch_queue(queue)
@@ -73,22 +105,22 @@ end
 -- long ago they last took one. A newcomer goes before the run that was served last.
 
 local function enter_rings(run)
-  if redis.call('HLEN', out_key(run))
-      >= tonumber(redis.call('HGET', run_key(run), 'max_parallel')) then return end
-  local priority = tonumber(redis.call('HGET', run_key(run), 'priority') or 0)
-  for _, queue in ipairs(queues_of(run)) do
-    if redis.call('LLEN', pending_key(run, queue)) > 0 then
+  local record = record_of(run)
+  if redis.call('HLEN', out_key(run)) >= record.max_parallel then return end
+  for _, queue in ipairs(record.queues) do
+    if redis.call('EXISTS', pending_key(run, queue)) == 1 then
       local turn = redis.call('HGET', run_key(run), 'turn:' .. queue)
       turn = turn or tonumber(redis.call('HGET', queue_key(queue), 'turn') or 0) - 0.5
-      redis.call('ZADD', ring_key(queue), 'NX', turn - priority * 1e12, run)
+      redis.call('ZADD', ring_key(queue), 'NX', turn - record.priority * 1e12, run)
       redis.call('SADD', waiting_key(), queue)
-      touch_queue(queue)
+      touch_shared(ring_key(queue))
+      touch_shared(waiting_key())
     end
   end
 end
 
 local function leave_rings(run)
-  for _, queue in ipairs(queues_of(run)) do
+  for _, queue in ipairs(record_of(run).queues) do
     redis.call('ZREM', ring_key(queue), run)
   end
 end
@@ -133,27 +165,29 @@ end
 
 -- Hand out the task at the head of a run's pending list, and publish it.
 local function hand(run, queue, admission)
+  local record = record_of(run)
   local index = redis.call('LPOP', pending_key(run, queue))
   local attempt = 1 + (tonumber(redis.call('HGET', attempts_key(run), index)) or 0)
   redis.call('HSET', out_key(run), index, attempt .. ':h:' .. queue .. ':')
+  keep(run, out_key(run))
   redis.call('ZADD', leases_key(queue), admission.now + admission.handout_ms,
              lease_name(run, index, attempt))
+  touch_shared(leases_key(queue))
   local turn = redis.call('HINCRBY', queue_key(queue), 'turn', 1)
   redis.call('HINCRBY', queue_key(queue), 'waiting', -1)
+  redis.call('HSET', queue_key(queue), 'last_ms', admission.now)
+  touch_shared(queue_key(queue))
   redis.call('HSET', run_key(run), 'turn:' .. queue, turn)
-  local record = redis.call('HMGET', run_key(run), 'priority', 'max_parallel')
-  if redis.call('HLEN', out_key(run)) >= tonumber(record[2]) then
+  if redis.call('HLEN', out_key(run)) >= record.max_parallel then
     leave_rings(run)  -- until one of its tasks ends
-  elseif redis.call('LLEN', pending_key(run, queue)) == 0 then
+  elseif redis.call('EXISTS', pending_key(run, queue)) == 0 then
     redis.call('ZREM', ring_key(queue), run)
   else
-    redis.call('ZADD', ring_key(queue), 'XX', turn - tonumber(record[1] or 0) * 1e12, run)
+    redis.call('ZADD', ring_key(queue), 'XX', turn - record.priority * 1e12, run)
   end
-  redis.call('HSET', queue_key(queue), 'last_ms', admission.now)
   publish(run, index, attempt, queue)
   admission.handouts[#admission.handouts + 1] = {run, tonumber(index), attempt, queue}
   admission.runs[run] = true
-  touch_queue(queue)
 end
 
 -- Hand out the next task of the queue's next run; false if no run can take one.
@@ -170,7 +204,7 @@ local function hand_next(queue, admission)
     else
       -- Task order within a run, over its queues, where that takes nobody else's turn.
       local first, from = head, queue
-      for _, other in ipairs(queues_of(run)) do
+      for _, other in ipairs(record_of(run).queues) do
         local other_head = tonumber(redis.call('LINDEX', pending_key(run, other), 0))
         if other_head and other_head < first
             and redis.call('ZRANGE', ring_key(other), 0, 0)[1] == run
@@ -206,7 +240,7 @@ local function admit(handout_ms)
       end
     end
   end
-  for run in pairs(admission.runs) do touch(run) end
+  for run in pairs(admission.runs) do touch_sometimes(run) end
   return {admission.handouts, admission.retry_ms}
 end
 
@@ -222,10 +256,11 @@ end
 
 -- In an ordered run, the end of a task makes the next one pending.
 local function let_follow(run, index)
-  local steps = redis.call('HGET', run_key(run), 'steps')
-  local queue = steps and cjson.decode(steps)[index + 2]
+  local steps = record_of(run).steps
+  local queue = steps and steps[index + 2]
   if not queue then return end
   redis.call('RPUSH', pending_key(run, queue), index + 1)
+  keep(run, pending_key(run, queue))
   redis.call('HINCRBY', queue_key(queue), 'waiting', 1)
 end
 
@@ -240,7 +275,7 @@ local function cancel(run, reason)
   -- What has no result and is not out, whether it is pending or waits for another's end.
   local unpublished = redis.call('HGET', run_key(run), 'remaining')
                       - redis.call('HLEN', out_key(run))
-  for _, queue in ipairs(queues_of(run)) do
+  for _, queue in ipairs(record_of(run).queues) do
     local length = redis.call('LLEN', pending_key(run, queue))
     redis.call('DEL', pending_key(run, queue))
     redis.call('HINCRBY', queue_key(queue), 'waiting', -length)

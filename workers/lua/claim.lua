@@ -18,7 +18,8 @@ if not is_repeated then
   redis.call('ZADD', leases_key(queue), now_ms() + lease_ms, lease_name(run, index, attempt))
   redis.call('XADD', events_key(run), '*', 'kind', 'started', 'index', index,
              'attempt', attempt, 'worker', string.match(holder, '^[^/]*'))
-  touch(run)
+  keep(run, events_key(run))
+  touch_sometimes(run)
 end
 local losses = tonumber(redis.call('HGET', losses_key(run), index) or 0)
 return {'go', redis.call('HGET', specs_key(run), index), losses + 1}

@@ -19,11 +19,13 @@ even_without_memory()
 redis.call('HDEL', out_key(run), index)
 redis.call('ZREM', leases_key(queue), lease_name(run, index, attempt))
 redis.call('HSET', results_key(run), index, result)
+keep(run, results_key(run))
 redis.call('XADD', events_key(run), '*', 'kind', 'finished', 'index', index,
            'attempt', attempt)
+keep(run, events_key(run))
 settle(run, status, 1)
 local taken = {0, {}}
-if status ~= 'ok' and redis.call('HGET', run_key(run), 'fail_fast') == '1' then
+if status ~= 'ok' and record_of(run).fail_fast then
   taken = cancel(run, 'fail_fast')
 end
 if redis.call('HGET', run_key(run), 'state') == 'running' then
@@ -31,6 +33,6 @@ if redis.call('HGET', run_key(run), 'state') == 'running' then
   enter_rings(run)
 end
 local admission = admit(ARGV[6])
-touch(run)
+touch_sometimes(run)
 local is_last = redis.call('HGET', run_key(run), 'remaining') == '0'
 return {1, is_last and 1 or 0, taken[1], taken[2], admission}

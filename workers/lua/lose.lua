@@ -17,8 +17,7 @@ local function requeue(run, index, attempt, queue)
 end
 
 local function most_losses(run, index)
-  return tonumber(redis.call('HGET', limits_key(run), index)
-                  or redis.call('HGET', run_key(run), 'max_attempts'))
+  return tonumber(redis.call('HGET', limits_key(run), index) or record_of(run).max_attempts)
 end
 
 local function lose(lease, why)

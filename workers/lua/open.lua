@@ -13,7 +13,7 @@ if run_key_name ~= '' then
   if taken then
     local entry = cjson.decode(taken)
     if redis.call('EXISTS', run_key(entry.run)) == 1 then
-      for _, queue in ipairs(queues_of(run)) do redis.call('DEL', pending_key(run, queue)) end
+      for _, queue in ipairs(record_of(run).queues) do redis.call('DEL', pending_key(run, queue)) end
       redis.call('DEL', run_key(run), specs_key(run), limits_key(run), message_key(run))
       return {'taken', entry.run, entry.digest, {{}, 0}}
     end
@@ -22,7 +22,7 @@ if run_key_name ~= '' then
              'PX', redis.call('HGET', run_key(run), 'lifetime_ms'))
 end
 redis.call('HSET', run_key(run), 'state', 'running')
-for _, queue in ipairs(queues_of(run)) do
+for _, queue in ipairs(record_of(run).queues) do
   redis.call('SADD', queues_key(), queue)
   redis.call('HINCRBY', queue_key(queue), 'waiting', redis.call('LLEN', pending_key(run, queue)))
   touch_queue(queue)
