@@ -102,6 +102,29 @@ def test_a_result_is_recorded_once(kernel: Kernel) -> None:
     assert kernel.summary(RUN).ok == 1  # type: ignore[union-attr]
 
 
+def test_the_slot_that_a_result_frees_takes_the_oldest_message_of_its_queues(
+    kernel: Kernel,
+) -> None:
+    kernel.announce("w", {"slots": 9999, "queues": ["clinvk.a", "clinvk.b"]})
+    specs = [TaskSpec(backend=name, prompt="p") for name in "aabb"]
+    kernel.submit(RUN, specs, RunOptions(max_parallel=2), message="@LEASE@ in @QUEUE@")
+    queues = ["clinvk.b", "clinvk.a"]
+    claim(kernel, 0)
+    claim(kernel, 1)
+    first = kernel.finish(Lease(RUN, 0, 1), result(0), queues)
+    assert first.message == ("clinvk.b", f"{RUN}:2:1 in clinvk.b".encode())
+    # The same question again, or a refused one, takes nothing; nor does one for no queue.
+    assert kernel.finish(Lease(RUN, 0, 1), result(0), ["clinvk.a"]).message is None
+    assert kernel.finish(Lease(RUN, 1, 2), result(1), ["clinvk.a"]).message is None
+    assert kernel.finish(Lease(RUN, 1, 1), result(1)).message is None
+    claim(kernel, 2)
+    second = kernel.finish(Lease(RUN, 2, 1), result(2), ["clinvk.none", *queues])
+    assert second.message == ("clinvk.b", f"{RUN}:3:1 in clinvk.b".encode())
+    claim(kernel, 3)
+    third = kernel.finish(Lease(RUN, 3, 1), result(3), queues)
+    assert third.message == ("clinvk.a", f"{RUN}:0:1 in clinvk.a".encode())
+
+
 def test_a_run_closes_once_and_only_when_all_results_are_in(kernel: Kernel) -> None:
     submit(kernel, "a a")
     claim(kernel, 0)

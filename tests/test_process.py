@@ -14,9 +14,8 @@ import psutil
 import pytest
 
 from tests import harness
-from workers import process_tree
+from workers import process, process_tree
 from workers.backends.base import Command, Finished
-from workers import process
 from workers.process import OutputLimits, StopSignal, run
 
 PYTHON = sys.executable

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, repeat
 from typing import Any, TypeVar
 
@@ -50,12 +50,12 @@ class Dispatcher:
         """Let somebody else have a task of which nothing runs here any more."""
         _insist(lambda: self.kernel.surrender(holder, lease))
 
-    def finish(self, lease: Lease, result: TaskResult) -> Recorded:
-        """Record a result and let the next tasks out.
+    def finish(self, lease: Lease, result: TaskResult, queues: Iterable[str] = ()) -> Recorded:
+        """Record a result and let the next tasks out; `queues` as in `Kernel.finish`.
 
         A result is worth money: it waits for Redis to come back, however long that takes.
         """
-        recorded = _insist(lambda: self.kernel.finish(lease, result))
+        recorded = _insist(lambda: self.kernel.finish(lease, result, queues))
         self._take_back(lease.run, recorded.canceled)
         return recorded
 

@@ -35,6 +35,7 @@ from workers.execute import Executor
 from workers.kernel import Kernel, Lease, serves_nobody
 from workers.process import StopSignal
 from workers.spec import queue_of
+from workers.transport import Intake
 
 SIGNAL_BLOCK_MS = 1000
 RETRY_SECONDS = 0.5
@@ -265,7 +266,7 @@ class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
             atexit.register(self._dismiss_warden)  # tasks have ended by then
         parent.pool.hurry = self._hurry
         self.keeper.start()
-        _station = Station(self.keeper, Dispatcher(parent.app, kernel), executor)
+        _station = Station(self.keeper, Dispatcher(parent.app, kernel), executor, Intake(parent))
         if config.tells_versions:
             registry.find_versions(executor.backends(queues), self.keeper.describe)
 
@@ -308,6 +309,7 @@ class Station:
     keeper: Keeper
     dispatcher: Dispatcher
     executor: Executor
+    intake: Intake
 
 
 _station: Station | None = None

@@ -146,13 +146,15 @@ class Admission:
 class Recorded:
     """What followed from a result; `ok` is False where the fence refused it.
 
-    `is_last` says that no result of the run is missing any more.
+    `is_last` says that no result of the run is missing any more. `message` is the Celery message
+    that the freed slot may run next, with its queue.
     """
 
     ok: bool
     is_last: bool
     canceled: Canceled
     admission: Admission
+    message: tuple[str, bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,14 +371,24 @@ class Kernel:
         """Say that nothing runs any more under these leases, or under any that a holder has."""
         return int(self._call("surrender", holder, *map(str, leases)))
 
-    def finish(self, lease: Lease, result: TaskResult) -> Recorded:
-        """Record a result, unless another attempt has the task by now."""
+    def finish(self, lease: Lease, result: TaskResult, queues: Iterable[str] = ()) -> Recorded:
+        """Record a result, unless another attempt has the task by now.
+
+        Takes a message out of the first of these queues that has one: those that the worker
+        serves, whose slot is free with this. Where the answer is lost, so is the message, and
+        the reaper publishes it again (`HANDOUT_MS`).
+        """
         result = self._store_large(lease, result)
-        recorded, is_last, unpublished, published, admission = self._call(
-            "finish", *lease.args, result.status.value, result.to_wire(), HANDOUT_MS
+        recorded, is_last, unpublished, published, admission, message = self._call(
+            "finish", *lease.args, result.status.value, result.to_wire(), HANDOUT_MS, *queues
         )
-        canceled = Canceled(unpublished, published)
-        return Recorded(bool(recorded), bool(is_last), canceled, _admission(admission))
+        return Recorded(
+            bool(recorded),
+            bool(is_last),
+            Canceled(unpublished, published),
+            _admission(admission),
+            (message[0].decode(), message[1]) if message else None,
+        )
 
     def _store_large(self, lease: Lease, result: TaskResult) -> TaskResult:
         if result.output is None or len(result.output) <= INLINE_BYTES // 4:

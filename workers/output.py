@@ -90,7 +90,7 @@ class Stdout:
         try:
             self._spill_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
             with (
-                open(self.fd, "rb", buffering=0, closefd=False) as written,  # noqa: PTH123
+                open(self.fd, "rb", buffering=0, closefd=False) as written,
                 tempfile.NamedTemporaryFile(
                     dir=self._spill_dir, prefix="stdout-", suffix=".log", delete=False
                 ) as saved,

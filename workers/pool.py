@@ -8,12 +8,11 @@ task must wake it.
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Callable
 from typing import Any
 
 from celery.concurrency.thread import TaskPool as ThreadPool
+from celery.worker.state import reserved_requests
 
 
 class TaskPool(ThreadPool):  # type: ignore[misc]
@@ -26,13 +25,11 @@ class TaskPool(ThreadPool):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.hurry: Callable[[], None] = lambda: None
-        self._wake_read, self._wake_write = os.pipe()
-        for fd in (self._wake_read, self._wake_write):
-            os.set_blocking(fd, False)
+        self._loop: Any = None
 
     def register_with_event_loop(self, loop: Any) -> None:
         """Let the end of a task wake the loop."""
-        loop.add_reader(self._wake_read, self._drain)
+        self._loop = loop
 
     def on_apply(self, *args: Any, **kwargs: Any) -> Any:
         """Run a task in a thread."""
@@ -45,9 +42,10 @@ class TaskPool(ThreadPool):  # type: ignore[misc]
         self.hurry()
 
     def _wake(self, _future: object) -> None:
-        with contextlib.suppress(BlockingIOError):  # it is being woken already
-            os.write(self._wake_write, b"!")
+        # Unless the slot has its next task already (workers/transport.py, Intake).
+        if self._loop is not None and len(reserved_requests) < self.limit:
+            self._loop.call_soon(_nothing)
 
-    def _drain(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wake_read, 4096)
+
+def _nothing() -> None:
+    """Wake the loop."""

@@ -95,8 +95,10 @@ def _wake_pair() -> tuple[int, int]:
     """Open something that becomes readable when `_WAKE` is written; returns both ends."""
     if sys.platform == "linux":
         fd = os.eventfd(0)
-        return fd, fd
-    return os.pipe()
+        ends = fd, fd
+    else:
+        ends = os.pipe()
+    return ends
 
 
 def run(
@@ -164,7 +166,7 @@ def _environment(extra: Mapping[str, str], marks: Mapping[str, str]) -> dict[byt
 
 @cache
 def _inherited() -> Mapping[bytes, bytes]:
-    """What commands get of this process's environment, which does not change.
+    """Return what commands get of this process's environment, which does not change.
 
     The worker's own settings (broker password included) are none of their business.
     """

@@ -20,7 +20,8 @@ def execute(run: str, index: int, attempt: int) -> bool:
         Ignore: this attempt is not, or no longer, the one that counts: somebody else returns
             to the chord for the task.
     """
-    keeper, dispatcher, executor = station().keeper, station().dispatcher, station().executor
+    here = station()
+    keeper, dispatcher, executor = here.keeper, here.dispatcher, here.executor
     lease = Lease(run, index, attempt)
     claim = dispatcher.claim(lease, executor.holder)
     if claim.verdict == "stale":
@@ -31,11 +32,16 @@ def execute(run: str, index: int, attempt: int) -> bool:
         results = partial(dispatcher.results, run)
         result = executor.execute(lease, claim, stop, results)
         keeper.ends(lease)
-        recorded = dispatcher.finish(lease, result) if result is not None else None
+        if result is not None:
+            recorded = dispatcher.finish(lease, result, here.intake.queues())
+        else:
+            recorded = None
     if recorded is None:
         dispatcher.surrender(lease, executor.holder)
     if recorded is None or not recorded.ok:
         raise Ignore
+    if recorded.message is not None:
+        here.intake.deliver(*recorded.message)
     return recorded.is_last
 
 

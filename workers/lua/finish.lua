@@ -1,11 +1,13 @@
--- finish(run, index, attempt, status, result, handout_ms)
---   -> {recorded, is_last, unpublished, {index...}, admission}
+-- finish(run, index, attempt, status, result, handout_ms, queue...)
+--   -> {recorded, is_last, unpublished, {index...}, admission, {queue, message}}
 -- Record a task's result once, fenced by the attempt; free its slot; let the next ones out, in
 -- an ordered run the one that follows.
 -- A failure in a fail-fast run cancels the run in the same step, so that nothing new starts
 -- after it: unpublished and the indexes are then those of cancel.
 --   ARGV  run id, task index, attempt, status (a counter of the run's record), result (JSON),
---         how long a published task may go unclaimed
+--         how long a published task may go unclaimed, and the queues that the freed slot serves
+-- The last value is the message of the first of these queues that has one, taken out of it as a
+-- worker would take it; {} where there is none, and where recorded is 0.
 -- is_last is 1 where no result is missing any more: the chord is complete.
 -- recorded is 0 where the attempt no longer owns the task: the result is dropped. Recording the
 -- same result again changes nothing: the answer may have been lost on the way.
@@ -13,7 +15,7 @@ local run, index, attempt, status, result = ARGV[1], ARGV[2], ARGV[3], ARGV[4], 
 local current, _, queue = parse_entry(redis.call('HGET', out_key(run), index))
 if current ~= attempt then
   local is_recorded = redis.call('HGET', results_key(run), index) == result
-  return {is_recorded and 1 or 0, 0, 0, {}, {{}, 0}}
+  return {is_recorded and 1 or 0, 0, 0, {}, {{}, 0}, {}}
 end
 even_without_memory()
 redis.call('HDEL', out_key(run), index)
@@ -35,4 +37,12 @@ end
 local admission = admit(ARGV[6])
 touch_sometimes(run)
 local is_last = redis.call('HGET', run_key(run), 'remaining') == '0'
-return {1, is_last and 1 or 0, taken[1], taken[2], admission}
+local message = {}
+for i = 7, #ARGV do
+  local head = redis.call('RPOP', ARGV[i])
+  if head then
+    message = {ARGV[i], head}
+    break
+  end
+end
+return {1, is_last and 1 or 0, taken[1], taken[2], admission, message}
