@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -29,6 +30,7 @@ from typing import Any, Self
 
 import redis
 from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
 from workers import evidence
@@ -246,6 +248,7 @@ class Kernel:
     def __init__(self, client: redis.Redis) -> None:
         self.redis: Any = client  # redis-py types every answer as bytes or str or None
         self._url = ""
+        self._idle = deque[Any]()
 
     @classmethod
     def connect(cls, broker_url: str, answer_seconds: float | None = None) -> Self:
@@ -269,6 +272,8 @@ class Kernel:
 
     def close(self) -> None:
         """Close all connections."""
+        while self._idle:
+            self._idle.pop().disconnect()
         self.redis.close()
 
     @cached_property
@@ -282,7 +287,35 @@ class Kernel:
         }
 
     def _call(self, verb: str, *args: object) -> Any:
-        return self._scripts[verb](args=args)
+        """Run a verb's script.
+
+        Over connections of our own: redis-py's client and its pool take two thirds of the time
+        of a call (65 us of CPU, so 20). They retry as the client would.
+        """
+        script = self._scripts[verb]
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            pool = self.redis.connection_pool
+            connection = pool.connection_class(**pool.connection_kwargs)
+
+        def ask() -> Any:
+            connection.send_command("EVALSHA", script.sha, 0, *args)
+            return connection.read_response()
+
+        try:
+            answer = connection.retry.call_with_retry(ask, lambda _: connection.disconnect())
+        except NoScriptError:
+            self._idle.append(connection)
+            return script(args=args)  # which loads it
+        except redis.ResponseError:
+            self._idle.append(connection)
+            raise
+        except BaseException:  # an answer may be on its way
+            connection.disconnect()
+            raise
+        self._idle.append(connection)
+        return answer
 
     def submit(
         self,

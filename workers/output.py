@@ -39,12 +39,15 @@ def memory_file(content: bytes = b"") -> int:
 
 def place_for(folder: Path) -> str | None:
     """Return where there is room for what commands write: this folder, or the temporary one."""
-    for place in (str(folder), tempfile.gettempdir()):
-        with contextlib.suppress(OSError):
-            room = os.statvfs(place)
-            if room.f_bavail * room.f_frsize >= LEAST_FREE_BYTES:
-                return place
-    return None
+    return next(filter(_has_room, (str(folder), tempfile.gettempdir())), None)
+
+
+def _has_room(place: str) -> bool:
+    try:
+        room = os.statvfs(place)
+    except OSError:
+        return False
+    return room.f_bavail * room.f_frsize >= LEAST_FREE_BYTES
 
 
 class Stdout:

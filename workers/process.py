@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -77,9 +78,13 @@ class StopSignal:
     def close(self) -> None:
         """Free the descriptors; a later `set` only notes the reason."""
         with self._lock:
-            for fd in {self._read_fd, self._write_fd} - {-1}:
-                os.close(fd)
+            ends = self._read_fd, self._write_fd
             self._read_fd = self._write_fd = -1
+            if ends[0] >= 0 and self.reason is None:
+                _unused.append(ends)
+            elif ends[0] >= 0:
+                for fd in set(ends):
+                    os.close(fd)
 
     def __enter__(self) -> StopSignal:
         return self
@@ -89,10 +94,14 @@ class StopSignal:
 
 
 _WAKE = (1).to_bytes(8, sys.byteorder)
+_unused = deque[tuple[int, int]]()
+"""Pairs that nothing was written to; at most as many as there ever were at once."""
 
 
 def _wake_pair() -> tuple[int, int]:
-    """Open something that becomes readable when `_WAKE` is written; returns both ends."""
+    """Give something that becomes readable when `_WAKE` is written; returns both ends."""
+    with contextlib.suppress(IndexError):
+        return _unused.pop()
     if sys.platform == "linux":
         fd = os.eventfd(0)
         ends = fd, fd

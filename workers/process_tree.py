@@ -13,6 +13,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterable, Set
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ MARKER = "CLINVK_TASK"
 HOLDER = "CLINVK_HOLDER"
 """The same: the worker process that started it."""
 PR_SET_CHILD_SUBREAPER = 36
+PAGE_BYTES = 1 << 12
 
 _subreaper = False
 _own: set[int] = set()
@@ -112,15 +114,21 @@ def descendants(except_children: Set[int]) -> list[psutil.Process]:
 
 def _children() -> list[int] | None:
     """List the children of the main thread, adopted ones included; None if unknown."""
-    pid = os.getpid()
+    fd = _children_file(os.getpid())
+    if fd is None:
+        return None
+    text = b""
+    while piece := os.pread(fd, PAGE_BYTES, len(text)):
+        text += piece
+        if len(piece) < PAGE_BYTES // 2:  # the kernel fills pages as far as whole numbers go
+            break
+    return [int(child) for child in text.split()]
+
+
+@cache
+def _children_file(pid: int) -> int | None:
+    """Open the list of a process's children, once: it is read for each task."""
     try:
-        fd = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY)
+        return os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY)
     except OSError:  # not Linux, or a kernel without CONFIG_PROC_CHILDREN
         return None
-    try:
-        text = b""
-        while piece := os.read(fd, 1 << 16):
-            text += piece
-    finally:
-        os.close(fd)
-    return [int(child) for child in text.split()]
