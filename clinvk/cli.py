@@ -10,7 +10,8 @@ import functools
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,6 +152,15 @@ def common_options(function: Callable[..., int]) -> Callable[..., int]:
     return function
 
 
+def expecting_a_run(config: str | None, options: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """Let local mode get ready while the rest is loaded and read, where it will be needed."""
+    if options["dry_run"] or options["detach"] or options["run_key"]:
+        return nullcontext()
+    from clinvk import local
+
+    return local.expected(options["broker"], config)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParallelOptions(CommonOptions):
     """The command line of `clinvk parallel`."""
@@ -175,9 +185,10 @@ def parallel(config: str | None, **options: Any) -> int:
     Exit codes: 0 every task ok, 1 a task failed, was canceled or lost, 2 bad usage or task
     file, 3 bad configuration, 4 the broker cannot be reached, 130 interrupted.
     """
-    from clinvk import parallel, settings
+    with expecting_a_run(config, options):
+        from clinvk import parallel, settings
 
-    return parallel.run(settings.load(config), ParallelOptions(**options))
+        return parallel.run(settings.load(config), ParallelOptions(**options))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,9 +206,10 @@ def chain(config: str | None, **options: Any) -> int:
 
     Exit codes are those of `clinvk parallel`.
     """
-    from clinvk import chain, settings
+    with expecting_a_run(config, options):
+        from clinvk import chain, settings
 
-    return chain.run(settings.load(config), ChainOptions(**options))
+        return chain.run(settings.load(config), ChainOptions(**options))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,9 +237,10 @@ def compare(config: str | None, **options: Any) -> int:
 
     Exit codes are those of `clinvk parallel`.
     """
-    from clinvk import compare, settings
+    with expecting_a_run(config, options):
+        from clinvk import compare, settings
 
-    return compare.run(settings.load(config), CompareOptions(**options))
+        return compare.run(settings.load(config), CompareOptions(**options))
 
 
 @cli.command()
@@ -408,9 +421,9 @@ def show(config: str | None, as_json: bool) -> int:
 @config_option
 def path(config: str | None) -> int:
     """Print where the configuration file is, or would be."""
-    from clinvk import settings
+    from clinvk import configpath
 
-    click.echo(settings.locate(config))
+    click.echo(configpath.locate(config))
     return 0
 
 

@@ -1,61 +1,114 @@
-"""The process that takes local mode down, whatever happens to the others.
+"""The process that has local mode's server and workers, and takes them down, whatever happens.
 
-The client starts it, holds one end of a pipe to its stdin, and never writes to it: when the
-client ends, by itself or by `kill -9`, the pipe closes. The guard is the parent of the private
-server and the worker and adopts every orphan below them (`workers.process_tree`), so it can end
-all that was started, even when the worker is dead; then it removes the directory.
+The client starts it, as early as it can, and holds one end of a pipe to its stdin: when the client
+ends, by itself or by `kill -9`, the pipe closes. The guard loads all that a worker needs while
+the client reads its files; then it gets its orders, starts the server, and forks the workers,
+which costs a few milliseconds each. One that dies is replaced in the same way. The guard is their
+parent and adopts every orphan below them (`workers.process_tree`), so it can end all that was
+started, even when a worker is dead; then it removes the directory.
 
-Started as `python -m clinvk.guard JSON`, see `Plan`. Reports on stdout, one JSON object a line:
-`{"exited": "worker" | "server", "returncode": N}`. A worker that dies is replaced.
+Started as `python -m clinvk.guard DIRECTORY`, with the broker in the environment. Its orders are
+one JSON object on a line of stdin: `{"server": argv, "workers": [arguments of workers.__main__,
+...], "config": WORKER_CONFIG}`. Reports on stdout, one JSON object a line:
+`{"exited": "worker" | "server", "returncode": N}`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
-from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING
 
 from workers import process_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, NoReturn
+
+# Anything more at the top would hold up what the workers need: it is imported where it is used.
 
 GRACE_SECONDS = 5.0
 WORKER_RESTARTS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to run: the command lines, and the directory to remove at the end."""
-
-    directory: str
-    server: list[str]
-    worker: list[str]
-
-
 class Guard:
-    """Runs a plan until stdin closes."""
+    """Keeps a server and workers up until stdin closes.
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._log = (Path(plan.directory) / "worker.log").open("ab")
+    `wake_fd` is where signals are told (`signal.set_wakeup_fd`).
+    """
+
+    def __init__(self, directory: str, wake_fd: int) -> None:
+        self._directory = directory
+        self._wake_fd = wake_fd
+        self._log = os.open(f"{directory}/worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self._server: subprocess.Popen[bytes] | None = None
+        self._workers: dict[int, Sequence[str]] = {}
         self._restarts = 0
-        self._server = self._start(plan.server)
-        self._worker = self._start(plan.worker)
 
-    def _start(self, argv: list[str]) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
+    def run(self) -> None:
+        """Follow the client's orders until it ends."""
+        import json
 
-    def watch(self, wake_fd: int) -> None:
+        os.dup2(self._log, 2)  # what goes wrong from here on
+        load_worker()
+        line = self._orders()
+        if line is None:
+            return
+        orders: dict[str, Any] = json.loads(line)
+        os.environ[worker_config_variable()] = orders["config"]
+        self._server = subprocess.Popen(
+            orders["server"], stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
+        )
+        for arguments in orders["workers"]:
+            self._fork(arguments)
+        self._watch()
+
+    def _orders(self) -> bytes | None:
+        """Read a line from the client; None where it has gone, or we are told to end."""
+        line = b""
+        while not line.endswith(b"\n"):
+            readable, _, _ = select.select([0, self._wake_fd], [], [])
+            if self._wake_fd in readable and signal.SIGTERM in os.read(self._wake_fd, 512):
+                return None
+            if 0 in readable:
+                piece = os.read(0, 1 << 16)
+                if not piece:
+                    return None
+                line += piece
+        return line
+
+    def _fork(self, arguments: Sequence[str]) -> None:
+        pid = os.fork()
+        if pid == 0:
+            self._become_worker(arguments)
+        self._workers[pid] = arguments
+
+    def _become_worker(self, arguments: Sequence[str]) -> NoReturn:
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGCHLD, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(self._log, 1)
+            code = run_worker(arguments)
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+            raise
+        finally:
+            os._exit(code)  # nothing of the guard's is the worker's to end
+
+    def _watch(self) -> None:
         """Wait for the client's end or a child's."""
         while True:
-            readable, _, _ = select.select([0, wake_fd], [], [])
-            if wake_fd in readable and signal.SIGTERM in os.read(wake_fd, 512):
+            readable, _, _ = select.select([0, self._wake_fd], [], [])
+            if self._wake_fd in readable and signal.SIGTERM in os.read(self._wake_fd, 512):
                 return
             if 0 in readable and not os.read(0, 512):
                 return
@@ -63,46 +116,87 @@ class Guard:
                 return
 
     def _check_children(self) -> bool:
-        """Replace a dead worker; False when nothing can go on."""
-        process_tree.adopted_alive({self._server.pid, self._worker.pid})  # reaps the ended
+        """Replace dead workers; False when nothing can go on."""
+        assert self._server is not None
+        process_tree.adopted_alive(self._children())  # reaps the ended
         if self._server.poll() is not None:
             report("server", self._server.returncode)
             return False
-        if self._worker.poll() is not None:
-            report("worker", self._worker.returncode)
+        for pid in list(self._workers):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended == 0:
+                continue
+            arguments = self._workers.pop(pid)
+            report("worker", os.waitstatus_to_exitcode(status))
             self._end_tasks()
             self._restarts += 1
             if self._restarts > WORKER_RESTARTS:
                 return False
-            self._worker = self._start(self._plan.worker)
+            self._fork(arguments)
         return True
 
     def take_down(self) -> None:
         """End everything and remove the directory."""
-        # The worker first and at once, so that it starts nothing new; what it ran is ours then.
-        self._worker.kill()
-        self._worker.wait()
+        import shutil
+
+        # The workers first and at once, so that they start nothing new; what they ran is ours then.
+        for pid in self._workers:
+            os.kill(pid, signal.SIGKILL)
+        while self._workers:
+            os.waitpid(self._workers.popitem()[0], 0)
         self._end_tasks()
-        self._server.kill()
-        self._server.wait()
-        shutil.rmtree(self._plan.directory, ignore_errors=True)
+        if self._server is not None:
+            self._server.kill()
+            self._server.wait()
+        shutil.rmtree(self._directory, ignore_errors=True)
 
     def _end_tasks(self) -> None:
+        """End what dead workers left."""
         for _ in range(10):  # a process may start another while it is being ended
-            tasks = process_tree.descendants({self._server.pid, self._worker.pid})
+            tasks = process_tree.below(self._children())
             if not tasks:
                 return
             process_tree.end(tasks, GRACE_SECONDS)
 
+    def _children(self) -> set[int]:
+        """Return the children that are no orphans."""
+        return {*self._workers, *([self._server.pid] if self._server else [])}
+
+
+def load_worker() -> None:
+    """Import all that a worker needs, and keep it shared with those that are forked."""
+    import gc
+
+    from workers.__main__ import load
+
+    load()
+    gc.freeze()
+
+
+def worker_config_variable() -> str:
+    """Return the variable that tells a worker its configuration."""
+    from workers.config import WORKER_CONFIG
+
+    return WORKER_CONFIG
+
+
+def run_worker(arguments: Sequence[str]) -> int:
+    """Be a worker until it ends."""
+    from workers.__main__ import main
+
+    return main(arguments)
+
 
 def report(which: str, returncode: int) -> None:
     """Tell the client that a child has ended."""
+    import json
+
     with contextlib.suppress(OSError):
         os.write(1, json.dumps({"exited": which, "returncode": returncode}).encode() + b"\n")
 
 
-def main() -> NoReturn:
-    """Run the plan given as the only argument."""
+def main() -> int:
+    """Guard the directory that is the only argument."""
     process_tree.become_subreaper()
     wake_read, wake_write = os.pipe()
     for fd in (wake_read, wake_write):
@@ -110,13 +204,13 @@ def main() -> NoReturn:
     signal.set_wakeup_fd(wake_write)
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    guard = Guard(Plan(**json.loads(sys.argv[1])))
+    guard = Guard(sys.argv[1], wake_read)
     try:
-        guard.watch(wake_read)
+        guard.run()
     finally:
         guard.take_down()
-    sys.exit(0)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,11 +1,12 @@
-"""Local mode: a private server and one worker, for the length of one command.
+"""Local mode: a private server and its workers, for the length of one command.
 
 The server listens on a unix socket in a directory that only this user can enter, and on no
-port. `clinvk.guard` runs both and takes them down when this process ends, however it ends.
+port. `clinvk.guard` runs all of it and takes it down when this process ends, however it ends.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -17,13 +18,14 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
-from clinvk.guard import Plan
-from workers.config import BROKER_URL, WORKER_CONFIG, WorkerConfig
+from clinvk import configpath
+from workers.config import BROKER_URL, WorkerConfig
 from workers.errors import BrokerError
 
+SLOTS_PER_WORKER = 4
 SOCKET_PATH_BYTES = 100
 """Unix socket paths end at 104 (macOS) to 108 bytes."""
 START_SECONDS = 30.0
@@ -31,14 +33,52 @@ POLL_SECONDS = 0.005
 
 
 class LocalFleet:
-    """A private broker with one worker behind it."""
+    """A private broker with workers behind it; at first only a guard that gets ready for them."""
 
-    def __init__(self, directory: Path, guard: subprocess.Popen[bytes]) -> None:
-        self._directory = directory
-        self._guard = guard
-        assert guard.stdout is not None
-        os.set_blocking(guard.stdout.fileno(), False)
+    def __init__(self) -> None:
+        self._directory = _make_directory()
+        self._is_ordered = False
         self._reports = b""
+        self._guard = subprocess.Popen(
+            [sys.executable, "-m", "clinvk.guard", str(self._directory)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            env={**os.environ, BROKER_URL: self.broker_url},
+            start_new_session=True,
+        )
+        assert self._guard.stdout is not None
+        os.set_blocking(self._guard.stdout.fileno(), False)
+
+    def order(self, program: str, config: WorkerConfig, queues: Sequence[str], slots: int) -> None:
+        """Have the server and the workers started, `slots` tasks at once."""
+        shares = shared_out(slots, os.cpu_count() or 1)
+        names = [f"local-{n}" for n in range(1, len(shares) + 1)] if len(shares) > 1 else ["local"]
+        orders = {
+            "server": _server_argv(program, self._directory),
+            "workers": [
+                ["--queues", ",".join(queues), "--concurrency", str(share), "--name", name]
+                for name, share in zip(names, shares, strict=True)
+            ],
+            "config": replace(config, tells_versions=False, has_warden=False).dump(),
+        }
+        assert self._guard.stdin is not None
+        self._is_ordered = True
+        rest = json.dumps(orders).encode() + b"\n"
+        with contextlib.suppress(BrokenPipeError):  # it has ended, which `check` will say
+            while rest:
+                rest = rest[self._guard.stdin.write(rest) :]
+
+    def end(self, *, at_once: bool = False) -> None:
+        """Have everything taken down, and wait for that, or leave it to the guard."""
+        assert self._guard.stdin is not None
+        assert self._guard.stdout is not None
+        self._guard.stdin.close()
+        if self._is_ordered and not at_once:
+            self._guard.wait()
+            # Already gone, unless the guard itself was killed.
+            shutil.rmtree(self._directory, ignore_errors=True)
+        self._guard.stdout.close()
 
     @property
     def broker_url(self) -> str:
@@ -87,55 +127,70 @@ class LocalFleet:
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
+_expected: LocalFleet | None = None
+
+
+@contextmanager
+def expected(broker: str | None, config: str | None) -> Iterator[None]:
+    """Get ready for `start` inside, unless there seems to be a broker.
+
+    What takes long to load can so be loaded beside what the command does before. Both are what
+    the command line says, or None. A wrong guess costs nothing but that: what was got ready and
+    is not used goes away by itself.
+    """
+    global _expected
+    _expected = None if _names_broker(broker, config) else LocalFleet()
+    try:
+        yield
+    finally:
+        if _expected is not None:
+            _expected.end(at_once=True)
+            _expected = None
+
+
+def _names_broker(broker: str | None, config: str | None) -> bool:
+    """Whether a broker seems to be configured: a look that does not need to read YAML."""
+    if broker or os.environ.get(BROKER_URL):
+        return True
+    try:
+        return b"broker" in configpath.locate(config).read_bytes()
+    except OSError:  # none, or none that can be read, which is not told here
+        return False
+
+
 @contextmanager
 def start(
     config: WorkerConfig, queues: Sequence[str], slots: int, server: str | None
 ) -> Iterator[LocalFleet]:
-    """Start the private server and a worker with `slots` tasks at once; take them down after.
+    """Start the private server and workers with `slots` tasks at once; take them down after.
 
-    Returns as soon as both are being started; they come up while the caller goes on.
+    Returns as soon as they are being started; they come up while the caller goes on.
 
     Raises:
         BrokerError: there is no server program for this platform.
     """
+    global _expected
     program = find_server(server)
-    directory = _make_directory()
-    plan = Plan(
-        directory=str(directory),
-        server=_server_argv(program, directory),
-        worker=[
-            *(sys.executable, "-m", "workers", "--queues", ",".join(queues)),
-            *("--concurrency", str(slots), "--name", "local"),
-        ],
-    )
-    environment = {
-        **os.environ,
-        BROKER_URL: f"redis+socket://{directory / 'server.sock'}",
-        WORKER_CONFIG: replace(config, tells_versions=False, has_warden=False).dump(),
-    }
-    guard = subprocess.Popen(
-        [sys.executable, "-m", "clinvk.guard", json.dumps(asdict(plan))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        bufsize=0,
-        env=environment,
-        start_new_session=True,
-    )
+    fleet, _expected = _expected or LocalFleet(), None
     leave_at_once = False
     try:
-        yield LocalFleet(directory, guard)
+        fleet.order(program, config, queues, slots)
+        yield fleet
     except (KeyboardInterrupt, SystemExit):
         leave_at_once = True  # the guard goes on without us
         raise
     finally:
-        assert guard.stdin is not None
-        guard.stdin.close()
-        if not leave_at_once:
-            guard.wait()
-            # Already gone, unless the guard itself was killed.
-            shutil.rmtree(directory, ignore_errors=True)
-        assert guard.stdout is not None
-        guard.stdout.close()
+        fleet.end(at_once=leave_at_once)
+
+
+def shared_out(slots: int, cores: int) -> list[int]:
+    """Divide slots among workers.
+
+    One worker keeps many CLIs running. But where they end after milliseconds, the threads of one
+    Python process stand in each other's way, and two are faster by a third.
+    """
+    workers = min(cores, max(1, slots // SLOTS_PER_WORKER))
+    return [slots // workers + (n < slots % workers) for n in range(workers)]
 
 
 def _make_directory() -> Path:

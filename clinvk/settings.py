@@ -32,18 +32,17 @@ from pydantic import (
     field_validator,
 )
 
-from clinvk import yamlfile
+from clinvk import configpath, yamlfile
 from clinvk.problems import describe, nearest
 from workers.backends import Registry, builtin_names
 from workers.config import WorkerConfig
 from workers.errors import ConfigError
 from workers.spec import ApprovalMode, OnWorkerLost, RunOptions, SandboxMode, TaskSpec
 
-DEFAULT_PATH = "~/.clinvk/config.yaml"
 PREFIX = "CLINVK_"
 DEFAULT = "default"
 """Both the origin of what nobody set, and the mode that leaves a CLI to its own default."""
-RESERVED = frozenset({"CLINVK_CONFIG", "CLINVK_DEBUG", "CLINVK_TASK", "CLINVK_CLI_CACHE"})
+RESERVED = frozenset({configpath.VARIABLE, "CLINVK_DEBUG", "CLINVK_TASK", "CLINVK_CLI_CACHE"})
 """Variables that are ours, and not settings; those of workers beside."""
 FILE_ONLY = frozenset({"command", "env"})
 """Settings that have no variable."""
@@ -322,9 +321,9 @@ def load(path: str | None, environment: Mapping[str, str] = os.environ) -> Setti
     Raises:
         ConfigError: with all that is wrong, each with its file or variable and place.
     """
-    name = _name(path, environment)
-    location = locate(path, environment)
-    values = _read(location, name, required=name != DEFAULT_PATH)
+    name = configpath.name(path, environment)
+    location = configpath.locate(path, environment)
+    values = _read(location, name, required=name != configpath.DEFAULT_PATH)
     origins = {place: str(location) for place, _ in _set_leaves(values)}
     problems = _overlay(values, origins, environment)
     try:
@@ -338,15 +337,6 @@ def load(path: str | None, environment: Mapping[str, str] = os.environ) -> Setti
     if unknown := _unknown_backends(settings, name):
         raise ConfigError(unknown)
     return settings
-
-
-def locate(path: str | None, environment: Mapping[str, str] = os.environ) -> Path:
-    """Say where the configuration file is, or would be."""
-    return Path(_name(path, environment)).expanduser()
-
-
-def _name(path: str | None, environment: Mapping[str, str]) -> str:
-    return path or environment.get("CLINVK_CONFIG") or DEFAULT_PATH
 
 
 def _read(location: Path, name: str, *, required: bool) -> dict[str, Any]:

@@ -9,18 +9,26 @@ from __future__ import annotations
 import argparse
 import socket
 import sys
+from collections.abc import Sequence
 
 from workers.app import app
 
 
-def main() -> int:
+def load() -> None:
+    """Import now what a worker needs later."""
+    app.Worker  # noqa: B018  (Celery imports its parts as they are asked for)
+    app.loader.import_default_modules()
+    app.finalize()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run a worker until it is told to stop; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m workers", description=__doc__)
     parser.add_argument("--queues", required=True, help="comma-separated names")
     parser.add_argument("--concurrency", type=int, default=3, help="tasks at once")
     parser.add_argument("--name", default="clinvk", help="it will be called NAME@HOST")
     parser.add_argument("--loglevel", default="WARNING")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     worker = app.Worker(
         hostname=f"{options.name}@{socket.gethostname()}",
         queues=options.queues,

@@ -41,6 +41,7 @@ def create_app(broker_url: str | None) -> Celery:
         # not work on threads: deadlines are ours (workers/process.py).
         # The pool is Celery's thread pool with one addition, told in workers/pool.py.
         worker_pool="workers.pool:TaskPool",
+        worker_consumer="workers.consumer:Consumer",
         # Fetch only what can start now; the rest is for other machines.
         worker_disable_prefetch=True,
         worker_prefetch_multiplier=1,

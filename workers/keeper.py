@@ -35,7 +35,6 @@ from workers.execute import Executor
 from workers.kernel import Kernel, Lease, serves_nobody
 from workers.process import StopSignal
 from workers.spec import queue_of
-from workers.transport import Intake
 
 SIGNAL_BLOCK_MS = 1000
 RETRY_SECONDS = 0.5
@@ -266,7 +265,7 @@ class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
             atexit.register(self._dismiss_warden)  # tasks have ended by then
         parent.pool.hurry = self._hurry
         self.keeper.start()
-        _station = Station(self.keeper, Dispatcher(parent.app, kernel), executor, Intake(parent))
+        _station = Station(self.keeper, Dispatcher(parent.app, kernel), executor, parent)
         if config.tells_versions:
             registry.find_versions(executor.backends(queues), self.keeper.describe)
 
@@ -304,12 +303,12 @@ def _name(worker: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Station:
-    """What the tasks of one worker process share."""
+    """What the tasks of one worker process share; `worker` is Celery's own controller."""
 
     keeper: Keeper
     dispatcher: Dispatcher
     executor: Executor
-    intake: Intake
+    worker: Any
 
 
 _station: Station | None = None

@@ -42,7 +42,7 @@ class TaskPool(ThreadPool):  # type: ignore[misc]
         self.hurry()
 
     def _wake(self, _future: object) -> None:
-        # Unless the slot has its next task already (workers/transport.py, Intake).
+        # Unless the slot has its next task already (workers/consumer.py).
         if self._loop is not None and len(reserved_requests) < self.limit:
             self._loop.call_soon(_nothing)
 

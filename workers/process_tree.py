@@ -98,18 +98,19 @@ def end(processes: Iterable[psutil.Process], grace_seconds: float) -> None:
     psutil.wait_procs(alive, timeout=grace_seconds)
 
 
-def descendants(except_children: Set[int]) -> list[psutil.Process]:
-    """Return everything below this process, less these children of it."""
+def below(except_children: Set[int]) -> list[psutil.Process]:
+    """Return everything below this process, less these children and what is below them."""
     children = _children()
     if children is not None and not set(children) - except_children:
         return []
     import psutil
 
-    return [
-        process
-        for process in psutil.Process().children(recursive=True)
-        if process.pid not in except_children
-    ]
+    found = []
+    for child in psutil.Process().children():
+        if child.pid not in except_children:
+            with contextlib.suppress(psutil.Error):
+                found += [child, *child.children(recursive=True)]
+    return found
 
 
 def _children() -> list[int] | None:

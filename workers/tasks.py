@@ -33,7 +33,7 @@ def execute(run: str, index: int, attempt: int) -> bool:
         result = executor.execute(lease, claim, stop, results)
         keeper.ends(lease)
         if result is not None:
-            recorded = dispatcher.finish(lease, result, here.intake.queues())
+            recorded = dispatcher.finish(lease, result, here.worker.consumer.serves())
         else:
             recorded = None
     if recorded is None:
@@ -41,7 +41,7 @@ def execute(run: str, index: int, attempt: int) -> bool:
     if recorded is None or not recorded.ok:
         raise Ignore
     if recorded.message is not None:
-        here.intake.deliver(*recorded.message)
+        here.worker.consumer.take(*recorded.message)
     return recorded.is_last
 
 

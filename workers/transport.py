@@ -15,9 +15,7 @@ that fails, or its worker dies before it, the reaper closes the run.
 
 from __future__ import annotations
 
-import json
 import logging
-import random
 import re
 from typing import Any
 
@@ -76,37 +74,6 @@ class Transport(kombu_redis.Transport):
     """kombu's Redis transport, over such channels."""
 
     Channel = Channel
-
-
-class Intake:
-    """Gives a worker messages from beside its event loop, as if it had taken them itself.
-
-    A slot becomes free as its task's result is recorded, and the same script can take the message
-    that the slot runs next (`Kernel.finish`). Handing that to Celery here, in the task's own
-    thread, saves a busy worker a round trip and three turns of its event loop for each task.
-    """
-
-    def __init__(self, controller: Any) -> None:
-        self._controller = controller
-
-    def queues(self) -> list[str]:
-        """Return the queues that the worker takes from just now, in no order; none as it ends."""
-        channel = self._channel()
-        queues = list(channel.active_queues) if channel is not None else []
-        random.shuffle(queues)  # so that none waits for another's end
-        return queues
-
-    def deliver(self, queue: str, message: bytes) -> None:
-        """Let Celery have a message. Where it cannot, the reaper will publish it again."""
-        channel = self._channel()
-        try:
-            channel.connection._deliver(json.loads(message), queue)
-        except Exception:  # it is reconnecting, or has just stopped
-            logger.exception("a message from %s came to nothing", queue)
-
-    def _channel(self) -> Any:
-        consumer = self._controller.consumer.task_consumer
-        return consumer.channel if consumer is not None else None
 
 
 class Backend(RedisBackend):  # type: ignore[misc]

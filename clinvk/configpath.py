@@ -1,0 +1,20 @@
+"""Where the configuration file is: known without reading it, or loading what reads it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+VARIABLE = "CLINVK_CONFIG"
+DEFAULT_PATH = "~/.clinvk/config.yaml"
+
+
+def name(path: str | None, environment: Mapping[str, str] = os.environ) -> str:
+    """Choose among the command line's path, the variable's, and the default one."""
+    return path or environment.get(VARIABLE) or DEFAULT_PATH
+
+
+def locate(path: str | None, environment: Mapping[str, str] = os.environ) -> Path:
+    """Say where the configuration file is, or would be."""
+    return Path(name(path, environment)).expanduser()
