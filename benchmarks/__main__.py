@@ -89,7 +89,7 @@ def cold_start() -> Iterator[Figure]:
     yield Figure("--help", ours, "s", imports, "import click")
 
 
-def throughput(tasks: int = 1000, at_once: int = 8) -> Iterator[Figure]:
+def throughput(tasks: int = 2000, at_once: int = 8) -> Iterator[Figure]:
     """No-op tasks, as the rate of the whole command."""
     numbers = "\n".join(map(str, range(tasks)))
 

@@ -167,10 +167,12 @@ def load_worker() -> None:
     """Import all that a worker needs, and keep it shared with those that are forked."""
     import gc
 
+    gc.disable()
     from workers.__main__ import load
 
     load()
     gc.freeze()
+    gc.enable()
 
 
 def worker_config_variable() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -25,7 +25,8 @@ class Report:
     """Every task of a run with its result, in order, and when the run began and ended.
 
     Neither tasks nor results need be in memory: each look at one may read it anew. `outcomes`
-    counts how they ended; where it is not given, they are counted here.
+    counts how they ended; where it is not given, they are counted here. `warned` says which have
+    warnings; None is any of them.
     """
 
     run_id: str
@@ -34,6 +35,7 @@ class Report:
     started_ms: int
     ended_ms: int
     outcomes: Counter[Outcome] = field(default_factory=Counter)
+    warned: Collection[int] | None = None
 
     def __post_init__(self) -> None:
         if not self.outcomes:
@@ -43,6 +45,11 @@ class Report:
         """Return how many completed, failed and were canceled; they add up to the total."""
         failed = sum(self.outcomes[outcome] for outcome in FAILED)
         return self.outcomes[Outcome.OK], failed, self.outcomes[Outcome.CANCELED]
+
+    def warnings(self) -> Iterator[str]:
+        """Yield each warning once, in task order."""
+        indexes = range(len(self.results)) if self.warned is None else sorted(self.warned)
+        yield from dict.fromkeys(w for index in indexes for w in self.results[index].warnings)
 
     def rows(self) -> Iterator[tuple[TaskSpec, TaskResult]]:
         """Yield each task with its result."""

@@ -118,7 +118,7 @@ class Screen:
             self._output.write_all(self._form.document(report))
         else:
             self._output.write_all(f"{line}\n" for line in self._last_lines(report))
-        for warning in dict.fromkeys(w for result in report.results for w in result.warnings):
+        for warning in report.warnings():
             progress.note(f"warning: {one_line(warning)}")
 
     def _last_lines(self, report: Report) -> Iterator[str]:

@@ -137,6 +137,7 @@ def follow(
         specs=specs,
         results=results,
         outcomes=results.outcomes,
+        warned=results.warned,
         started_ms=first_ms,
         ended_ms=last_ms,
     )
@@ -162,14 +163,17 @@ class _Touch:
 
 
 class _Results(Spool[TaskResult]):
-    """A run's results as they come, each once, and how many ended how."""
+    """A run's results as they come, each once, how many ended how, and which have warnings."""
 
     def __init__(self, count: int) -> None:
         super().__init__(TaskResult, count=count)
         self.outcomes = Counter[Outcome]()
+        self.warned = set[int]()
 
     def __setitem__(self, index: int, result: TaskResult) -> None:
         self.outcomes[result.status] += 1
+        if result.warnings:
+            self.warned.add(index)
         super().__setitem__(index, result)
 
 

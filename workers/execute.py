@@ -188,24 +188,24 @@ class Executor:
             answer = replace(answer, error=f"stopped after {limit} s", error_kind=ErrorKind.TIMEOUT)
         elif finished.stopped_by == "canceled":
             answer = replace(answer, error="canceled", error_kind=ErrorKind.CANCELED)
-        warnings = [*answer.warnings]
         if finished.leftovers:
-            warnings.append(f"{job.spec.backend} left processes running; they were stopped")
-        return self._within_limits(replace(answer, warnings=tuple(warnings)), finished)
+            warning = f"{job.spec.backend} left processes running; they were stopped"
+            answer = replace(answer, warnings=(*answer.warnings, warning))
+        return self._within_limits(answer, finished)
 
     def _within_limits(self, answer: Answer, finished: Finished) -> Answer:
         limit = self._limits.output_bytes
-        warnings = list(answer.warnings)
         if finished.stdout.size > limit:
             kept = finished.stdout.path
             where = f"all of it is in {kept} on {self.worker}" if kept else "the rest is lost"
-            warnings.append(
+            warning = (
                 f"the output of {finished.stdout.size} bytes is over the limit of {limit}: {where}"
             )
-        output = answer.output
-        if output is not None and len(output) > limit // 4:  # may be over, in UTF-8
-            output = output.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
-        return replace(answer, output=output, warnings=tuple(warnings))
+            answer = replace(answer, warnings=(*answer.warnings, warning))
+        if answer.output is not None and len(answer.output) > limit // 4:  # may be over, in UTF-8
+            kept_bytes = answer.output.encode("utf-8", "replace")[:limit]
+            answer = replace(answer, output=kept_bytes.decode("utf-8", "ignore"))
+        return answer
 
 
 def _filled(spec: TaskSpec, results: Results) -> tuple[TaskSpec, list[str]]:

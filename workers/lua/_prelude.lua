@@ -49,11 +49,12 @@ local function record_of(run)
   local record = records[run]
   if not record then
     local fields = redis.call('HMGET', run_key(run), 'queues', 'max_parallel', 'priority',
-                              'lifetime_ms', 'fail_fast', 'max_attempts', 'steps')
+                              'lifetime_ms', 'fail_fast', 'max_attempts', 'steps',
+                              'touched_ms')
     record = {queues = cjson.decode(fields[1] or '[]'), max_parallel = tonumber(fields[2] or 0),
               priority = tonumber(fields[3] or 0), lifetime_ms = fields[4],
               fail_fast = fields[5] == '1', max_attempts = tonumber(fields[6] or 0),
-              steps = fields[7] and cjson.decode(fields[7])}
+              steps = fields[7] and cjson.decode(fields[7]), touched_ms = tonumber(fields[8] or 0)}
     records[run] = record
   end
   return record
@@ -67,30 +68,33 @@ local function keep(run, key)
   redis.call('PEXPIRE', key, record_of(run).lifetime_ms or DAY_MS)
 end
 
+-- Keys that runs share outlive their last use by longer than the record of any run may.
+local function touch_shared(key)
+  redis.call('PEXPIRE', key, SHARED_MS)
+end
+
 -- Start the lifetime of all keys of a run anew.
 local function touch(run)
-  local lifetime_ms = record_of(run).lifetime_ms
+  local record = record_of(run)
+  local lifetime_ms = record.lifetime_ms
   if not lifetime_ms then return end
-  redis.call('HSET', run_key(run), 'touched_ms', now_ms())
+  record.touched_ms = now_ms()
+  redis.call('HSET', run_key(run), 'touched_ms', record.touched_ms)
   for _, key in ipairs({run_key(run), specs_key(run), results_key(run), events_key(run),
                         out_key(run), attempts_key(run), losses_key(run), limits_key(run),
                         message_key(run)}) do
     redis.call('PEXPIRE', key, lifetime_ms)
   end
-  for _, queue in ipairs(record_of(run).queues) do
+  for _, queue in ipairs(record.queues) do
     redis.call('PEXPIRE', pending_key(run, queue), lifetime_ms)
+    touch_shared(queue_key(queue))
   end
 end
 
 -- The same, where it was not done just now.
 local function touch_sometimes(run)
-  local touched_ms = redis.call('HGET', run_key(run), 'touched_ms') or 0
-  if (now_ms() - touched_ms) * 100 > tonumber(record_of(run).lifetime_ms or 0) then touch(run) end
-end
-
--- Keys that runs share outlive their last use by longer than the record of any run may.
-local function touch_shared(key)
-  redis.call('PEXPIRE', key, SHARED_MS)
+  local record = record_of(run)
+  if (now_ms() - record.touched_ms) * 100 > tonumber(record.lifetime_ms or 0) then touch(run) end
 end
 
 local function touch_queue(queue)
@@ -125,10 +129,18 @@ local function leave_rings(run)
   end
 end
 
--- How many slots of workers that are there a queue has taken. Where a lease is over, its holder is
--- not: its slots no longer count either, though it may be long until the task is known to be lost.
-local function slots_taken(queue, now)
-  return redis.call('ZCOUNT', leases_key(queue), '(' .. now, '+inf')
+-- Find out how many slots workers that are there have, for each queue and in all, and how many are
+-- taken. Where a lease is over, its holder is not there: its slots no longer count either, though it
+-- may be long until the task is known to be lost.
+local function count_free(admission)
+  local slots = redis.call('HGETALL', capacity_key())
+  for i = 1, #slots, 2 do admission.slots[slots[i]] = slots[i + 1] end
+  admission.free = tonumber(admission.slots['*'] or 0)
+  for _, queue in ipairs(redis.call('SMEMBERS', queues_key())) do
+    local taken = redis.call('ZCOUNT', leases_key(queue), '(' .. admission.now, '+inf')
+    admission.taken[queue] = taken
+    admission.free = admission.free - taken
+  end
 end
 
 -- Whether a queue may hand out one more task now. `admission` gathers when to come back where
@@ -140,8 +152,7 @@ local function is_open(queue, admission)
   if state[2] and redis.call('ZCARD', leases_key(queue)) >= tonumber(state[2]) then
     return false
   end
-  local slots = tonumber(redis.call('HGET', capacity_key(), queue) or 0)
-  if slots_taken(queue, admission.now) >= slots then return false end
+  if (admission.taken[queue] or 0) >= tonumber(admission.slots[queue] or 0) then return false end
   -- GCRA with a burst of one (the generic cell rate algorithm): starts are spaced evenly, so
   -- that no window of time ever has more than its share.
   local wait_ms = (state[4] or 0) + (state[3] or 0) - admission.now
@@ -176,7 +187,6 @@ local function hand(run, queue, admission)
   local turn = redis.call('HINCRBY', queue_key(queue), 'turn', 1)
   redis.call('HINCRBY', queue_key(queue), 'waiting', -1)
   redis.call('HSET', queue_key(queue), 'last_ms', admission.now)
-  touch_shared(queue_key(queue))
   redis.call('HSET', run_key(run), 'turn:' .. queue, turn)
   if redis.call('HLEN', out_key(run)) >= record.max_parallel then
     leave_rings(run)  -- until one of its tasks ends
@@ -188,6 +198,8 @@ local function hand(run, queue, admission)
   publish(run, index, attempt, queue)
   admission.handouts[#admission.handouts + 1] = {run, tonumber(index), attempt, queue}
   admission.runs[run] = true
+  admission.taken[queue] = (admission.taken[queue] or 0) + 1
+  admission.free = admission.free - 1
 end
 
 -- Hand out the next task of the queue's next run; false if no run can take one.
@@ -222,20 +234,14 @@ end
 -- allow. Returns {{{run, index, attempt, queue}, ...}, milliseconds to come back}.
 local function admit(handout_ms)
   local admission = {now = now_ms(), handout_ms = tonumber(handout_ms), retry_ms = 3600000,
-                     handouts = {}, runs = {}}
+                     handouts = {}, runs = {}, slots = {}, taken = {}}
   local waiting = redis.call('SMEMBERS', waiting_key())
-  local free = tonumber(redis.call('HGET', capacity_key(), '*') or 0)
-  if #waiting > 0 and free > 0 then
-    for _, queue in ipairs(redis.call('SMEMBERS', queues_key())) do
-      free = free - slots_taken(queue, admission.now)
-    end
-  end
+  if #waiting > 0 then count_free(admission) end
   local progress = true
-  while progress and free > 0 do
+  while progress do
     progress = false
     for _, queue in ipairs(waiting) do
-      if free > 0 and is_open(queue, admission) and hand_next(queue, admission) then
-        free = free - 1
+      if admission.free > 0 and is_open(queue, admission) and hand_next(queue, admission) then
         progress = true
       end
     end
