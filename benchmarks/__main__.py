@@ -147,6 +147,14 @@ def note_peak(process: psutil.Process, peaks: dict[str, float], role: str | None
         peaks[role] = max(peaks.get(role, 0.0), resident)
 
 
+def slots_figures() -> Iterator[Figure]:
+    """What a worker and each of its slots take of memory."""
+    from benchmarks import slots
+
+    for row in slots.measure():
+        yield Figure(*row)
+
+
 def fleet_figures() -> Iterator[Figure]:
     """Ten workers: limits, turns, cancellation (some minutes)."""
     from benchmarks import fleet
@@ -192,6 +200,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Figure]]] = {
     "cold_start": cold_start,
     "throughput": throughput,
     "memory": memory,
+    "slots": slots_figures,
     "turnaround": turnaround_figures,
     "makespan": makespan_figures,
     "round_trips": round_trips_figures,

@@ -5,7 +5,8 @@ ends, by itself or by `kill -9`, the pipe closes. The guard loads all that a wor
 the client reads its files; then it gets its orders, starts the server, and forks the workers,
 which costs a few milliseconds each. One that dies is replaced in the same way. The guard is their
 parent and adopts every orphan below them (`workers.process_tree`), so it can end all that was
-started, even when a worker is dead; then it removes the directory.
+started, even when a worker is dead; then it removes the directory. Where the guard itself is
+killed, the workers see the end of a pipe that it holds, and take down what they can reach.
 
 Started as `python -m clinvk.guard DIRECTORY`, with the broker in the environment. Its orders are
 one JSON object on a line of stdin: `{"server": argv, "workers": [arguments of workers.__main__,
@@ -48,6 +49,7 @@ class Guard:
         self._server: subprocess.Popen[bytes] | None = None
         self._workers: dict[int, Sequence[str]] = {}
         self._restarts = 0
+        self._life_read, self._life_write = os.pipe()
 
     def run(self) -> None:
         """Follow the client's orders until it ends."""
@@ -95,7 +97,8 @@ class Guard:
                 signal.signal(number, signal.SIG_DFL)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(self._log, 1)
-            code = run_worker(arguments)
+            os.close(self._life_write)
+            code = run_worker(arguments, self._directory, self._life_read)
         except BaseException:
             import traceback
 
@@ -182,11 +185,38 @@ def worker_config_variable() -> str:
     return WORKER_CONFIG
 
 
-def run_worker(arguments: Sequence[str]) -> int:
-    """Be a worker until it ends."""
+def run_worker(arguments: Sequence[str], directory: str, life_fd: int) -> int:
+    """Be a worker until it ends, or until the guard does: then `life_fd` is at its end."""
+    import threading
+
     from workers.__main__ import main
 
+    def watch() -> None:
+        os.read(life_fd, 1)
+        try:
+            take_down_alone(directory)
+        finally:
+            os._exit(1)
+
+    threading.Thread(target=watch, name="clinvk-guard", daemon=True).start()
     return main(arguments)
+
+
+def take_down_alone(directory: str) -> None:
+    """End what this worker runs, and the server; remove the directory."""
+    import shutil
+
+    import redis
+
+    from workers import keeper
+    from workers.config import BROKER_URL
+    from workers.kernel import Kernel
+
+    if keeper.is_up():
+        keeper.station().keeper.close()
+    with contextlib.suppress(redis.RedisError):
+        Kernel.connect(os.environ[BROKER_URL]).redis.shutdown(nosave=True)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def report(which: str, returncode: int) -> None:

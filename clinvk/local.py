@@ -74,7 +74,9 @@ class LocalFleet:
         assert self._guard.stdin is not None
         assert self._guard.stdout is not None
         self._guard.stdin.close()
-        if self._is_ordered and not at_once:
+        if not self._is_ordered:
+            self._guard.kill()  # it has nothing yet
+        if not (self._is_ordered and at_once):
             self._guard.wait()
             # Already gone, unless the guard itself was killed.
             shutil.rmtree(self._directory, ignore_errors=True)
@@ -104,13 +106,16 @@ class LocalFleet:
         raise BrokerError(f"the private server did not come up in {START_SECONDS:.0f} s")
 
     def check(self) -> None:
-        """Fail if the server or the worker cannot be kept up.
+        """Fail if the server or a worker cannot be kept up.
 
         Raises:
             BrokerError: with the last line that they left in their log.
         """
-        if self._guard.poll() is None and b'"server"' not in self._read_reports():
+        code = self._guard.poll()
+        if code is None and b'"server"' not in self._read_reports():
             return
+        if code is not None and code < 0:
+            raise BrokerError(f"local mode has ended: its guard was killed by signal {-code}")
         reason = self._last_log_line() or self._reports.decode("utf-8", "replace").strip()
         raise BrokerError(f"the local worker ended: {reason or 'no reason given'}")
 
@@ -144,7 +149,7 @@ def expected(broker: str | None, config: str | None) -> Iterator[None]:
         yield
     finally:
         if _expected is not None:
-            _expected.end(at_once=True)
+            _expected.end()
             _expected = None
 
 

@@ -41,12 +41,12 @@ def fleet(temporary: Path) -> Iterator[Client]:
         yield client
 
 
-def _connect(script: str = SCRIPT):  # type: ignore[no-untyped-def]
+def _connect(script: str = SCRIPT, slots: int = 4):  # type: ignore[no-untyped-def]
     return connect(
         None,
         worker=WorkerConfig(backends={"py": {"command": [sys.executable, "-c", script]}}),
         queues=["clinvk.py"],
-        slots=4,
+        slots=slots,
         server=None,
     )
 
@@ -125,6 +125,16 @@ def test_a_run_canceled_before_a_worker_is_up_ends(fleet: Client) -> None:
     assert run.summary().canceled_run
 
 
+def guard() -> psutil.Process:
+    """The guard, which the workers are forked from."""
+    return min(processes("clinvk.guard"), key=psutil.Process.create_time)
+
+
+def workers() -> list[psutil.Process]:
+    """The workers that the guard has."""
+    return [child for child in guard().children() if "clinvk.guard" in child.cmdline()]
+
+
 def processes(word: str) -> list[psutil.Process]:
     """The processes of the local fleet with this word in their command line."""
     return [p for p in harness.of_directory(os.environ["TMPDIR"]) if word in " ".join(p.cmdline())]
@@ -145,10 +155,87 @@ print("second")
     with _connect(script) as client:
         run = client.submit(specs("x"), RunOptions())
         harness.wait_until(started.exists, "the task to start")
-        (worker,) = processes("-m workers")
+        (worker,) = workers()
         worker.kill()
         ended = results(list(happened(run)))
     assert [(result.output, result.attempts) for result in ended] == [("second", 2)]
+
+
+def test_the_end_of_a_worker_is_nothing_to_what_another_runs(tmp_path: Path) -> None:
+    script = f"""
+import os, pathlib, sys, time
+name = sys.stdin.read()
+with open({str(tmp_path / "started")!r}, "a") as log:
+    print(name, os.getppid(), file=log)
+while not pathlib.Path({str(tmp_path / "go")!r}).exists():
+    time.sleep(0.01)
+"""
+    with _connect(script, slots=8) as client:
+        run = client.submit(specs(*"abcdefgh"), RunOptions(max_parallel=8))
+
+        def started() -> list[tuple[str, int]]:
+            try:
+                lines = (tmp_path / "started").read_text().splitlines()
+            except OSError:
+                return []
+            return [(name, int(parent)) for name, parent in map(str.split, lines)]
+
+        harness.wait_until(lambda: len(started()) == 8, "all tasks to start")
+        dead = workers()[0]
+        hit = {name for name, parent in started() if parent == dead.pid}
+        dead.kill()
+        harness.wait_until(lambda: len(started()) == 8 + len(hit), "its tasks to start again")
+        (tmp_path / "go").touch()
+        ended = results(list(happened(run)))
+    assert [result.status for result in ended] == ["ok"] * 8
+    assert [result.attempts for result in ended] == [1 + (name in hit) for name in "abcdefgh"]
+    assert len(hit) in {4, 8}  # one core, one worker
+
+
+def test_a_killed_guard_leaves_nothing(fleet: Client) -> None:
+    run = fleet.submit(specs("sleep 600", "sleep 600"), RunOptions())
+    events = happened(run)
+    assert [next(events).kind for _ in range(2)] == ["started"] * 2
+    guard().kill()
+    with pytest.raises(BrokerError, match="its guard was killed by signal 9"):
+        list(events)
+    # and the fixture waits for everything else to be gone
+
+
+def test_what_was_got_ready_is_used(temporary: Path) -> None:
+    with local.expected(None, None):
+        ready = guard()
+        with _connect() as client:
+            assert guard() == ready
+            assert len(results(list(happened(client.submit(specs("x"), RunOptions()))))) == 1
+    assert list(temporary.iterdir()) == []
+
+
+def test_what_was_got_ready_in_vain_goes_away(temporary: Path) -> None:
+    with local.expected(None, None):
+        assert guard().is_running()
+    assert processes("") == []
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["flag", "variable", "file"])
+def test_nothing_is_got_ready_where_there_is_a_broker(
+    how: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("broker_url: redis://host/0\n" if how == "file" else "{}")
+    if how == "variable":
+        monkeypatch.setenv("CLINVK_BROKER_URL", "redis://host/0")
+    with local.expected("redis://host/0" if how == "flag" else None, str(config)):
+        assert processes("clinvk.guard") == []
+
+
+@pytest.mark.parametrize(
+    ("slots", "cores", "shares"),
+    [(1, 2, [1]), (7, 2, [7]), (8, 2, [4, 4]), (9, 2, [5, 4]), (50, 4, [13, 13, 12, 12])],
+)
+def test_slots_are_shared_out(slots: int, cores: int, shares: list[int]) -> None:
+    assert local.shared_out(slots, cores) == shares
 
 
 def test_a_dead_server_is_an_error_that_says_so(fleet: Client) -> None:

@@ -314,6 +314,11 @@ class Station:
 _station: Station | None = None
 
 
+def is_up() -> bool:
+    """Whether a worker runs in this process, or did."""
+    return _station is not None
+
+
 def station() -> Station:
     """Return the station of the worker that runs in this process."""
     assert _station is not None, "no worker runs in this process"

@@ -29,7 +29,7 @@ def test_max_parallel_holds_over_all_machines(fleet: Fleet) -> None:
         fleet.worker(fleet.machine(), slots=4)
     ended = fleet.clinvk("parallel", "--max-parallel", "5", "--json", "-q", stdin=quick(60))
     assert statuses(ended) == ["ok"] * 60
-    assert fleet.most_at_once() == 5
+    assert 1 < fleet.most_at_once() <= 5
 
 
 def test_a_small_run_does_not_wait_for_a_large_one(fleet: Fleet) -> None:
