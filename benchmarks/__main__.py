@@ -116,13 +116,19 @@ def throughput(tasks: int = 2000, at_once: int = 8) -> Iterator[Figure]:
 
 
 def memory(tasks: int = 300, at_once: int = 8) -> Iterator[Figure]:
-    """Peak resident memory of the processes that a local run has."""
+    """Peak resident memory of the processes that a local run has.
+
+    What workers share with the guard, which they are forked from, is counted for each.
+    """
     peaks: dict[str, float] = {}
     with batch(tasks) as clinvk:
         client = psutil.Popen([*clinvk, "--max-parallel", str(at_once)], stdout=subprocess.DEVNULL)
         while client.poll() is None:
-            for process in [client, *children(client)]:
-                note_peak(process, peaks, "client" if process == client else None)
+            note_peak(client, peaks, "client")
+            for guard in children(client):
+                note_peak(guard, peaks, "guard")
+                for process in children(guard):
+                    note_peak(process, peaks)
             time.sleep(0.02)
     for role, peak in sorted(peaks.items()):
         yield Figure(f"peak memory of the {role}", peak, "MiB")
@@ -130,21 +136,19 @@ def memory(tasks: int = 300, at_once: int = 8) -> Iterator[Figure]:
 
 def children(process: psutil.Process) -> list[psutil.Process]:
     try:
-        return process.children(recursive=True)
+        return process.children()
     except psutil.Error:
         return []
 
 
-def note_peak(process: psutil.Process, peaks: dict[str, float], role: str | None) -> None:
+def note_peak(process: psutil.Process, peaks: dict[str, float], role: str | None = None) -> None:
     try:
         words = " ".join(process.cmdline())
         resident = process.memory_info().rss / (1 << 20)
     except psutil.Error:
         return
-    for name, word in {"worker": "-m workers", "server": "unixsocket", "guard": "guard"}.items():
-        role = role or (name if word in words else None)
-    if role:
-        peaks[role] = max(peaks.get(role, 0.0), resident)
+    role = role or ("server" if "unixsocket" in words else "worker")
+    peaks[role] = max(peaks.get(role, 0.0), resident)
 
 
 def slots_figures() -> Iterator[Figure]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -30,7 +31,13 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         acknowledge(*args)
 
     def serves(self) -> list[str]:
-        """Return the queues to take from just now, in no order; none as the worker ends."""
+        """Return the queues to take from just now, in no order.
+
+        None as the worker ends, and none in the loop's own thread (the pool `solo`), where the
+        next task would begin inside the one that just ends.
+        """
+        if threading.current_thread() is threading.main_thread():
+            return []
         channel = self._channel()
         queues = list(channel.active_queues) if channel is not None else []
         random.shuffle(queues)  # so that none waits for another's end
