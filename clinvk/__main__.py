@@ -1,14 +1,8 @@
 """The program `clinvk`, or `python -m clinvk`."""
 
-# ruff: noqa: E402
-
 import gc
 import os
 from typing import NoReturn
-
-gc.set_threshold(50_000)  # loading makes a lot that stays: a tenth of its time went into counting
-
-from clinvk import cli
 
 
 def main() -> NoReturn:
@@ -17,11 +11,16 @@ def main() -> NoReturn:
     All is written and closed by then. To take apart what was imported would be a tenth of the
     time of a short run.
     """
+    gc.set_threshold(50_000)  # loading makes a lot that stays: to look through it is another tenth
     code = 1
     try:
+        from clinvk import cli
+
         cli.main()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
+    except KeyboardInterrupt:
+        code = 130
     os._exit(code)
 
 
