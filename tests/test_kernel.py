@@ -362,3 +362,30 @@ def test_a_large_output_is_kept_apart_and_read_back_whole(kernel: Kernel) -> Non
     (gone, _) = kernel.results(RUN, [0, 1])
     assert gone is not None
     assert (gone.output, gone.warnings) == ("", ["the output is no longer there"])
+
+
+def test_a_connection_that_was_closed_while_nothing_was_asked_is_made_again(
+    broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel_module, "REST_SECONDS", 0.0)
+    kernel = Kernel.connect(broker_url, answer_seconds=5.0)  # tries nothing again
+    assert kernel.admit().handouts == []
+    ((connection, _),) = kernel._idle
+    kernel.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    assert kernel.admit().handouts == []
+    assert [idle for idle, _ in kernel._idle] == [connection]
+
+
+def test_no_more_connections_are_kept_than_are_of_use(
+    broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel_module, "MOST_IDLE", 2)
+    kernel = Kernel.connect(broker_url)
+    kernel.admit()
+    open_now = [kernel._connection() for _ in range(4)]
+    for connection in open_now:
+        connection.connect()
+        kernel._put_back(connection)
+    assert [connection._sock is None for connection in open_now] == [False, False, True, True]
+    kernel.close()
+    assert [connection._sock is None for connection in open_now] == [True] * 4

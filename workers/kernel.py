@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -51,6 +52,10 @@ COMPLETE_AFTER_MS = 2000
 SUBMITTING_MS = 3_600_000
 """How long the tasks of a run stay that is never opened."""
 PING_SECONDS = 3.0
+MOST_IDLE = 16
+"""Connections that are kept for the next verbs; more are open only while more verbs run at once."""
+REST_SECONDS = 1.0
+"""After how long without use a connection may have been closed by the server."""
 REAP_LIMIT = 1000
 SUBMIT_CHUNK = 1000
 SUBMIT_CHARS = 1 << 20
@@ -242,13 +247,21 @@ def patience(answer_seconds: float | None) -> dict[str, Any]:
     }
 
 
+def _is_over(connection: Any) -> bool:
+    """Whether a connection on which nothing is expected was closed, or says something."""
+    try:
+        return bool(connection.can_read(timeout=0))
+    except (redis.RedisError, OSError):
+        return True
+
+
 class Kernel:
     """The verbs. Each is one round trip, atomic, and safe to call from any thread."""
 
     def __init__(self, client: redis.Redis) -> None:
         self.redis: Any = client  # redis-py types every answer as bytes or str or None
         self._url = ""
-        self._idle = deque[Any]()
+        self._idle = deque[tuple[Any, float]]()
 
     @classmethod
     def connect(cls, broker_url: str, answer_seconds: float | None = None) -> Self:
@@ -273,7 +286,7 @@ class Kernel:
     def close(self) -> None:
         """Close all connections."""
         while self._idle:
-            self._idle.pop().disconnect()
+            self._idle.pop()[0].disconnect()
         self.redis.close()
 
     @cached_property
@@ -292,12 +305,7 @@ class Kernel:
         Over connections of our own: redis-py's client and its pool take two thirds of the time
         of a call (65 us of CPU, so 20). They retry as the client would.
         """
-        script = self._scripts[verb]
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            pool = self.redis.connection_pool
-            connection = pool.connection_class(**pool.connection_kwargs)
+        script, connection = self._scripts[verb], self._connection()
 
         def ask() -> Any:
             connection.send_command("EVALSHA", script.sha, 0, *args)
@@ -306,16 +314,32 @@ class Kernel:
         try:
             answer = connection.retry.call_with_retry(ask, lambda _: connection.disconnect())
         except NoScriptError:
-            self._idle.append(connection)
+            self._put_back(connection)
             return script(args=args)  # which loads it
         except redis.ResponseError:
-            self._idle.append(connection)
+            self._put_back(connection)
             raise
         except BaseException:  # an answer may be on its way
             connection.disconnect()
             raise
-        self._idle.append(connection)
+        self._put_back(connection)
         return answer
+
+    def _connection(self) -> Any:
+        try:
+            connection, used_at = self._idle.pop()
+        except IndexError:
+            pool = self.redis.connection_pool
+            return pool.connection_class(**pool.connection_kwargs)
+        if time.monotonic() - used_at > REST_SECONDS and _is_over(connection):
+            connection.disconnect()  # it connects again as it is used
+        return connection
+
+    def _put_back(self, connection: Any) -> None:
+        if len(self._idle) < MOST_IDLE:
+            self._idle.append((connection, time.monotonic()))
+        else:
+            connection.disconnect()
 
     def submit(
         self,
