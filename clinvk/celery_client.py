@@ -39,9 +39,10 @@ PAGE = 100
 AWAY_SECONDS = 600.0
 """How long whoever watches a run waits for its broker to come back."""
 RETRY_SECONDS = 0.5
-BUSY_SECONDS, GATHER_SECONDS = 0.05, 0.02
-"""After an event that came so soon after another, how long to gather more: many short tasks would
-otherwise be read one by one, and each cost the server and this process more than its worker."""
+FEW, BUSY_SECONDS, GATHER_SECONDS = 20, 0.05, 0.02
+"""Once there were more than a few events, and one came so soon after another, how long to gather
+more: many short tasks would otherwise be read one by one, and each cost the server and this process
+more than its worker."""
 BLOCK_MS = 1000
 """How long to wait for events at a time; also how often the fleet's health is checked."""
 
@@ -189,7 +190,7 @@ class CeleryRun:
         Raises:
             BrokerError: the broker cannot be reached any more, or has lost the run.
         """
-        position = "0"
+        position, seen = "0", 0
         has_ended = bytearray(self._total)
         reached_at = time.monotonic()
         while True:
@@ -208,7 +209,8 @@ class CeleryRun:
                         if event.kind == "finished":
                             has_ended[event.index] = True
                         yield event
-                if reached_at - before < BUSY_SECONDS:
+                seen += len(entries)
+                if seen > FEW and reached_at - before < BUSY_SECONDS:
                     time.sleep(GATHER_SECONDS)
             except BrokerAwayError as error:
                 away_seconds = time.monotonic() - reached_at

@@ -10,15 +10,31 @@ import argparse
 import socket
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
+from workers import registry
 from workers.app import app
+from workers.kernel import scripts
+
+CELERY_PARTS = (
+    "celery.worker.autoscale",
+    "celery.worker.components",
+    "celery.worker.control",
+    "workers.consumer",
+    "workers.pool",
+)
+"""What Celery imports only as it starts a worker, with all that these import."""
 
 
 def load() -> None:
-    """Import now what a worker needs later."""
-    app.Worker  # noqa: B018  (Celery imports its parts as they are asked for)
+    """Load now what a worker needs later: of whatever is forked from here, each has it."""
     app.loader.import_default_modules()
     app.finalize()
+    for module in CELERY_PARTS:
+        import_module(module)
+    _ = app.Worker, app.control, app.events, app.log
+    registry.clinvk_version()
+    scripts()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         queues=options.queues,
         concurrency=options.concurrency,
         loglevel=options.loglevel,
+        quiet=True,  # no banner, which asks for much that it shows
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,

@@ -24,7 +24,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import resources
 from itertools import chain
 from typing import Any, Self
@@ -291,13 +291,7 @@ class Kernel:
 
     @cached_property
     def _scripts(self) -> dict[str, Any]:
-        folder = resources.files("workers") / "lua"
-        prelude = _key_functions() + (folder / "_prelude.lua").read_text()
-        return {
-            path.name.removesuffix(".lua"): self.redis.register_script(prelude + path.read_text())
-            for path in folder.iterdir()
-            if path.name.endswith(".lua") and not path.name.startswith("_")
-        }
+        return {verb: self.redis.register_script(text) for verb, text in scripts().items()}
 
     def _call(self, verb: str, *args: object) -> Any:
         """Run a verb's script.
@@ -655,6 +649,18 @@ def _summary(run: str, fields: Mapping[bytes, bytes], out: int) -> RunSummary | 
 def key(name: str, *parts: str) -> str:
     """Return the Redis key of this kind for a run (and a queue)."""
     return KEYS[name].format(*parts)
+
+
+@cache
+def scripts() -> Mapping[str, str]:
+    """Read the verbs' scripts, each with what they share in front of it."""
+    folder = resources.files("workers") / "lua"
+    prelude = _key_functions() + (folder / "_prelude.lua").read_text()
+    return {
+        path.name.removesuffix(".lua"): prelude + path.read_text()
+        for path in folder.iterdir()
+        if path.name.endswith(".lua") and not path.name.startswith("_")
+    }
 
 
 def _key_functions() -> str:

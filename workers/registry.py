@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -22,13 +23,19 @@ def entry(slots: int, queues: Sequence[str]) -> dict[str, Any]:
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "version": version("clinvk"),
+        "version": clinvk_version(),
         "python": platform.python_version(),
         "slots": slots,
         "queues": list(queues),
         "started_ms": int(time.time() * 1000),
         "clis": {},
     }
+
+
+@cache
+def clinvk_version() -> str:
+    """Return the version of what is installed here."""
+    return version("clinvk")
 
 
 def find_versions(backends: Sequence[Backend], tell: Callable[..., None]) -> None:
