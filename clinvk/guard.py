@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 5.0
 WORKER_RESTARTS = 3
+SERVER_POLL_SECONDS = 0.002
 
 
 class Guard:
@@ -65,6 +66,7 @@ class Guard:
         self._server = subprocess.Popen(
             orders["server"], stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
         )
+        self._wait_for_server()
         for arguments in orders["workers"]:
             self._fork(arguments)
         self._watch()
@@ -82,6 +84,18 @@ class Guard:
                     return None
                 line += piece
         return line
+
+    def _wait_for_server(self) -> None:
+        """Wait until the server answers: Celery would come back to it only after two seconds.
+
+        Not where there is something else to see to: the client's end, or the server's.
+        """
+        import socket
+
+        while not select.select([0, self._wake_fd], [], [], SERVER_POLL_SECONDS)[0]:
+            with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(OSError):
+                connection.connect(f"{self._directory}/server.sock")
+                return
 
     def _fork(self, arguments: Sequence[str]) -> None:
         pid = os.fork()
