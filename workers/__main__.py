@@ -12,9 +12,11 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from celery.app import backends
+
 from workers import registry
 from workers.app import app
-from workers.kernel import scripts
+from workers.kernel import driver, scripts
 
 CELERY_PARTS = (
     "celery.worker.autoscale",
@@ -33,7 +35,9 @@ def load() -> None:
     for module in CELERY_PARTS:
         import_module(module)
     _ = app.Worker, app.control, app.events, app.log
+    backends.by_url(app.conf.result_backend, app.loader)
     registry.clinvk_version()
+    driver()
     scripts()
 
 

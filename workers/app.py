@@ -35,6 +35,8 @@ def create_app(broker_url: str | None) -> Celery:
         # Members of the chord return nothing that anyone reads: results are in the run's record,
         # which counts the chord as well. So Celery stores nothing.
         task_ignore_result=True,
+        # So its backend has no state, and one serves all threads.
+        result_backend_thread_safe=True,
         # On receipt, see above.
         task_acks_late=False,
         # A task is a subprocess; the thread that has it only waits. Celery's own time limits do

@@ -236,11 +236,18 @@ def redis_url(broker_url: str) -> str:
     return re.sub(r"^((\w+\+)?socket|unix):///", "unix:///", broker_url)
 
 
+@cache
+def driver() -> redis.DriverInfo:
+    """Return what connections tell the server of themselves; to find it out takes a while."""
+    return redis.DriverInfo()
+
+
 def patience(answer_seconds: float | None) -> dict[str, Any]:
-    """Return options of a connection that waits so long for an answer, and tries once."""
+    """Return options of connections; with `answer_seconds` they wait so long, and try once."""
     if answer_seconds is None:
-        return {}
+        return {"driver_info": driver()}
     return {
+        "driver_info": driver(),
         "socket_connect_timeout": answer_seconds,
         "socket_timeout": answer_seconds,
         "retry": Retry(NoBackoff(), 0),
