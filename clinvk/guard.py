@@ -206,9 +206,10 @@ def run_worker(arguments: Sequence[str], directory: str, life_fd: int) -> int:
     from workers.__main__ import main
 
     def watch() -> None:
-        os.read(life_fd, 1)
         try:
-            take_down_alone(directory)
+            server = connect()
+            os.read(life_fd, 1)
+            take_down_alone(directory, server)
         finally:
             os._exit(1)
 
@@ -216,20 +217,33 @@ def run_worker(arguments: Sequence[str], directory: str, life_fd: int) -> int:
     return main(arguments)
 
 
-def take_down_alone(directory: str) -> None:
+def connect() -> Any:
+    """Give a standing connection to the server: its socket may be removed before it ends."""
+    import redis
+
+    from workers.config import BROKER_URL
+    from workers.kernel import redis_url
+
+    server = redis.Redis.from_url(
+        redis_url(os.environ[BROKER_URL]), single_connection_client=True, retry=None
+    )
+    with contextlib.suppress(redis.RedisError):
+        server.ping()
+    return server
+
+
+def take_down_alone(directory: str, server: Any) -> None:
     """End what this worker runs, and the server; remove the directory."""
     import shutil
 
     import redis
 
     from workers import keeper
-    from workers.config import BROKER_URL
-    from workers.kernel import Kernel
 
     if keeper.is_up():
         keeper.station().keeper.close()
     with contextlib.suppress(redis.RedisError):
-        Kernel.connect(os.environ[BROKER_URL]).redis.shutdown(nosave=True)
+        server.shutdown(nosave=True)
     shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -141,6 +141,12 @@ def test_leases_are_renewed_in_time(keeper: Keeper, kernel: FlakyKernel, clock: 
         assert stop.reason is None
 
 
+def test_what_comes_to_a_worker_that_is_closing_is_handed_back(keeper: Keeper) -> None:
+    keeper.close()
+    with keeper.hold(LEASE) as stop:
+        assert stop.reason == "handed_back"
+
+
 def test_a_canceled_run_is_stopped_at_once(keeper: Keeper, kernel: FlakyKernel) -> None:
     submit(kernel)
     kernel.claim(LEASE, HOLDER, "a")

@@ -192,13 +192,15 @@ while not pathlib.Path({str(tmp_path / "go")!r}).exists():
     assert len(hit) in {4, 8}  # one core, one worker
 
 
-def test_a_killed_guard_leaves_nothing(fleet: Client) -> None:
-    run = fleet.submit(specs("sleep 600", "sleep 600"), RunOptions())
-    events = happened(run)
-    assert [next(events).kind for _ in range(2)] == ["started"] * 2
-    guard().kill()
-    with pytest.raises(BrokerError, match="its guard was killed by signal 9"):
-        list(events)
+@pytest.mark.parametrize("slots", [2, 8])
+def test_a_killed_guard_leaves_nothing(slots: int) -> None:
+    with _connect(slots=slots) as client:
+        run = client.submit(specs(*["sleep 600"] * 20), RunOptions(max_parallel=slots))
+        events = happened(run)
+        assert [next(events).kind for _ in range(slots)] == ["started"] * slots
+        guard().kill()
+        with pytest.raises(BrokerError, match="its guard was killed by signal 9"):
+            list(events)
     # and the fixture waits for everything else to be gone
 
 

@@ -32,7 +32,8 @@ def bomb(first: str, line: str) -> str:
         ("a: *b", "found undefined alias at line 1, column 4"),
         ("a: &a [*a]", "is not valid YAML here: an alias contains itself"),
         ("&a {b: [{c: *a}]}", "is not valid YAML here: an alias contains itself"),
-        ("[" * 100_000, "is not valid YAML: more than 100 levels deep"),
+        ("[" * 200, "is not valid YAML: more than 100 levels deep"),
+        ("[" * 100_000, "is not valid YAML: "),  # the scanner may have a limit of its own
         ("- " * 101 + "x", "is not valid YAML: more than 100 levels deep"),
         (bomb("[x, x]", "[{}]"), "is too large: its aliases make more than 1000000 values"),
         (bomb("{k: v}", "{{<<: [{}]}}"), "its merges make more than 1000000 values"),

@@ -120,7 +120,8 @@ class Keeper:
 
     def close(self) -> None:
         """Stop every command that still runs, let others have their tasks, and stop keeping."""
-        self.is_closing = True
+        with self._lock:
+            self.is_closing = True
         self.stop_all("handed_back")
         give_up_at = time.monotonic() + HAND_BACK_SECONDS
         while self._leases() and time.monotonic() < give_up_at:
@@ -134,6 +135,8 @@ class Keeper:
         with StopSignal() as stop:
             with self._lock:
                 self._held[lease] = stop
+                if self.is_closing:  # what comes now is too late
+                    stop.set("handed_back")
             try:
                 yield stop
             finally:
