@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import psutil
@@ -151,52 +153,9 @@ def note_peak(process: psutil.Process, peaks: dict[str, float], role: str | None
     peaks[role] = max(peaks.get(role, 0.0), resident)
 
 
-def slots_figures() -> Iterator[Figure]:
-    """What a worker and each of its slots take of memory."""
-    from benchmarks import slots
-
-    for row in slots.measure():
-        yield Figure(*row)
-
-
-def fleet_figures() -> Iterator[Figure]:
-    """Ten workers: limits, turns, cancellation (some minutes)."""
-    from benchmarks import fleet
-
-    for name, value, unit in fleet.measure():
-        yield Figure(name, value, unit)
-
-
-def scale_figures() -> Iterator[Figure]:
-    """1,000 to 100,000 tasks: what submitting, status and results cost."""
-    from benchmarks import scale
-
-    for row in scale.measure():
-        name, value, unit, against, floor = row
-        yield Figure(name, value, unit, against, floor)
-
-
-def turnaround_figures() -> Iterator[Figure]:
-    """From the end of one CLI to the start of the next."""
-    from benchmarks import turnaround
-
-    for row in turnaround.measure():
-        yield Figure(*row)
-
-
-def makespan_figures() -> Iterator[Figure]:
-    """Tasks of random length on two workers."""
-    from benchmarks import makespan
-
-    for row in makespan.measure():
-        yield Figure(*row)
-
-
-def round_trips_figures() -> Iterator[Figure]:
-    """What is sent to Redis for each task."""
-    from benchmarks import round_trips
-
-    for row in round_trips.measure():
+def measured(name: str) -> Iterator[Figure]:
+    """Measure what has a module of its own; it is imported only for that."""
+    for row in import_module(f"benchmarks.{name}").measure():
         yield Figure(*row)
 
 
@@ -204,12 +163,12 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Figure]]] = {
     "cold_start": cold_start,
     "throughput": throughput,
     "memory": memory,
-    "slots": slots_figures,
-    "turnaround": turnaround_figures,
-    "makespan": makespan_figures,
-    "round_trips": round_trips_figures,
-    "scale": scale_figures,
-    "fleet": fleet_figures,
+    "slots": partial(measured, "slots"),
+    "turnaround": partial(measured, "turnaround"),
+    "makespan": partial(measured, "makespan"),
+    "round_trips": partial(measured, "round_trips"),
+    "scale": partial(measured, "scale"),
+    "fleet": partial(measured, "fleet"),
 }
 
 

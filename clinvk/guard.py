@@ -58,11 +58,13 @@ class Guard:
 
         os.dup2(self._log, 2)  # what goes wrong from here on
         load_worker()
+        from workers.config import WORKER_CONFIG
+
         line = self._orders()
         if line is None:
             return
         orders: dict[str, Any] = json.loads(line)
-        os.environ[worker_config_variable()] = orders["config"]
+        os.environ[WORKER_CONFIG] = orders["config"]
         self._server = subprocess.Popen(
             orders["server"], stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
         )
@@ -190,13 +192,6 @@ def load_worker() -> None:
     load()
     gc.freeze()
     gc.enable()
-
-
-def worker_config_variable() -> str:
-    """Return the variable that tells a worker its configuration."""
-    from workers.config import WORKER_CONFIG
-
-    return WORKER_CONFIG
 
 
 def run_worker(arguments: Sequence[str], directory: str, life_fd: int) -> int:

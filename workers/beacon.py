@@ -14,7 +14,7 @@ from typing import Any
 import redis
 
 from workers.evidence import ANSWER_SECONDS
-from workers.kernel import patience, redis_url
+from workers.kernel import connection_beside, patience, redis_url
 
 
 class Beacon:
@@ -33,8 +33,7 @@ class Beacon:
             redis.RedisError: the server cannot be reached.
         """
         self.close()
-        # Not one of the pool's: it counts those that it ever made, and allows a hundred.
-        connection = self._pool.connection_class(**self._pool.connection_kwargs)
+        connection = connection_beside(self._pool)
         connection.connect()
         connection.send_command("INFO", "server")
         about = connection.read_response()

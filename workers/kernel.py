@@ -254,6 +254,11 @@ def patience(answer_seconds: float | None) -> dict[str, Any]:
     }
 
 
+def connection_beside(pool: Any) -> Any:
+    """Make a connection like a pool's: it counts those that it ever made, and allows a hundred."""
+    return pool.connection_class(**pool.connection_kwargs)
+
+
 def _is_over(connection: Any) -> bool:
     """Whether a connection on which nothing is expected was closed, or says something."""
     try:
@@ -330,8 +335,7 @@ class Kernel:
         try:
             connection, used_at = self._idle.pop()
         except IndexError:
-            pool = self.redis.connection_pool
-            return pool.connection_class(**pool.connection_kwargs)
+            return connection_beside(self.redis.connection_pool)
         if time.monotonic() - used_at > REST_SECONDS and _is_over(connection):
             connection.disconnect()  # it connects again as it is used
         return connection
