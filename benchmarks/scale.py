@@ -20,9 +20,9 @@ from pathlib import Path
 
 import redis
 
+from clinvk.core.spec import Outcome, TaskResult
 from clinvk.local import find_server
 from workers.kernel import Kernel, key
-from workers.spec import Outcome, TaskResult
 
 PYTHON = [sys.executable]
 CLINVK = [*PYTHON, "-m", "clinvk"]

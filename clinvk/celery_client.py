@@ -18,13 +18,8 @@ import kombu.exceptions
 import redis
 
 from clinvk.client import Event
-from clinvk.spool import Spool
-from workers.app import create_app
-from workers.config import mask_password
-from workers.dispatch import Dispatcher
-from workers.errors import BrokerError, UsageError
-from workers.kernel import Kernel
-from workers.spec import (
+from clinvk.core.errors import BrokerError, UsageError
+from clinvk.core.spec import (
     ErrorKind,
     Outcome,
     RunOptions,
@@ -33,6 +28,11 @@ from workers.spec import (
     TaskSpec,
     queue_of,
 )
+from clinvk.core.worker_config import mask_password
+from clinvk.spool import Spool
+from workers.app import create_app
+from workers.dispatch import Dispatcher
+from workers.kernel import Kernel
 
 PAGE = 100
 """Tasks that are read at a time. A prompt has no limit, and a result may have 64 KiB inline."""

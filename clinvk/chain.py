@@ -6,8 +6,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from clinvk import chainfile, taskfile
+from clinvk.core.spec import RunOptions
 from clinvk.parallel import carry_out, make_job
-from workers.spec import RunOptions
 
 if TYPE_CHECKING:
     from clinvk.cli import ChainOptions

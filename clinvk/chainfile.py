@@ -10,9 +10,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from clinvk import taskfile
-from clinvk.problems import nearest
-from workers.placeholders import Placeholder, find
-from workers.spec import TaskSpec
+from clinvk.core.placeholders import Placeholder, find
+from clinvk.core.spec import TaskSpec
+from clinvk.core.validation_errors import nearest
 
 
 class ChainOptions(BaseModel):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from clinvk import __version__
-from workers.errors import BrokerError, ClinvkError, ConfigError, UsageError
+from clinvk.core.errors import BrokerError, ClinvkError, ConfigError, UsageError
 
 if TYPE_CHECKING:
     from clinvk.celery_client import CeleryClient

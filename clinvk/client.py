@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from workers.spec import RunOptions, RunSummary, TaskResult, TaskSpec
+from clinvk.core.spec import RunOptions, RunSummary, TaskResult, TaskSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

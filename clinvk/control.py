@@ -10,14 +10,14 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from clinvk import progress, watch
+from clinvk.core.errors import UsageError
+from clinvk.core.spec import RunOptions, queue_of
+from clinvk.core.worker_config import BROKER_URL, WORKER_CONFIG, mask_password
 from clinvk.render import document, tables
 from clinvk.report import EXIT_OK, EXIT_TASK_FAILED
 from clinvk.settings import Settings, rate_limits
 from clinvk.show import Screen, View
-from workers.config import BROKER_URL, WORKER_CONFIG, mask_password
-from workers.errors import UsageError
 from workers.policy import Policy
-from workers.spec import RunOptions, queue_of
 
 if TYPE_CHECKING:
     from clinvk.celery_client import CeleryClient

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 
 from clinvk import local
 from clinvk.client import Client
-from workers.config import WorkerConfig
+from clinvk.core.worker_config import WorkerConfig
 
 
 def served(broker_url: str) -> set[str]:

@@ -58,7 +58,7 @@ class Guard:
 
         os.dup2(self._log, 2)  # what goes wrong from here on
         load_worker()
-        from workers.config import WORKER_CONFIG
+        from clinvk.core.worker_config import WORKER_CONFIG
 
         line = self._orders()
         if line is None:
@@ -216,7 +216,7 @@ def connect() -> Any:
     """Give a standing connection to the server: its socket may be removed before it ends."""
     import redis
 
-    from workers.config import BROKER_URL
+    from clinvk.core.worker_config import BROKER_URL
     from workers.kernel import redis_url
 
     server = redis.Redis.from_url(

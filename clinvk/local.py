@@ -22,8 +22,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from clinvk import configpath
-from workers.config import BROKER_URL, WorkerConfig
-from workers.errors import BrokerError
+from clinvk.core.errors import BrokerError
+from clinvk.core.worker_config import BROKER_URL, WorkerConfig
 
 SLOTS_PER_WORKER = 4
 SOCKET_PATH_BYTES = 100

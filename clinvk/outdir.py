@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from clinvk.client import Event
+from clinvk.core.errors import UsageError
+from clinvk.core.spec import TaskSpec
 from clinvk.render import document
 from clinvk.render.form import Form
 from clinvk.report import Report
-from workers.errors import UsageError
-from workers.spec import TaskSpec
 
 LABEL_BYTES = 120
 """File systems end names at 255 bytes; four of them make one character of some scripts."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from clinvk import fleet, progress, taskfile, watch
+from clinvk.core.errors import UsageError
+from clinvk.core.spec import RunOptions, TaskSpec, queue_of
 from clinvk.outdir import OutputDir
 from clinvk.render import document, plan
 from clinvk.render.safe import one_line
@@ -15,8 +17,6 @@ from clinvk.report import EXIT_OK
 from clinvk.settings import broker_problem
 from clinvk.show import Screen, View
 from workers.backends import Registry
-from workers.errors import UsageError
-from workers.spec import RunOptions, TaskSpec, queue_of
 
 if TYPE_CHECKING:
     from clinvk.cli import CommonOptions, ParallelOptions

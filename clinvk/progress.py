@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import IO, TYPE_CHECKING
 
 from clinvk.client import Event
-from workers.spec import Outcome, TaskSpec
+from clinvk.core.spec import Outcome, TaskSpec
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

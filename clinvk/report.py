@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from workers.spec import Outcome, TaskResult, TaskSpec
+from clinvk.core.spec import Outcome, TaskResult, TaskSpec
 
 EXIT_OK = 0
 EXIT_TASK_FAILED = 1

@@ -32,12 +32,13 @@ from pydantic import (
     field_validator,
 )
 
-from clinvk import configpath, yamlfile
-from clinvk.problems import describe, nearest
+from clinvk import configpath
+from clinvk.core import yaml_document
+from clinvk.core.errors import ConfigError
+from clinvk.core.spec import ApprovalMode, OnWorkerLost, RunOptions, SandboxMode, TaskSpec
+from clinvk.core.validation_errors import describe, nearest
+from clinvk.core.worker_config import WorkerConfig
 from workers.backends import Registry, builtin_names
-from workers.config import WorkerConfig
-from workers.errors import ConfigError
-from workers.spec import ApprovalMode, OnWorkerLost, RunOptions, SandboxMode, TaskSpec
 
 PREFIX = "CLINVK_"
 DEFAULT = "default"
@@ -351,7 +352,7 @@ def _read(location: Path, name: str, *, required: bool) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError([f"{name}: cannot be read: {error.strerror}"]) from error
     try:
-        values = yamlfile.load(text)
+        values = yaml_document.load(text)
     except ValueError as error:
         raise ConfigError([f"{name}: {error}"]) from error
     if values is None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from clinvk import progress, watch
 from clinvk.client import Event, Run
+from clinvk.core.spec import RunOptions, TaskSpec
 from clinvk.outdir import OutputDir
 from clinvk.render import document
 from clinvk.render.chain import Chain
@@ -16,7 +17,6 @@ from clinvk.render.compare import Compare
 from clinvk.render.form import Form
 from clinvk.render.safe import one_line
 from clinvk.report import EXIT_BROKER, EXIT_OK, EXIT_SIGNAL, EXIT_TASK_FAILED, Report
-from workers.spec import RunOptions, TaskSpec
 
 PIPED_WIDTH = 80
 FORMS: dict[str, Form] = {"chain": Chain(), "compare": Compare()}

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Generic, TypeVar, overload
 
-from workers.spec import Wire
+from clinvk.core.spec import Wire
 
 HELD_BYTES = 1 << 18
 """How much is held in memory before it goes to the file."""

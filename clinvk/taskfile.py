@@ -24,11 +24,12 @@ from typing import IO, Annotated, Any, Generic, NoReturn, TypeVar, overload
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from clinvk import lenient, yamlfile
-from clinvk.problems import describe, nearest, shown
+from clinvk import lenient
+from clinvk.core import yaml_document
+from clinvk.core.errors import TaskFileError
+from clinvk.core.spec import GIVEN_BY_RUN, TaskSpec
+from clinvk.core.validation_errors import describe, nearest, shown
 from clinvk.spool import Records, Spool
-from workers.errors import TaskFileError
-from workers.spec import GIVEN_BY_RUN, TaskSpec
 
 STDIN = "<stdin>"
 MAX_DIGITS = 300
@@ -453,7 +454,7 @@ def _bodies(
 
 def _yaml(text: str, name: str) -> tuple[Any, list[str]]:
     try:
-        return yamlfile.load(text), []
+        return yaml_document.load(text), []
     except ValueError as error:
         _fail(f"{name}: {error}")
 

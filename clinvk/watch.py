@@ -11,11 +11,11 @@ from types import FrameType
 from typing import Any
 
 from clinvk.client import Event, Run
+from clinvk.core.errors import BrokerError, ClinvkError, WireError
+from clinvk.core.spec import ErrorKind, Outcome, TaskResult, TaskSpec
 from clinvk.progress import note
 from clinvk.report import Report
 from clinvk.spool import Spool
-from workers.errors import BrokerError, ClinvkError, WireError
-from workers.spec import ErrorKind, Outcome, TaskResult, TaskSpec
 
 CANCEL_AGAIN_SECONDS = 1.0
 

@@ -18,7 +18,7 @@ from contextlib import closing
 
 import redis
 
-from workers.config import BROKER_URL
+from clinvk.core.worker_config import BROKER_URL
 from workers.kernel import Kernel
 
 

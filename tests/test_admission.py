@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from clinvk.core.spec import Outcome, RunOptions, TaskSpec
 from tests.test_kernel import result
 from workers.kernel import Admission, Kernel, Lease, key
-from workers.spec import Outcome, RunOptions, TaskSpec
 
 A, B = "clinvk.a", "clinvk.b"
 

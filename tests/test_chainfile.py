@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from clinvk import chainfile, taskfile
-from workers.errors import TaskFileError
-from workers.spec import TaskSpec
+from clinvk.core.errors import TaskFileError
+from clinvk.core.spec import TaskSpec
 
 BACKENDS = {"echo": True}
 

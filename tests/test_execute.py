@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import redis
 
-from workers.config import WorkerConfig
+from clinvk.core.spec import ErrorKind, Outcome, TaskResult, TaskSpec
+from clinvk.core.worker_config import WorkerConfig
 from workers.dispatch import Dispatcher
 from workers.execute import Executor
 from workers.kernel import Claim, Lease
 from workers.process import StopSignal
-from workers.spec import ErrorKind, Outcome, TaskResult, TaskSpec
 
 
 @pytest.fixture

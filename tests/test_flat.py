@@ -12,12 +12,12 @@ import pytest
 from clinvk import taskfile, watch
 from clinvk.celery_client import CeleryRun
 from clinvk.client import Event
+from clinvk.core.spec import Outcome, RunSummary, TaskResult, TaskSpec
 from clinvk.render import document, plan, text
 from clinvk.render.form import Form
 from clinvk.report import Report
 from clinvk.spool import Spool
 from workers.backends import Registry
-from workers.spec import Outcome, RunSummary, TaskResult, TaskSpec
 
 FEW, MANY = 400, 4_000
 CHARS = 1_000

@@ -11,25 +11,9 @@ from pathlib import Path
 import pytest
 
 import clinvk
-import workers
 from workers.kernel import KEYS
 
 ROOT = Path(clinvk.__file__).parent.parent
-
-
-def imports(path: Path) -> set[str]:
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-    return found
-
-
-def test_the_engine_does_not_know_the_commands() -> None:
-    for path in Path(workers.__file__).parent.rglob("*.py"):
-        assert not {name for name in imports(path) if name.split(".")[0] == "clinvk"}, path
 
 
 def test_only_the_kernel_names_keys() -> None:

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from clinvk.core.spec import ErrorKind, Outcome, RunOptions, TaskResult, TaskSpec
 from workers import evidence
 from workers import kernel as kernel_module
 from workers.evidence import Server
 from workers.kernel import Canceled, Handout, Kernel, Lease, key
-from workers.spec import ErrorKind, Outcome, RunOptions, TaskResult, TaskSpec
 
 RUN = "20260102-030405-abcdef01"
 HOLDER = "w/1"

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from clinvk import taskfile
-from workers.errors import TaskFileError
+from clinvk.core.errors import TaskFileError
 
 TASK = '{"backend": "echo", "prompt": "x"}'
 FILE = f'{{"tasks": [{TASK}], "max_parallel": 2}}'

@@ -15,11 +15,11 @@ import pytest
 
 from clinvk import local
 from clinvk.client import Client, Event, Run
+from clinvk.core.errors import BrokerError
+from clinvk.core.spec import Outcome, RunOptions, TaskResult, TaskSpec
+from clinvk.core.worker_config import WorkerConfig
 from clinvk.fleet import connect
 from tests import harness
-from workers.config import WorkerConfig
-from workers.errors import BrokerError
-from workers.spec import Outcome, RunOptions, TaskResult, TaskSpec
 
 SCRIPT = """
 import sys, time
@@ -254,7 +254,7 @@ CLIENT = """
 import sys
 sys.path.insert(0, {root!r})
 from tests.test_local import _connect, happened, specs
-from workers.spec import RunOptions
+from clinvk.core.spec import RunOptions
 with _connect() as client:
     run = client.submit(specs("sleep 600", "sleep 600"), RunOptions())
     for event in happened(run):

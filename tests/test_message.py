@@ -6,11 +6,11 @@ import base64
 import json
 from typing import Any
 
+from clinvk.core.spec import RunOptions, TaskSpec
 from workers.app import create_app
 from workers.dispatch import Dispatcher
 from workers.kernel import Kernel
 from workers.message import AGGREGATE, EXECUTE
-from workers.spec import RunOptions, TaskSpec
 
 RUN, QUEUE = "20260102-030405-abcdef01", "clinvk.my-tool.2"
 

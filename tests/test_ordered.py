@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from clinvk.core.spec import Outcome, RunOptions, TaskSpec
 from tests.test_kernel import RUN, claim, finish, kinds, no_time, result, submit
 from workers import kernel as kernel_module
 from workers.kernel import Canceled, Handout, Kernel, Lease
-from workers.spec import Outcome, RunOptions, TaskSpec
 
 __all__ = ["no_time"]  # a fixture
 

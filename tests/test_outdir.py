@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from clinvk.client import Event
+from clinvk.core.spec import Outcome, TaskResult, TaskSpec
 from clinvk.outdir import OutputDir
 from clinvk.render.form import Form
-from workers.spec import Outcome, TaskResult, TaskSpec
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers.placeholders import Placeholder, fill, find
+from clinvk.core.placeholders import Placeholder, fill, find
 
 
 @pytest.mark.parametrize(

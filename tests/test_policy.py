@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from workers.config import WorkerConfig
-from workers.errors import ConfigError
+from clinvk.core.errors import ConfigError
+from clinvk.core.spec import ErrorKind, TaskSpec
+from clinvk.core.worker_config import WorkerConfig
 from workers.execute import Executor
 from workers.kernel import Claim, Lease
 from workers.policy import APPROVAL_ORDER, SANDBOX_ORDER, Policy, PolicyError
 from workers.process import StopSignal
-from workers.spec import ErrorKind, TaskSpec
 
 
 def spec(**fields: Any) -> TaskSpec:

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from clinvk import progress
 from clinvk.client import Event
+from clinvk.core.spec import Outcome, TaskResult, TaskSpec
 from tests import harness
-from workers.spec import Outcome, TaskResult, TaskSpec
 
 
 class Screen(io.StringIO):

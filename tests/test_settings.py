@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from clinvk import settings
+from clinvk.core.errors import ConfigError
+from clinvk.core.spec import TaskSpec
 from clinvk.render import config as render
-from workers.errors import ConfigError
-from workers.spec import TaskSpec
 
 URL = "must be a URL like redis://host:6379/0, rediss://… or redis+socket:///path"
 PORT = "must have a number as its port (percent-encode / : @ in a password)"

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clinvk import spool
+from clinvk.core.spec import TaskSpec
 from clinvk.spool import Records, Spool
-from workers.spec import TaskSpec
 
 
 @pytest.fixture(autouse=True)

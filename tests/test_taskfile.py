@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clinvk import taskfile
-from workers.errors import TaskFileError
-from workers.spec import TaskSpec
+from clinvk.core.errors import TaskFileError
+from clinvk.core.spec import TaskSpec
 
 BACKENDS = {"echo": True, "claude": True, "off": False}
 KNOWN = "known: echo, claude"

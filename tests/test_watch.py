@@ -9,8 +9,8 @@ import pytest
 
 from clinvk import watch
 from clinvk.client import Event
-from workers.errors import BrokerError, ClinvkError, WireError
-from workers.spec import Outcome, RunSummary, TaskResult, TaskSpec
+from clinvk.core.errors import BrokerError, ClinvkError, WireError
+from clinvk.core.spec import Outcome, RunSummary, TaskResult, TaskSpec
 
 SPECS = [TaskSpec(backend="echo", prompt="x")] * 3
 NOW_MS = 1_767_323_045_000

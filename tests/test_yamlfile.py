@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from clinvk import yamlfile
+from clinvk.core import yaml_document
 
 LETTERS = "abcdefghijkl"
 
@@ -41,7 +41,7 @@ def bomb(first: str, line: str) -> str:
 )
 def test_what_is_refused(text: str, problem: str) -> None:
     with pytest.raises(ValueError, match=r"^is ") as caught:
-        yamlfile.load(text)
+        yaml_document.load(text)
     assert problem in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -58,4 +58,4 @@ def test_what_is_refused(text: str, problem: str) -> None:
     ],
 )
 def test_what_is_read(text: str, value: object) -> None:
-    assert yamlfile.load(text) == value
+    assert yaml_document.load(text) == value

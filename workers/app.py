@@ -11,7 +11,7 @@ import os
 
 from celery import Celery
 
-from workers.config import BROKER_URL
+from clinvk.core.worker_config import BROKER_URL
 from workers.keeper import KeeperStep
 from workers.transport import ALIAS, urls
 

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 import redis
 from celery import Celery
 
+from clinvk.core.spec import ErrorKind, Outcome, RunOptions, TaskResult, TaskSpec
 from workers.kernel import Canceled, Claim, GivenUp, Kernel, Lease, Recorded, Submitted, passes
 from workers.message import task_id, template
-from workers.spec import ErrorKind, Outcome, RunOptions, TaskResult, TaskSpec
 
 T = TypeVar("T")
 

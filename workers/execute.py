@@ -15,15 +15,16 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from workers import placeholders, process_tree
+from clinvk.core import placeholders
+from clinvk.core.errors import WireError
+from clinvk.core.spec import ErrorKind, Outcome, TaskResult, TaskSpec, not_blank, queue_of
+from clinvk.core.worker_config import WorkerConfig
+from workers import process_tree
 from workers.backends import Registry
 from workers.backends.base import Answer, Backend, Command, Finished
-from workers.config import WorkerConfig
-from workers.errors import WireError
 from workers.kernel import Claim, Lease
 from workers.policy import Policy, PolicyError
 from workers.process import OutputLimits, StopSignal, run
-from workers.spec import ErrorKind, Outcome, TaskResult, TaskSpec, not_blank, queue_of
 
 Results = Callable[[Sequence[int]], Iterable[TaskResult | None]]
 """Reads the results of some tasks of the same run."""

@@ -25,16 +25,16 @@ from typing import Any
 import redis
 from celery import bootsteps
 
+from clinvk.core.spec import queue_of
+from clinvk.core.worker_config import WorkerConfig
 from workers import process_tree, registry, warden
 from workers.backends.base import StoppedBy
 from workers.beacon import Beacon
-from workers.config import WorkerConfig
 from workers.dispatch import Dispatcher
 from workers.evidence import ANSWER_SECONDS, RENEW_SECONDS, cut_off_at
 from workers.execute import Executor
 from workers.kernel import Kernel, Lease, serves_nobody
 from workers.process import StopSignal
-from workers.spec import queue_of
 
 SIGNAL_BLOCK_MS = 1000
 RETRY_SECONDS = 0.5

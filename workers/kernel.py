@@ -34,9 +34,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
+from clinvk.core.spec import RunOptions, RunSummary, TaskResult, TaskSpec
 from workers import evidence
 from workers.evidence import LEASE_MS, Overdue, Server
-from workers.spec import RunOptions, RunSummary, TaskResult, TaskSpec
 
 WORKER_MS = 15_000
 """How long a worker may be silent before its slots no longer count."""

@@ -27,8 +27,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-from workers.errors import ConfigError
-from workers.spec import TaskSpec
+from clinvk.core.errors import ConfigError
+from clinvk.core.spec import TaskSpec
 
 SANDBOX_ORDER = ("read-only", "workspace", "full")
 APPROVAL_ORDER = ("always", "default", "auto", "none")

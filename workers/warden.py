@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-from workers.config import BROKER_URL
+from clinvk.core.worker_config import BROKER_URL
 from workers.evidence import SILENCE_MS
 
 ALL_IS_WELL = b"."

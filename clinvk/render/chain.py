@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from clinvk.core.spec import RunOptions, RunSummary, TaskResult, TaskSpec
 from clinvk.render import document, text
 from clinvk.render.form import Form
 from clinvk.render.safe import one_line
 from clinvk.report import FAILED, Report, rfc3339
-from workers.spec import RunOptions, RunSummary, TaskResult, TaskSpec
 
 
 class Chain(Form):

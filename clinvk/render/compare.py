@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 
+from clinvk.core.spec import Outcome, RunOptions, TaskResult, TaskSpec
 from clinvk.render import document, tables, text
 from clinvk.render.form import Form
 from clinvk.render.safe import one_line
 from clinvk.render.words import fit
 from clinvk.report import Report, rfc3339
-from workers.spec import Outcome, RunOptions, TaskResult, TaskSpec
 
 LEAST_CELLS = 30
 """A narrower column cannot be read: answers then stand one below the other."""

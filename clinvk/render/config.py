@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from clinvk.core.worker_config import mask_password
 from clinvk.render.plan import MASK
-from workers.config import mask_password
 
 Row = tuple[str, Any, str]
 

@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from clinvk.core.spec import GIVEN_BY_RUN, Outcome, RunSummary, TaskResult, TaskSpec
 from clinvk.report import Report, rfc3339
-from workers.spec import GIVEN_BY_RUN, Outcome, RunSummary, TaskResult, TaskSpec
 
 
 def head(report: Report) -> dict[str, Any]:

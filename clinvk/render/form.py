@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from clinvk.core.spec import RunOptions, RunSummary, TaskResult, TaskSpec
 from clinvk.render import document, text
 from clinvk.report import Report
-from workers.spec import RunOptions, RunSummary, TaskResult, TaskSpec
 
 
 class Form:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from clinvk.core.spec import RunSummary
 from clinvk.render.safe import one_line
 from clinvk.report import rfc3339
-from workers.spec import RunSummary
 
 if TYPE_CHECKING:  # importing it would load redis-py
     from workers.kernel import QueueState

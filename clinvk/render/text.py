@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from clinvk.core.spec import Outcome, TaskResult, TaskSpec
 from clinvk.render.safe import harmless, one_line
 from clinvk.render.words import first_line, fit, pad, title
 from clinvk.report import Report
-from workers.spec import Outcome, TaskResult, TaskSpec
 
 RULE_CELLS = 60
 BACKEND_CELLS = 12

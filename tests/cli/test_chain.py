@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from clinvk.core.spec import Outcome, RunOptions
 from tests.cli.conftest import Clinvk, FakeFleet, bad, ok
-from workers.spec import Outcome, RunOptions
 
 STEPS = {
     "steps": [

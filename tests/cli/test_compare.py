@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from clinvk import fleet, show
+from clinvk.core.spec import RunOptions, TaskSpec, Usage
 from tests.cli.conftest import Clinvk, FakeFleet, bad, ok
-from workers.spec import RunOptions, TaskSpec, Usage
 
 NAMED = ("--backends", "claude:opus,codex")
 KNOWN = "known: claude, codex, gemini, echo"

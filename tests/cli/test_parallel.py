@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from clinvk.core.spec import ErrorKind, Outcome, RunOptions, Usage
 from tests.cli.conftest import Clinvk, FakeFleet, bad, ok
-from workers.spec import ErrorKind, Outcome, RunOptions, Usage
 
 SEED = {
     "tasks": [

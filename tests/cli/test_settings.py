@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from clinvk import settings
+from clinvk.core.spec import TaskSpec
 from clinvk.settings import Settings
 from tests.cli.conftest import Clinvk, FakeFleet
-from workers.spec import TaskSpec
 
 
 def load(tmp_path: Path, config: Mapping[str, Any], **environment: str) -> Settings:

@@ -18,9 +18,9 @@ from typing import Any
 import psutil
 from pyroute2 import IPRoute, NetNS, netns
 
+from clinvk.core.worker_config import BROKER_URL
 from clinvk.local import find_server
 from tests import harness
-from workers.config import BROKER_URL
 from workers.kernel import Kernel
 
 PASSWORD = "s3cret/with:odd@signs"

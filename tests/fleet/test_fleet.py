@@ -7,9 +7,9 @@ import signal
 import subprocess
 from typing import Any
 
+from clinvk.core.worker_config import BROKER_URL
 from tests import harness
 from tests.fleet.machines import PASSWORD, PASSWORD_IN_URL, Fleet, quick, statuses, tasks
-from workers.config import BROKER_URL
 
 
 def test_a_queues_limit_holds_over_all_machines(fleet: Fleet) -> None:

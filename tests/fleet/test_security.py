@@ -17,9 +17,9 @@ import pytest
 import redis
 import trustme
 
+from clinvk.core.worker_config import BROKER_URL
 from clinvk.local import find_server
 from tests import harness
-from workers.config import BROKER_URL
 from workers.kernel import Kernel
 
 ROOT = Path(__file__).parent.parent.parent

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from clinvk.core.spec import Outcome, RunOptions, TaskSpec
 from workers.kernel import Canceled, Handout, Lease
-from workers.spec import Outcome, RunOptions, TaskSpec
 
 
 @dataclass

@@ -6,8 +6,8 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 
+from clinvk.core.spec import Outcome
 from workers.kernel import Kernel, Lease, key
-from workers.spec import Outcome
 
 
 @dataclass(frozen=True)

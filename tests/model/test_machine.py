@@ -26,13 +26,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from clinvk.core.spec import ErrorKind, Outcome, RunOptions, TaskResult, TaskSpec
 from tests.model import record
 from tests.model.fleet import Model, Out
 from workers import evidence
 from workers import kernel as kernel_module
 from workers.evidence import Overdue, Server
 from workers.kernel import Admission, Canceled, Kernel, Lease, key
-from workers.spec import ErrorKind, Outcome, RunOptions, TaskResult, TaskSpec
 
 QUEUES = ["clinvk.a", "clinvk.b", "clinvk.c"]
 WORKERS = ["w0", "w1", "w2"]

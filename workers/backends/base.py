@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from workers.spec import ErrorKind, TaskSpec, Usage
+from clinvk.core.spec import ErrorKind, TaskSpec, Usage
 
 StoppedBy = Literal["timeout", "canceled", "cut_off", "handed_back"]
 """Its deadline, the run's cancellation, the worker's lost touch with Redis, or its shutdown. The

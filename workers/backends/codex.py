@@ -10,10 +10,10 @@ import json
 import re
 from typing import Any
 
+from clinvk.core.spec import ErrorKind, TaskSpec
 from workers.backends import reading
 from workers.backends.base import Answer, Backend, Command, Finished, unsupported
 from workers.backends.reading import Json
-from workers.spec import ErrorKind, TaskSpec
 
 SANDBOXES = {
     "read-only": "read-only",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from clinvk.core.spec import ErrorKind, TaskSpec
 from workers.backends import reading
 from workers.backends.base import Answer, Backend, Command, Finished, unsupported
-from workers.spec import ErrorKind, TaskSpec
 
 UNSUPPORTED = (
     "model",

@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from clinvk.core.spec import ErrorKind, TaskSpec
 from workers.backends import reading
 from workers.backends.base import Answer, Backend, Command, Finished, unsupported
-from workers.spec import ErrorKind, TaskSpec
 
 PROGRAM = Path(__file__).with_name("echo_cli.py")
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from clinvk.core.spec import ErrorKind, TaskSpec
 from workers.backends import reading
 from workers.backends.base import Answer, Backend, Command, Finished, unsupported
 from workers.backends.reading import Json
-from workers.spec import ErrorKind, TaskSpec
 
 ENVIRONMENT = {
     # Without this it starts itself again, and the first process ignores SIGTERM.

@@ -20,7 +20,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from annotated_types import Ge, Gt, MinLen, Predicate
 
-from workers.errors import WireError
+from clinvk.core.errors import WireError
 
 WIRE_VERSION = 1
 
@@ -120,7 +120,7 @@ class TaskSpec(Wire):
     """One prompt for one backend, with everything that a worker needs to run it.
 
     `inputs` says which placeholders stand in the prompt, and the index of the task in the same
-    run whose output takes the place of each (`workers.placeholders`).
+    run whose output takes the place of each (`clinvk.core.placeholders`).
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from workers.errors import ConfigError
+from clinvk.core.errors import ConfigError
 
 BROKER_URL = "CLINVK_BROKER_URL"
 WORKER_CONFIG = "CLINVK_WORKER_CONFIG"

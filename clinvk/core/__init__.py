@@ -1,0 +1,1 @@
+"""What all layers share: the types that cross the wire, errors, placeholders. No I/O."""
