@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clinvk import fleet, progress, show, taskfile
+from clinvk.backends import Registry
 from clinvk.core.errors import BrokerError, TaskFileError, UsageError
 from clinvk.core.spec import RunOptions, TaskSpec, queue_of
 from clinvk.parallel import Job, broker_url, carry_out, make_job
 from clinvk.render.compare import SideBySide
-from workers.backends import Registry
 
 if TYPE_CHECKING:
     from clinvk.cli import CompareOptions

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from clinvk import fleet, progress, taskfile, watch
+from clinvk.backends import Registry
 from clinvk.core.errors import UsageError
 from clinvk.core.spec import RunOptions, TaskSpec, queue_of
 from clinvk.outdir import OutputDir
@@ -16,7 +17,6 @@ from clinvk.render.safe import one_line
 from clinvk.report import EXIT_OK
 from clinvk.settings import broker_problem
 from clinvk.show import Screen, View
-from workers.backends import Registry
 
 if TYPE_CHECKING:
     from clinvk.cli import CommonOptions, ParallelOptions

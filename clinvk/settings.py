@@ -33,12 +33,12 @@ from pydantic import (
 )
 
 from clinvk import configpath
+from clinvk.backends import Registry, builtin_names
 from clinvk.core import yaml_document
 from clinvk.core.errors import ConfigError
 from clinvk.core.spec import ApprovalMode, OnWorkerLost, RunOptions, SandboxMode, TaskSpec
 from clinvk.core.validation_errors import describe, nearest
 from clinvk.core.worker_config import WorkerConfig
-from workers.backends import Registry, builtin_names
 
 PREFIX = "CLINVK_"
 DEFAULT = "default"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from clinvk import taskfile, watch
+from clinvk.backends import Registry
 from clinvk.celery_client import CeleryRun
 from clinvk.client import Event
 from clinvk.core.spec import Outcome, RunSummary, TaskResult, TaskSpec
@@ -17,7 +18,6 @@ from clinvk.render import document, plan, text
 from clinvk.render.form import Form
 from clinvk.report import Report
 from clinvk.spool import Spool
-from workers.backends import Registry
 
 FEW, MANY = 400, 4_000
 CHARS = 1_000

@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from clinvk.backends.base import Command, Finished
 from tests import harness
 from workers import process, process_tree
-from workers.backends.base import Command, Finished
 from workers.process import OutputLimits, StopSignal, run
 
 PYTHON = sys.executable

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clinvk.backends.base import Command
 from clinvk.core.spec import Outcome, TaskResult, TaskSpec
 from clinvk.render import document, plan, safe, text, words
 from clinvk.report import Report
-from workers.backends.base import Command
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from clinvk.backends import Registry
+from clinvk.backends.base import Answer, Backend, Command, Finished
 from clinvk.core import placeholders
 from clinvk.core.errors import WireError
 from clinvk.core.spec import ErrorKind, Outcome, TaskResult, TaskSpec, not_blank, queue_of
 from clinvk.core.worker_config import WorkerConfig
 from workers import process_tree
-from workers.backends import Registry
-from workers.backends.base import Answer, Backend, Command, Finished
 from workers.kernel import Claim, Lease
 from workers.policy import Policy, PolicyError
 from workers.process import OutputLimits, StopSignal, run

@@ -25,10 +25,10 @@ from typing import Any
 import redis
 from celery import bootsteps
 
+from clinvk.backends.base import StoppedBy
 from clinvk.core.spec import queue_of
 from clinvk.core.worker_config import WorkerConfig
 from workers import process_tree, registry, warden
-from workers.backends.base import StoppedBy
 from workers.beacon import Beacon
 from workers.dispatch import Dispatcher
 from workers.evidence import ANSWER_SECONDS, RENEW_SECONDS, cut_off_at

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from workers.backends.base import Captured
+from clinvk.backends.base import Captured
 
 LEAST_FREE_BYTES = 64 << 20
 """A disk with less room is not written to: output then stays in memory, up to its cap."""

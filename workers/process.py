@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from clinvk.backends.base import Command, Finished, StoppedBy
 from workers import process_tree
-from workers.backends.base import Command, Finished, StoppedBy
 from workers.output import Stderr, Stdout, memory_file, place_for
 
 TERM_GRACE_SECONDS = 5.0

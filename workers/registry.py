@@ -13,7 +13,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
-from workers.backends.base import Backend
+from clinvk.backends.base import Backend
 
 VERSION_SECONDS = 60.0
 

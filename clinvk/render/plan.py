@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from clinvk.backends.base import Backend, Command
 from clinvk.core.spec import TaskSpec
 from clinvk.render.safe import one_line
-from workers.backends.base import Backend, Command
 
 MASK = "***"
 

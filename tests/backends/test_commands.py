@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from clinvk.backends import Registry, builtin_names
+from clinvk.backends.base import Backend, Captured, Command, Finished
 from clinvk.core.spec import ErrorKind, TaskSpec
-from workers.backends import Registry, builtin_names
-from workers.backends.base import Backend, Captured, Command, Finished
 
 REGISTRY = Registry.from_config(
     {"mytool": {"command": ["mytool", "--stdin"], "env": {"KEY": "secret"}}}

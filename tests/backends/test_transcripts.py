@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clinvk.backends import Registry, builtin_names
+from clinvk.backends.base import Answer, Captured, Finished
 from clinvk.core.spec import ErrorKind, Usage
 from tests.realcli.fakeapi import answer_to
-from workers.backends import Registry, builtin_names
-from workers.backends.base import Answer, Captured, Finished
 
 FOLDER = Path(__file__).parent.parent / "transcripts"
 RECORDED = sorted(FOLDER.glob("*/*.json"))

@@ -22,11 +22,11 @@ import redis
 import yaml
 from cloudcoil.models.keda import v1alpha1 as keda
 
+from clinvk.backends import builtin_names
 from clinvk.core.spec import queue_of
 from clinvk.local import find_server
 from tests import harness
 from tests.realcli.install import PACKAGES
-from workers.backends import builtin_names
 from workers.kernel import KEYS
 
 ROOT = Path(__file__).parent.parent.parent

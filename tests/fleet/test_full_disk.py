@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from clinvk.backends.base import Command, Finished
 from workers import process_tree
-from workers.backends.base import Command, Finished
 from workers.process import OutputLimits, StopSignal, run
 
 DISK_BYTES = 80 << 20

@@ -14,10 +14,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from clinvk.backends import Registry
 from clinvk.core.spec import TaskSpec
 from tests.realcli import fakeapi
 from tests.realcli.sealed import environment, seal
-from workers.backends import Registry
 
 FOLDER = Path(__file__).parent.parent / "transcripts"
 API_SCENARIOS = ("success", "400", "401", "403", "404", "429", "500", "refusal", "cut", "quota")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Self
 
-from workers.backends.base import Backend
-from workers.backends.claude import Claude
-from workers.backends.codex import Codex
-from workers.backends.configured import Configured
-from workers.backends.echo import Echo
-from workers.backends.gemini import Gemini
+from clinvk.backends.base import Backend
+from clinvk.backends.claude import Claude
+from clinvk.backends.codex import Codex
+from clinvk.backends.configured import Configured
+from clinvk.backends.echo import Echo
+from clinvk.backends.gemini import Gemini
 
 BUILTIN: tuple[Backend, ...] = (Claude(), Codex(), Gemini(), Echo())
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from clinvk.backends import parsing
+from clinvk.backends.base import Answer, Backend, Command, Finished, unsupported
 from clinvk.core.spec import ErrorKind, TaskSpec
-from workers.backends import reading
-from workers.backends.base import Answer, Backend, Command, Finished, unsupported
 
 PROGRAM = Path(__file__).with_name("echo_cli.py")
 
@@ -40,18 +40,18 @@ class Echo(Backend):
 
     def parse(self, finished: Finished) -> Answer:
         """Read the one event that it prints."""
-        event = next(reading.objects(finished.stdout.lines()), {})
-        if error := reading.text(event, "error"):
+        event = next(parsing.objects(finished.stdout.lines()), {})
+        if error := parsing.text(event, "error"):
             kind = ErrorKind.INVALID if event.get("invalid") else ErrorKind.FAILED
-            return reading.failure(error, kind)
-        answer = reading.text(event, "answer")
+            return parsing.failure(error, kind)
+        answer = parsing.text(event, "answer")
         if finished.returncode != 0 or event.get("type") != "result" or answer is None:
-            return reading.failure(reading.no_answer(finished), ErrorKind.FAILED)
-        counts = reading.mapping(event, "usage")
+            return parsing.failure(parsing.no_answer(finished), ErrorKind.FAILED)
+        counts = parsing.mapping(event, "usage")
         return Answer(
             output=answer,
-            model=reading.text(event, "model"),
-            usage=reading.usage(
-                reading.count(counts, "input_tokens"), reading.count(counts, "output_tokens")
+            model=parsing.text(event, "model"),
+            usage=parsing.usage(
+                parsing.count(counts, "input_tokens"), parsing.count(counts, "output_tokens")
             ),
         )

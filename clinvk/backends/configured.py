@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from clinvk.backends import parsing
+from clinvk.backends.base import Answer, Backend, Command, Finished, unsupported
 from clinvk.core.spec import ErrorKind, TaskSpec
-from workers.backends import reading
-from workers.backends.base import Answer, Backend, Command, Finished, unsupported
 
 UNSUPPORTED = (
     "model",
@@ -51,5 +51,5 @@ class Configured(Backend):
         output = finished.stdout.text().rstrip("\r\n")
         if finished.returncode == 0:
             return Answer(output=output)
-        words = reading.last_line(finished.stderr) or reading.ended(finished)
-        return reading.failure(words, ErrorKind.FAILED)
+        words = parsing.last_line(finished.stderr) or parsing.ended(finished)
+        return parsing.failure(words, ErrorKind.FAILED)

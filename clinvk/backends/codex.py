@@ -10,10 +10,10 @@ import json
 import re
 from typing import Any
 
+from clinvk.backends import parsing
+from clinvk.backends.base import Answer, Backend, Command, Finished, unsupported
+from clinvk.backends.parsing import Json
 from clinvk.core.spec import ErrorKind, TaskSpec
-from workers.backends import reading
-from workers.backends.base import Answer, Backend, Command, Finished, unsupported
-from workers.backends.reading import Json
 
 SANDBOXES = {
     "read-only": "read-only",
@@ -68,10 +68,10 @@ class Codex(Backend):
         failed: Json | None = None
         completed: Json | None = None
         last_error = ""
-        for event in reading.objects(finished.stdout.lines()):
+        for event in parsing.objects(finished.stdout.lines()):
             match event.get("type"):
                 case "thread.started":
-                    session_id = reading.text(event, "thread_id")
+                    session_id = parsing.text(event, "thread_id")
                 case "item.completed":
                     answer = _agent_message(event) or answer
                 case "turn.completed":
@@ -79,21 +79,21 @@ class Codex(Backend):
                 case "turn.failed":
                     failed = event
                 case "error":
-                    last_error = reading.text(event, "message") or last_error
-        counts = reading.mapping(completed or {}, "usage")
+                    last_error = parsing.text(event, "message") or last_error
+        counts = parsing.mapping(completed or {}, "usage")
         known: dict[str, Any] = {
             "session_id": session_id,
-            "usage": reading.usage(
-                reading.count(counts, "input_tokens"), reading.count(counts, "output_tokens")
+            "usage": parsing.usage(
+                parsing.count(counts, "input_tokens"), parsing.count(counts, "output_tokens")
             ),
         }
         if finished.returncode == 0 and completed and not failed:
             if answer is not None:
                 return Answer(output=answer, **known)
-            return reading.failure("the model gave no answer (refused)", ErrorKind.REFUSED, **known)
-        message = reading.text(reading.mapping(failed or {}, "error"), "message") or last_error
-        message = message or reading.no_answer(finished, _NOISE)
-        return reading.failure(reading.api_message(message), _kind(message), **known)
+            return parsing.failure("the model gave no answer (refused)", ErrorKind.REFUSED, **known)
+        message = parsing.text(parsing.mapping(failed or {}, "error"), "message") or last_error
+        message = message or parsing.no_answer(finished, _NOISE)
+        return parsing.failure(parsing.api_message(message), _kind(message), **known)
 
 
 def _toml(text: str) -> str:
@@ -116,13 +116,13 @@ def _modes(spec: TaskSpec) -> list[str]:
 
 
 def _agent_message(event: Json) -> str | None:
-    item = reading.mapping(event, "item")
-    return reading.text(item, "text") if item.get("type") == "agent_message" else None
+    item = parsing.mapping(event, "item")
+    return parsing.text(item, "text") if item.get("type") == "agent_message" else None
 
 
 def _kind(message: str) -> ErrorKind:
     if status := _STATUS.search(message):
-        return reading.kind_of_status(int(status[1]), message)
+        return parsing.kind_of_status(int(status[1]), message)
     # The bare JSON body of a 400 comes without its status.
     otherwise = ErrorKind.INVALID if message.startswith("{") else ErrorKind.FAILED
-    return reading.kind_of_text(message, _TEXT_KINDS) or otherwise
+    return parsing.kind_of_text(message, _TEXT_KINDS) or otherwise

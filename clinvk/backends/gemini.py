@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from clinvk.backends import parsing
+from clinvk.backends.base import Answer, Backend, Command, Finished, unsupported
+from clinvk.backends.parsing import Json
 from clinvk.core.spec import ErrorKind, TaskSpec
-from workers.backends import reading
-from workers.backends.base import Answer, Backend, Command, Finished, unsupported
-from workers.backends.reading import Json
 
 ENVIRONMENT = {
     # Without this it starts itself again, and the first process ignores SIGTERM.
@@ -90,37 +90,37 @@ class Gemini(Backend):
         start: Json = {}
         result: Json = {}
         last_error = ""
-        for event in reading.objects(finished.stdout.lines()):
+        for event in parsing.objects(finished.stdout.lines()):
             match event.get("type"):
                 case "init":
                     start = event
                 case "message" if event.get("role") == "assistant":
                     parts.append(_content(event))
                 case "error":
-                    last_error = reading.text(event, "message") or last_error
+                    last_error = parsing.text(event, "message") or last_error
                 case "result":
                     result = event
-        stats = reading.mapping(result, "stats")
+        stats = parsing.mapping(result, "stats")
         known: dict[str, Any] = {
-            "model": reading.text(start, "model"),
-            "session_id": reading.text(start, "session_id"),
-            "usage": reading.usage(
-                reading.count(stats, "input_tokens"),
-                reading.count(stats, "output_tokens"),
-                reading.count(stats, "total_tokens"),
+            "model": parsing.text(start, "model"),
+            "session_id": parsing.text(start, "session_id"),
+            "usage": parsing.usage(
+                parsing.count(stats, "input_tokens"),
+                parsing.count(stats, "output_tokens"),
+                parsing.count(stats, "total_tokens"),
             ),
         }
-        answer = reading.whole("".join(parts))  # a character may be cut between two deltas
+        answer = parsing.whole("".join(parts))  # a character may be cut between two deltas
         if truncated := _truncated(finished):  # whatever it answered, it was to something else
-            return reading.failure(truncated, ErrorKind.TOO_LARGE, **known)
+            return parsing.failure(truncated, ErrorKind.TOO_LARGE, **known)
         if finished.returncode == 0 and result.get("status") == "success" and answer.strip():
             return Answer(output=answer, **known)
         if complaint := _usage_error(finished):
-            return reading.failure(complaint, ErrorKind.INVALID, **known)
-        message = reading.text(reading.mapping(result, "error"), "message") or last_error
-        message = message or reading.no_answer(finished, _NOISE)
-        return reading.failure(
-            reading.api_message(message), _kind(finished, result, message), **known
+            return parsing.failure(complaint, ErrorKind.INVALID, **known)
+        message = parsing.text(parsing.mapping(result, "error"), "message") or last_error
+        message = message or parsing.no_answer(finished, _NOISE)
+        return parsing.failure(
+            parsing.api_message(message), _kind(finished, result, message), **known
         )
 
 
@@ -148,7 +148,7 @@ def _usage_error(finished: Finished) -> str | None:
     said: list[str] = []
     for line in finished.stderr.lines():
         if line.startswith(_USAGE):
-            return reading.one_line(" ".join(said)) or None
+            return parsing.one_line(" ".join(said)) or None
         if not _NOISE.search(line):
             said.append(line)
     return None
@@ -157,12 +157,12 @@ def _usage_error(finished: Finished) -> str | None:
 def _kind(finished: Finished, result: Json, message: str) -> ErrorKind:
     status = EXIT_STATUSES.get(finished.returncode)
     if status is not None:
-        return reading.kind_of_status(status, message)
+        return parsing.kind_of_status(status, message)
     if finished.returncode == EXIT_NO_AUTH:
         return ErrorKind.AUTH
     if finished.returncode == EXIT_BAD_INPUT:
         return ErrorKind.INVALID
-    return reading.kind_of_text(message, _TEXT_KINDS) or (
+    return parsing.kind_of_text(message, _TEXT_KINDS) or (
         ErrorKind.REFUSED if _ended_empty(finished, result) else ErrorKind.FAILED
     )
 

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from clinvk.backends.base import Answer, Captured, Finished
 from clinvk.core.spec import ErrorKind, Usage
-from workers.backends.base import Answer, Captured, Finished
 
 ERROR_CHARS = 500
 

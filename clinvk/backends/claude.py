@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from clinvk.backends import parsing
+from clinvk.backends.base import Answer, Backend, Command, Finished, unsupported
+from clinvk.backends.parsing import Json
 from clinvk.core.spec import ErrorKind, TaskSpec
-from workers.backends import reading
-from workers.backends.base import Answer, Backend, Command, Finished, unsupported
-from workers.backends.reading import Json
 
 READ_ONLY_TOOLS = "Read,Grep,Glob"
 
@@ -68,17 +68,17 @@ class Claude(Backend):
     def parse(self, finished: Finished) -> Answer:
         """Read the one JSON object of `--output-format json`."""
         result: Json = {}
-        for event in reading.objects(finished.stdout.lines()):
+        for event in parsing.objects(finished.stdout.lines()):
             if event.get("type") == "result":
                 result = event
         known = _known(result)
-        answer = reading.text(result, "result")
+        answer = parsing.text(result, "result")
         if finished.returncode == 0 and result.get("is_error") is False and answer is not None:
-            if reading.count(result, "num_turns") == 0 and _NOT_SENT.match(answer):
-                return reading.failure(answer, ErrorKind.INVALID, **known)
+            if parsing.count(result, "num_turns") == 0 and _NOT_SENT.match(answer):
+                return parsing.failure(answer, ErrorKind.INVALID, **known)
             return Answer(output=answer, **known)
-        message = _message(result) or reading.no_answer(finished)
-        return reading.failure(message, _kind(result, message), **known)
+        message = _message(result) or parsing.no_answer(finished)
+        return parsing.failure(message, _kind(result, message), **known)
 
 
 def _modes(spec: TaskSpec) -> list[str]:
@@ -92,27 +92,27 @@ def _modes(spec: TaskSpec) -> list[str]:
 
 
 def _known(result: Json) -> dict[str, Any]:
-    counts = reading.mapping(result, "usage")
+    counts = parsing.mapping(result, "usage")
     input_tokens = sum(
-        reading.count(counts, name)
+        parsing.count(counts, name)
         for name in ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
     )
     return {
         "model": _model(result),
-        "session_id": reading.text(result, "session_id"),
-        "usage": reading.usage(input_tokens, reading.count(counts, "output_tokens")),
-        "cost_usd": reading.number(result, "total_cost_usd"),
+        "session_id": parsing.text(result, "session_id"),
+        "usage": parsing.usage(input_tokens, parsing.count(counts, "output_tokens")),
+        "cost_usd": parsing.number(result, "total_cost_usd"),
     }
 
 
 def _model(result: Json) -> str | None:
     """Return the model that wrote the most: small ones help with side jobs."""
-    models = reading.mapping(result, "modelUsage")
+    models = parsing.mapping(result, "modelUsage")
 
     def written(name: str) -> int:
-        return reading.count(reading.mapping(models, name), "outputTokens")
+        return parsing.count(parsing.mapping(models, name), "outputTokens")
 
-    return reading.whole(max(models, key=written)) if models else None
+    return parsing.whole(max(models, key=written)) if models else None
 
 
 def _message(result: Json) -> str | None:
@@ -120,18 +120,18 @@ def _message(result: Json) -> str | None:
         return None
     errors = result.get("errors")
     lines = [item for item in errors if isinstance(item, str)] if isinstance(errors, list) else []
-    subtype = reading.text(result, "subtype") or ""
+    subtype = parsing.text(result, "subtype") or ""
     if subtype == "error_max_turns":
-        return f"stopped at max_turns ({reading.count(result, 'num_turns')} turns)"
+        return f"stopped at max_turns ({parsing.count(result, 'num_turns')} turns)"
     if subtype == "error_max_budget_usd":
         return "stopped at the budget (--max-budget-usd)"
-    return reading.text(result, "result") or "; ".join(lines) or None
+    return parsing.text(result, "result") or "; ".join(lines) or None
 
 
 def _kind(result: Json, message: str) -> ErrorKind:
-    status = reading.count(result, "api_error_status")
+    status = parsing.count(result, "api_error_status")
     if result.get("stop_reason") == "refusal":
         return ErrorKind.REFUSED
     if status:
-        return reading.kind_of_status(status, message)
-    return reading.kind_of_text(message, _TEXT_KINDS) or ErrorKind.FAILED
+        return parsing.kind_of_status(status, message)
+    return parsing.kind_of_text(message, _TEXT_KINDS) or ErrorKind.FAILED

@@ -2,7 +2,7 @@
 
 A backend turns a `TaskSpec` into a `Command` and what the operating system said (`Finished`)
 into what the CLI meant (`Answer`). Both methods are pure: no clock, no file, no process. To add
-a CLI, write one module with a subclass of `Backend`, list it in `workers/backends/__init__.py`,
+a CLI, write one module with a subclass of `Backend`, list it in `clinvk/backends/__init__.py`,
 and record transcripts of its output under `tests/transcripts/<name>/`.
 """
 
