@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 from clinvk.local import find_server
-from workers.kernel import Kernel
+from clinvk.store.store import Store
 
 CLINVK = [sys.executable, "-m", "clinvk"]
 RECORD = """#!/bin/bash
@@ -57,12 +57,12 @@ class Fleet:
                 stdout=subprocess.DEVNULL,
             )
         ]
-        self.kernel = Kernel.connect(self.url)
+        self.store = Store.connect(self.url)
         self.wait(lambda: self._answers())
 
     def _answers(self) -> bool:
         try:
-            return bool(self.kernel.redis.ping())
+            return bool(self.store.redis.ping())
         except OSError:
             return False
         except Exception as error:
@@ -90,7 +90,7 @@ class Fleet:
                     stderr=subprocess.DEVNULL,
                 )
             )
-        self.wait(lambda: len(self.kernel.workers()) == count)
+        self.wait(lambda: len(self.store.workers()) == count)
 
     def clinvk(self, *arguments: str, stdin: str = "") -> str:
         return subprocess.run(

@@ -40,8 +40,8 @@ def measure() -> Iterator[Row]:
     what = f"makespan, {TASKS} tasks of {SHORTEST} to {LONGEST:g} s, {AT_ONCE} at once"
     with recorder() as made:
         with (
-            server(made.folder) as (url, kernel),
-            workers(url, kernel, made.config, "record", WORKERS, SLOTS),
+            server(made.folder) as (url, store),
+            workers(url, store, made.config, "record", WORKERS, SLOTS),
         ):
             yield row(
                 f"{what}: {WORKERS} workers",

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from workers.kernel import Kernel
+from clinvk.store.store import Store
 
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
@@ -17,7 +17,7 @@ STOP_SECONDS = 10.0
 
 @contextmanager
 def workers(
-    url: str, kernel: Kernel, config: Path, queue: str, count: int, slots: int
+    url: str, store: Store, config: Path, queue: str, count: int, slots: int
 ) -> Iterator[None]:
     """Have some workers serve a queue; they are ready when this is entered."""
     argv = [sys.executable, "-m", "clinvk", "worker", "--broker", url, "--config", str(config)]
@@ -33,7 +33,7 @@ def workers(
     ]
     try:
         give_up_at = time.monotonic() + START_SECONDS
-        while len(kernel.workers()) < count:
+        while len(store.workers()) < count:
             if time.monotonic() > give_up_at:
                 raise TimeoutError
             time.sleep(0.05)

@@ -1,7 +1,7 @@
 """Redis commands of a run, per task, from its submission to the end of the client.
 
 Counted with MONITOR, because `INFO commandstats` counts what scripts call as well. Scripts go by
-the kernel's verb, other commands by the kind of key, where it is one of the kernel's.
+the store's verb, other commands by the kind of key, where it is one of the store's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.private import workers
 from benchmarks.scale import Row, server
-from workers.kernel import KEYS, Kernel
+from clinvk.store.store import KEYS, Store
 
 TASKS, SLOTS = 500, 8
 CONFIG = "backends: {noop: {command: [/bin/true]}}\n"
@@ -32,8 +32,8 @@ KINDS = {
 class Labels:
     """Names what clients have sent."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self._verbs = {script.sha: verb for verb, script in kernel._scripts.items()}
+    def __init__(self, store: Store) -> None:
+        self._verbs = {script.sha: verb for verb, script in store._scripts.items()}
 
     def label(self, command: str) -> str:
         name, *arguments = command.split(" ")
@@ -47,12 +47,12 @@ class Labels:
         return name
 
 
-def sent(kernel: Kernel, argv: list[str]) -> Counter[str]:
+def sent(store: Store, argv: list[str]) -> Counter[str]:
     """Count what clients send while a command runs."""
-    labels, counts = Labels(kernel), Counter[str]()
-    with kernel.redis.monitor() as monitor:
+    labels, counts = Labels(store), Counter[str]()
+    with store.redis.monitor() as monitor:
         subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
-        kernel.redis.echo(END)
+        store.redis.echo(END)
         for entry in monitor.listen():
             if END in entry["command"]:
                 return counts
@@ -62,14 +62,14 @@ def sent(kernel: Kernel, argv: list[str]) -> Counter[str]:
 
 
 def measure() -> Iterator[Row]:
-    with tempfile.TemporaryDirectory() as name, server(Path(name)) as (url, kernel):
+    with tempfile.TemporaryDirectory() as name, server(Path(name)) as (url, store):
         config, file = Path(name) / "config.yaml", Path(name) / "tasks.jsonl"
         config.write_text(CONFIG)
         file.write_text('{"backend": "noop", "prompt": "x"}\n' * TASKS)
         argv = [sys.executable, "-m", "clinvk", "parallel", "--broker", url, "--quiet"]
         argv += ["--config", str(config), "--file", str(file), "--max-parallel", str(SLOTS)]
-        with workers(url, kernel, config, "noop", 1, SLOTS):
-            counts = sent(kernel, argv)
+        with workers(url, store, config, "noop", 1, SLOTS):
+            counts = sent(store, argv)
     what = f"Redis commands, {TASKS} no-op tasks"
     yield f"{what}: all", counts.total() / TASKS, "per task", None, ""
     often = [(label, count / TASKS) for label, count in counts.most_common()]

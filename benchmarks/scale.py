@@ -22,7 +22,7 @@ import redis
 
 from clinvk.core.spec import Outcome, TaskResult
 from clinvk.local import find_server
-from workers.kernel import Kernel, key
+from clinvk.store.store import Store, key
 
 PYTHON = [sys.executable]
 CLINVK = [*PYTHON, "-m", "clinvk"]
@@ -68,7 +68,7 @@ def run(argv: Sequence[str]) -> Ended:
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[tuple[str, Kernel]]:
+def server(folder: Path) -> Iterator[tuple[str, Store]]:
     """Give the URL of a server of our own, which listens on a socket of this folder only."""
     socket = folder / "s.sock"
     process = subprocess.Popen(
@@ -78,19 +78,19 @@ def server(folder: Path) -> Iterator[tuple[str, Kernel]]:
     )
     url = f"redis+socket://{socket}"
     try:
-        with closing(Kernel.connect(url)) as kernel:
-            wait_for(kernel)
-            yield url, kernel
+        with closing(Store.connect(url)) as store:
+            wait_for(store)
+            yield url, store
     finally:
         process.terminate()
         process.wait()
 
 
-def wait_for(kernel: Kernel) -> None:
+def wait_for(store: Store) -> None:
     give_up_at = time.monotonic() + START_SECONDS
     while True:
         try:
-            kernel.redis.ping()
+            store.redis.ping()
         except redis.ConnectionError:
             if time.monotonic() > give_up_at:
                 raise
@@ -113,10 +113,10 @@ class Submitted:
 class Scale:
     """Submits runs of any size to one server."""
 
-    def __init__(self, folder: Path, url: str, kernel: Kernel) -> None:
+    def __init__(self, folder: Path, url: str, store: Store) -> None:
         self.folder = folder
         self.url = url
-        self.kernel = kernel
+        self.store = store
 
     def command(self, *arguments: str) -> list[str]:
         return [*CLINVK, *arguments, "--broker", self.url]
@@ -130,7 +130,7 @@ class Scale:
         argv = self.command("parallel", "--file", str(file), "--detach", "--wait-for-workers")
         rounds, used = [], 0
         for _ in range(ROUNDS[tasks]):
-            self.kernel.redis.execute_command("FLUSHALL", "SYNC")
+            self.store.redis.execute_command("FLUSHALL", "SYNC")
             before = self.used_bytes()
             rounds.append(run(argv))
             used = self.used_bytes() - before
@@ -143,7 +143,7 @@ class Scale:
         )
 
     def used_bytes(self) -> int:
-        return int(self.kernel.redis.info("memory")["used_memory"])
+        return int(self.store.redis.info("memory")["used_memory"])
 
     def answer(self, name: str, tasks: int) -> None:
         """Put a result into the run's record for each task, as workers would."""
@@ -158,12 +158,12 @@ class Scale:
                 ).to_wire()
                 for index in range(first, min(first + FEW, tasks))
             }
-            self.kernel.redis.hset(key("results", name), mapping=results)
+            self.store.redis.hset(key("results", name), mapping=results)
 
 
 def measure() -> Iterator[Row]:
-    with tempfile.TemporaryDirectory() as name, server(Path(name)) as (url, kernel):
-        scale = Scale(Path(name), url, kernel)
+    with tempfile.TemporaryDirectory() as name, server(Path(name)) as (url, store):
+        scale = Scale(Path(name), url, store)
         one = scale.submit(1)
         found, results = {}, {}
         for tasks in [size for size in ROUNDS if size > 1]:

@@ -16,7 +16,7 @@ import psutil
 
 from benchmarks.private import workers
 from benchmarks.scale import Row, server
-from workers.kernel import Kernel
+from clinvk.store.store import Store
 
 FEW, MANY = 4, 256
 CONFIG = "backends: {waits: {command: [/bin/sleep, '600']}}\n"
@@ -24,10 +24,10 @@ PATIENCE_SECONDS = 120.0
 
 
 def measure() -> Iterator[Row]:
-    with tempfile.TemporaryDirectory() as name, server(Path(name)) as (url, kernel):
+    with tempfile.TemporaryDirectory() as name, server(Path(name)) as (url, store):
         config = Path(name) / "config.yaml"
         config.write_text(CONFIG)
-        few, many = (measured(url, kernel, config, slots) for slots in (FEW, MANY))
+        few, many = (measured(url, store, config, slots) for slots in (FEW, MANY))
     yield "memory of a worker with nothing to do", few["idle"], "MiB", None, ""
     yield "memory of its warden", few["warden"], "MiB", None, ""
     yield f"memory of a worker that runs {MANY} tasks", many["busy"], "MiB", None, ""
@@ -35,13 +35,13 @@ def measure() -> Iterator[Row]:
     yield f"memory of each slot from {FEW} to {MANY}, all busy", each, "KiB", None, ""
 
 
-def measured(url: str, kernel: Kernel, config: Path, slots: int) -> dict[str, float]:
+def measured(url: str, store: Store, config: Path, slots: int) -> dict[str, float]:
     """Return the memory of a worker with so many slots, idle and with all of them busy, in MiB."""
     file = config.with_name("tasks.jsonl")
     file.write_text('{"backend": "waits", "prompt": "x"}\n' * slots)
     clinvk = [sys.executable, "-m", "clinvk"]
-    with workers(url, kernel, config, "waits", 1, slots):
-        (entry,) = kernel.workers().values()
+    with workers(url, store, config, "waits", 1, slots):
+        (entry,) = store.workers().values()
         worker = psutil.Process(entry["pid"])
         found = {"idle": resident(worker)}
         found["warden"] = sum(resident(child) for child in worker.children())

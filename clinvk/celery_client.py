@@ -30,9 +30,9 @@ from clinvk.core.spec import (
 )
 from clinvk.core.worker_config import mask_password
 from clinvk.spool import Spool
+from clinvk.store.store import Store
 from workers.app import create_app
 from workers.dispatch import Dispatcher
-from workers.kernel import Kernel
 
 PAGE = 100
 """Tasks that are read at a time. A prompt has no limit, and a result may have 64 KiB inline."""
@@ -60,14 +60,14 @@ class CeleryClient:
 
     def __init__(self, broker_url: str, check_health: Callable[[], None] | None = None) -> None:
         self._broker_url = broker_url
-        self.kernel = Kernel.connect(broker_url)
-        self.dispatcher = Dispatcher(create_app(broker_url), self.kernel)
+        self.store = Store.connect(broker_url)
+        self.dispatcher = Dispatcher(create_app(broker_url), self.store)
         self.is_private = check_health is not None
         self.check_health = check_health or (lambda: None)
 
     def close(self) -> None:
         """Close all connections."""
-        self.kernel.close()
+        self.store.close()
         self.dispatcher.app.close()
 
     def ping(self) -> None:
@@ -77,7 +77,7 @@ class CeleryClient:
             BrokerError: it does not.
         """
         with self.reaching_broker():
-            self.kernel.ping()
+            self.store.ping()
 
     def submit(
         self, specs: Sequence[TaskSpec], options: RunOptions, run_key: str = ""
@@ -93,7 +93,7 @@ class CeleryClient:
         run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
         digest = _digest(specs, options) if run_key else ""
         with self.reaching_broker():
-            known = self.kernel.submitted(run_key) if run_key else None
+            known = self.store.submitted(run_key) if run_key else None
             if known is None:
                 submitted = self.dispatcher.submit(run, specs, options, run_key, digest)
                 known = (submitted.run, submitted.taken_by_digest or digest)
@@ -112,7 +112,7 @@ class CeleryClient:
             UsageError: there is none of this id.
         """
         with self.reaching_broker():
-            summary = self.kernel.summary(run)
+            summary = self.store.summary(run)
         if summary is None:
             raise UsageError(f"there is no run {run} (clinvk runs lists them)")
         return CeleryRun(run, summary.total, self)
@@ -120,7 +120,7 @@ class CeleryClient:
     def served(self) -> set[str]:
         """Return the queues that live workers serve."""
         with self.reaching_broker():
-            workers = self.kernel.workers()
+            workers = self.store.workers()
         return {queue for entry in workers.values() for queue in entry["queues"]}
 
     def check_served(self, backends: Iterable[str]) -> None:
@@ -167,7 +167,7 @@ class CeleryRun:
         specs = Spool(TaskSpec)
         for page in _pages(range(self._total)):
             with self._client.reaching_broker():
-                found = self._client.kernel.specs(self.id, page)
+                found = self._client.store.specs(self.id, page)
             for spec in found:
                 specs.append(spec)
         return specs
@@ -176,8 +176,8 @@ class CeleryRun:
         """Yield the tasks that have ended with their results, in task order, page by page."""
         for page in _pages(range(self._total)):
             with self._client.reaching_broker():
-                specs = self._client.kernel.specs(self.id, page)
-                found = self._client.kernel.results(self.id, page)
+                specs = self._client.store.specs(self.id, page)
+                found = self._client.store.results(self.id, page)
                 for index, spec, result in zip(page, specs, found, strict=True):
                     if result is not None:
                         yield spec, result
@@ -221,7 +221,7 @@ class CeleryRun:
 
     def _read(self, position: str) -> list[dict[str, str]]:
         with self._client.reaching_broker():
-            _, entries = self._client.kernel.wait_events(self.id, position, BLOCK_MS)
+            _, entries = self._client.store.wait_events(self.id, position, BLOCK_MS)
         if not entries:
             self._client.check_health()
             # Where the last worker has gone, nobody else gives up what it ran, or closes the run.
@@ -236,7 +236,7 @@ class CeleryRun:
         """Yield the entries with the results that they tell of, and no more in memory than that."""
         for page in _pages(entries):
             indexes = [int(entry["index"]) for entry in page if entry["kind"] == "finished"]
-            results = self._client.kernel.results(self.id, indexes)
+            results = self._client.store.results(self.id, indexes)
             for entry in page:
                 result = None
                 if entry["kind"] == "finished":
@@ -260,7 +260,7 @@ class CeleryRun:
     def summary(self) -> RunSummary:
         """Read the run's counts and times."""
         with self._client.reaching_broker():
-            summary = self._client.kernel.summary(self.id)
+            summary = self._client.store.summary(self.id)
         if summary is None:
             raise BrokerError(f"run {self.id} is gone from the broker")
         return summary

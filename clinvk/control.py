@@ -82,7 +82,7 @@ def worker(
 
 def workers(client: CeleryClient, *, as_json: bool) -> int:
     """List the workers that are there."""
-    found = client.kernel.workers()
+    found = client.store.workers()
     return _print(found, tables.workers(found), as_json=as_json)
 
 
@@ -91,7 +91,7 @@ def workers(client: CeleryClient, *, as_json: bool) -> int:
 
 def queues(client: CeleryClient, *, as_json: bool) -> int:
     """List the queues: limits, what runs and what waits."""
-    found = client.kernel.queues()
+    found = client.store.queues()
     return _print(tables.queues_document(found), tables.queues(found), as_json=as_json)
 
 
@@ -106,8 +106,8 @@ def set_limits(
         limits["max_concurrency"] = max_concurrency or None
     if rate is not None:
         limits |= {"rate": None, "interval_ms": None} if rate == "none" else _rate(rate)
-    client.kernel.limit(queue_of(name), **limits)
-    client.kernel.admit()
+    client.store.limit(queue_of(name), **limits)
+    client.store.admit()
     return queues(client, as_json=False)
 
 
@@ -120,8 +120,8 @@ def _rate(rate: str) -> dict[str, Any]:
 
 def pause(client: CeleryClient, name: str, *, paused: bool) -> int:
     """Hand out nothing more of a queue, or go on; what runs is not touched."""
-    client.kernel.limit(queue_of(name), paused=1 if paused else None)
-    client.kernel.admit()
+    client.store.limit(queue_of(name), paused=1 if paused else None)
+    client.store.admit()
     return EXIT_OK
 
 
@@ -130,7 +130,7 @@ def pause(client: CeleryClient, name: str, *, paused: bool) -> int:
 
 def runs(client: CeleryClient, limit: int, *, as_json: bool) -> int:
     """List the newest runs."""
-    found = client.kernel.runs(limit)
+    found = client.store.runs(limit)
     return _print([document.status(run) for run in found], tables.runs(found), as_json=as_json)
 
 

@@ -217,7 +217,7 @@ def connect() -> Any:
     import redis
 
     from clinvk.core.worker_config import BROKER_URL
-    from workers.kernel import redis_url
+    from clinvk.store.store import redis_url
 
     server = redis.Redis.from_url(
         redis_url(os.environ[BROKER_URL]), single_connection_client=True, retry=None

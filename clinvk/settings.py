@@ -114,7 +114,7 @@ PERIODS_MS = {"s": 1000, "min": 60_000, "h": 3_600_000}
 
 
 def rate_limits(rate: str) -> dict[str, Any]:
-    """Return a rate as the kernel takes it.
+    """Return a rate as the store takes it.
 
     Raises:
         ValueError: it is not like "50/min".

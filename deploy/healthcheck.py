@@ -19,7 +19,7 @@ from contextlib import closing
 import redis
 
 from clinvk.core.worker_config import BROKER_URL
-from workers.kernel import Kernel
+from clinvk.store.store import Store
 
 
 def main() -> int:
@@ -27,8 +27,8 @@ def main() -> int:
     is_alive_enough = "--alive" in sys.argv[1:]
     host = socket.gethostname()
     try:
-        with closing(Kernel.connect(os.environ[BROKER_URL])) as kernel:
-            entries = kernel.workers()
+        with closing(Store.connect(os.environ[BROKER_URL])) as store:
+            entries = store.workers()
     except redis.RedisError as error:
         sys.stdout.write(f"the broker cannot be asked: {type(error).__name__}\n")
         return 0 if is_alive_enough else 1

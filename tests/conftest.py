@@ -12,8 +12,8 @@ import pytest
 import redis
 
 from clinvk.local import find_server
+from clinvk.store.store import Store
 from tests import harness
-from workers.kernel import Kernel
 
 
 @pytest.fixture(autouse=True)
@@ -69,11 +69,11 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture(params=["server", "fakeredis"])
-def kernel(request: pytest.FixtureRequest) -> Iterator[Kernel]:
-    """A kernel over a real server, and over fakeredis: the scripts do the same on both."""
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """A store over a real server, and over fakeredis: the scripts do the same on both."""
     if request.param == "server":
-        yield Kernel.connect(request.getfixturevalue("broker_url"))
+        yield Store.connect(request.getfixturevalue("broker_url"))
     else:
-        fake = Kernel(fakeredis.FakeRedis())
+        fake = Store(fakeredis.FakeRedis())
         yield fake
         assert harness.keys_without_lifetime(fake.redis) == []

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import redis
 
+from clinvk.store.store import Store
 from tests import harness
 from workers.beacon import Beacon
-from workers.kernel import Kernel
 
 ATTEMPTS = 300
 """As many as a server that is down for minutes costs; a pool of redis-py ends at 100."""
@@ -24,23 +24,23 @@ def beacon(broker_url: str) -> Iterator[Beacon]:
 
 
 def test_it_is_known_to_the_server_by_its_name(beacon: Beacon, broker_url: str) -> None:
-    kernel = Kernel.connect(broker_url)
+    store = Store.connect(broker_url)
     assert not beacon.stands
     run_id, _, client = beacon.open().partition(":")
-    server = kernel.server()
+    server = store.server()
     assert run_id == server.run_id
     assert server.clients is not None
     assert int(client) in server.clients
     assert beacon.stands
     beacon.close()
-    harness.wait_until(lambda: int(client) not in (kernel.server().clients or ()), "the close")
+    harness.wait_until(lambda: int(client) not in (store.server().clients or ()), "the close")
     assert not beacon.stands
 
 
 def test_a_server_that_closes_it_is_noticed(beacon: Beacon, broker_url: str) -> None:
-    kernel = Kernel.connect(broker_url)
+    store = Store.connect(broker_url)
     _, _, client = beacon.open().partition(":")
-    kernel.redis.client_kill_filter(_id=client)
+    store.redis.client_kill_filter(_id=client)
     harness.wait_until(lambda: not beacon.stands, "the end of the connection")
     assert beacon.open().partition(":")[2] != client
 

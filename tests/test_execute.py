@@ -13,9 +13,9 @@ import redis
 
 from clinvk.core.spec import ErrorKind, Outcome, TaskResult, TaskSpec
 from clinvk.core.worker_config import WorkerConfig
+from clinvk.store.store import Claim, Lease
 from workers.dispatch import Dispatcher
 from workers.execute import Executor
-from workers.kernel import Claim, Lease
 from workers.process import StopSignal
 
 

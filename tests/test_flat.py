@@ -118,7 +118,7 @@ class FakeClient:
     """A client of a broker with one long run, of which the last tasks were never started."""
 
     def __init__(self, count: int) -> None:
-        self.kernel = self
+        self.store = self
         self.count = count
 
     def wait_events(self, _run: str, after: str, _block_ms: int) -> tuple[str, list[Any]]:

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 import clinvk
-from workers.kernel import KEYS
+from clinvk.store.store import KEYS
 
 ROOT = Path(clinvk.__file__).parent.parent
 
 
-def test_only_the_kernel_names_keys() -> None:
+def test_only_the_store_names_keys() -> None:
     for path in ROOT.glob("[cw]*/**/*.py"):
-        if path.name != "kernel.py":
+        if path.name != "store.py":
             text = path.read_text()
             assert not [key for key in KEYS.values() if key.split("{")[0] in text], path
 

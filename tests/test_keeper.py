@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import redis
 
+from clinvk.store.failure_detector import CUT_OFF_SECONDS, SILENT_SECONDS
+from clinvk.store.store import Lease, Store, key
 from tests import harness
-from tests.test_kernel import RUN, submit
+from tests.test_store import RUN, submit
 from workers import keeper as keeper_module
 from workers.app import create_app
 from workers.beacon import Beacon
 from workers.dispatch import Dispatcher
-from workers.evidence import CUT_OFF_SECONDS, SILENT_SECONDS
 from workers.keeper import Keeper
-from workers.kernel import Kernel, Lease, key
 from workers.process import StopSignal
 
 LEASE = Lease(RUN, 0, 1)
@@ -33,8 +33,8 @@ class Clock:
         return self.now
 
 
-class FlakyKernel(Kernel):
-    """A kernel whose server a test can take away."""
+class FlakyStore(Store):
+    """A store whose server a test can take away."""
 
     away: Exception | None = None
 
@@ -71,10 +71,10 @@ class PaperBeacon(Beacon):
 
 
 @pytest.fixture
-def kernel(broker_url: str) -> Iterator[FlakyKernel]:
-    kernel = FlakyKernel.connect(broker_url)
-    yield kernel
-    kernel.close()
+def store(broker_url: str) -> Iterator[FlakyStore]:
+    store = FlakyStore.connect(broker_url)
+    yield store
+    store.close()
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def beacon() -> PaperBeacon:
 
 @pytest.fixture
 def keeper(
-    kernel: FlakyKernel,
+    store: FlakyStore,
     beacon: PaperBeacon,
     clock: Clock,
     broker_url: str,
@@ -98,26 +98,26 @@ def keeper(
     monkeypatch.setattr(keeper_module, "RETRY_SECONDS", 0.01)
     app = create_app(broker_url)
     entry = {"slots": 0, "queues": []}
-    keeper = Keeper(Dispatcher(app, kernel), HOLDER, entry, beacon, clock)
+    keeper = Keeper(Dispatcher(app, store), HOLDER, entry, beacon, clock)
     keeper.start()
-    harness.wait_until(kernel.workers, "the keeper to announce its worker")
+    harness.wait_until(store.workers, "the keeper to announce its worker")
     yield keeper
-    kernel.away = None
+    store.away = None
     keeper.close()
     app.close()
 
 
-def deadline(kernel: Kernel, lease: Lease = LEASE) -> float:
-    score = kernel.redis.zscore(key("leases", "clinvk.a"), str(lease))
+def deadline(store: Store, lease: Lease = LEASE) -> float:
+    score = store.redis.zscore(key("leases", "clinvk.a"), str(lease))
     assert score is not None
     return float(score)
 
 
-def keep_up(kernel: Kernel, clock: Clock) -> None:
+def keep_up(store: Store, clock: Clock) -> None:
     """Wait for a renewal, at the time that it is now or one renewal ago."""
-    before = deadline(kernel)
+    before = deadline(store)
     clock.now += keeper_module.RENEW_SECONDS
-    harness.wait_until(lambda: deadline(kernel) > before, "the lease to be renewed")
+    harness.wait_until(lambda: deadline(store) > before, "the lease to be renewed")
 
 
 def failed_again(keeper: Keeper) -> None:
@@ -131,13 +131,13 @@ def stopped(stop: StopSignal) -> str:
     return str(harness.wait_until(lambda: stop.reason, "the command to be stopped"))
 
 
-def test_leases_are_renewed_in_time(keeper: Keeper, kernel: FlakyKernel, clock: Clock) -> None:
-    submit(kernel)
-    kernel.claim(LEASE, HOLDER, "a")
-    before = deadline(kernel)
+def test_leases_are_renewed_in_time(keeper: Keeper, store: FlakyStore, clock: Clock) -> None:
+    submit(store)
+    store.claim(LEASE, HOLDER, "a")
+    before = deadline(store)
     with keeper.hold(LEASE) as stop:
         clock.now += keeper_module.RENEW_SECONDS
-        harness.wait_until(lambda: deadline(kernel) > before, "the lease to be renewed")
+        harness.wait_until(lambda: deadline(store) > before, "the lease to be renewed")
         assert stop.reason is None
 
 
@@ -147,20 +147,20 @@ def test_what_comes_to_a_worker_that_is_closing_is_handed_back(keeper: Keeper) -
         assert stop.reason == "handed_back"
 
 
-def test_a_canceled_run_is_stopped_at_once(keeper: Keeper, kernel: FlakyKernel) -> None:
-    submit(kernel)
-    kernel.claim(LEASE, HOLDER, "a")
+def test_a_canceled_run_is_stopped_at_once(keeper: Keeper, store: FlakyStore) -> None:
+    submit(store)
+    store.claim(LEASE, HOLDER, "a")
     with keeper.hold(LEASE) as stop, keeper.hold(Lease("another-run", 0, 1)) as other:
-        kernel.cancel(RUN, "interrupted")  # the clock stands: no renewal is due
+        store.cancel(RUN, "interrupted")  # the clock stands: no renewal is due
         assert stopped(stop) == "canceled"
         assert other.reason is None
 
 
 def test_a_task_that_somebody_else_has_by_now_is_stopped(
-    keeper: Keeper, kernel: FlakyKernel, clock: Clock
+    keeper: Keeper, store: FlakyStore, clock: Clock
 ) -> None:
-    submit(kernel)
-    kernel.claim(LEASE, "another/2", "a")
+    submit(store)
+    store.claim(LEASE, "another/2", "a")
     with keeper.hold(LEASE) as stop:
         clock.now += keeper_module.RENEW_SECONDS
         assert stopped(stop) == "canceled"
@@ -171,17 +171,17 @@ def test_a_task_that_somebody_else_has_by_now_is_stopped(
 )
 def test_out_of_touch_a_worker_stops_its_own_in_time(
     keeper: Keeper,
-    kernel: FlakyKernel,
+    store: FlakyStore,
     beacon: PaperBeacon,
     clock: Clock,
     connection_stands: bool,
     seconds: float,
 ) -> None:
-    submit(kernel)
-    kernel.claim(LEASE, HOLDER, "a")
+    submit(store)
+    store.claim(LEASE, HOLDER, "a")
     with keeper.hold(LEASE) as stop:
-        keep_up(kernel, clock)
-        kernel.away, beacon.away = TimeoutError(), not connection_stands
+        keep_up(store, clock)
+        store.away, beacon.away = TimeoutError(), not connection_stands
         clock.now += seconds - keeper_module.RENEW_SECONDS - 0.1
         failed_again(keeper)
         assert stop.reason is None
@@ -190,33 +190,33 @@ def test_out_of_touch_a_worker_stops_its_own_in_time(
 
 
 def test_a_server_that_is_down_stops_nothing_however_long(
-    keeper: Keeper, kernel: FlakyKernel, beacon: PaperBeacon, clock: Clock
+    keeper: Keeper, store: FlakyStore, beacon: PaperBeacon, clock: Clock
 ) -> None:
-    submit(kernel)
-    kernel.claim(LEASE, HOLDER, "a")
+    submit(store)
+    store.claim(LEASE, HOLDER, "a")
     with keeper.hold(LEASE) as stop:
-        keep_up(kernel, clock)
-        beacon.away, kernel.away = True, ConnectionRefusedError()
+        keep_up(store, clock)
+        beacon.away, store.away = True, ConnectionRefusedError()
         for _ in range(100):
             clock.now += CUT_OFF_SECONDS - 0.1
             failed_again(keeper)
         assert stop.reason is None
-        kernel.away = TimeoutError()  # it may be up again, and only not for us
+        store.away = TimeoutError()  # it may be up again, and only not for us
         clock.now += CUT_OFF_SECONDS
         assert stopped(stop) == "cut_off"
 
 
 def test_a_short_absence_stops_nothing(
-    keeper: Keeper, kernel: FlakyKernel, beacon: PaperBeacon, clock: Clock
+    keeper: Keeper, store: FlakyStore, beacon: PaperBeacon, clock: Clock
 ) -> None:
-    submit(kernel)
-    kernel.claim(LEASE, HOLDER, "a")
-    before = deadline(kernel)
+    submit(store)
+    store.claim(LEASE, HOLDER, "a")
+    before = deadline(store)
     with keeper.hold(LEASE) as stop:
-        kernel.away, beacon.away = TimeoutError(), True
+        store.away, beacon.away = TimeoutError(), True
         clock.now += CUT_OFF_SECONDS / 2
-        kernel.away, beacon.away = None, False
-        harness.wait_until(lambda: deadline(kernel) > before, "the lease to be renewed")
+        store.away, beacon.away = None, False
+        harness.wait_until(lambda: deadline(store) > before, "the lease to be renewed")
         assert stop.reason is None
 
 
@@ -226,11 +226,9 @@ def test_a_worker_that_goes_down_stops_all(keeper: Keeper) -> None:
         assert stop.reason == "canceled"
 
 
-def test_a_retired_worker_counts_only_what_it_still_runs(
-    keeper: Keeper, kernel: FlakyKernel
-) -> None:
+def test_a_retired_worker_counts_only_what_it_still_runs(keeper: Keeper, store: FlakyStore) -> None:
     def slots() -> int | None:
-        entry = kernel.workers().get("k@h")
+        entry = store.workers().get("k@h")
         return entry["slots"] if entry else None
 
     harness.wait_until(lambda: slots() is not None, "the worker to be known")

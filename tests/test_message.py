@@ -1,4 +1,4 @@
-"""What the kernel publishes is what Celery would."""
+"""What the store publishes is what Celery would."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import json
 from typing import Any
 
 from clinvk.core.spec import RunOptions, TaskSpec
+from clinvk.store.store import Store
 from workers.app import create_app
 from workers.dispatch import Dispatcher
-from workers.kernel import Kernel
 from workers.message import AGGREGATE, EXECUTE
 
 RUN, QUEUE = "20260102-030405-abcdef01", "clinvk.my-tool.2"
 
 
-def published(kernel: Kernel) -> dict[str, Any]:
+def published(store: Store) -> dict[str, Any]:
     """The one message in the queue, its body decoded."""
-    (text,) = kernel.redis.lrange(QUEUE, 0, -1)
-    kernel.redis.delete(QUEUE)
+    (text,) = store.redis.lrange(QUEUE, 0, -1)
+    store.redis.delete(QUEUE)
     message: dict[str, Any] = json.loads(text)
     body = message["body"]
     if message["properties"].pop("body_encoding", None) == "base64":
@@ -27,13 +27,13 @@ def published(kernel: Kernel) -> dict[str, Any]:
 
 
 def test_a_published_task_is_what_celery_would_send(broker_url: str) -> None:
-    kernel = Kernel.connect(broker_url)
+    store = Store.connect(broker_url)
     app: Any = create_app(broker_url)
-    kernel.announce("w", {"slots": 1, "queues": [QUEUE]})
-    Dispatcher(app, kernel).submit(
+    store.announce("w", {"slots": 1, "queues": [QUEUE]})
+    Dispatcher(app, store).submit(
         RUN, [TaskSpec(backend="my-tool.2", prompt="x")], RunOptions(max_parallel=1)
     )
-    ours = published(kernel)
+    ours = published(store)
     app.send_task(
         EXECUTE,
         (RUN, 0, 1),
@@ -44,7 +44,7 @@ def test_a_published_task_is_what_celery_would_send(broker_url: str) -> None:
         chord=app.signature(AGGREGATE, (RUN,), immutable=True, queue=QUEUE),
         ignore_result=True,
     )
-    theirs = published(kernel)
+    theirs = published(store)
     assert ours["properties"].pop("delivery_tag") == f"{RUN}:0:1"
     assert theirs["properties"].pop("delivery_tag")
     ours["properties"].pop("reply_to")  # for a result backend by messages, which this is not

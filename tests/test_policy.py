@@ -12,8 +12,8 @@ import pytest
 from clinvk.core.errors import ConfigError
 from clinvk.core.spec import ErrorKind, TaskSpec
 from clinvk.core.worker_config import WorkerConfig
+from clinvk.store.store import Claim, Lease
 from workers.execute import Executor
-from workers.kernel import Claim, Lease
 from workers.policy import APPROVAL_ORDER, SANDBOX_ORDER, Policy, PolicyError
 from workers.process import StopSignal
 

@@ -14,9 +14,9 @@ from importlib import import_module
 
 from celery.app import backends
 
+from clinvk.store.store import driver, scripts
 from workers import registry
 from workers.app import app
-from workers.kernel import driver, scripts
 
 CELERY_PARTS = (
     "celery.worker.autoscale",

@@ -1,7 +1,7 @@
 """The Celery application: `celery -A workers.app worker -Q clinvk.claude` serves a queue.
 
 Each setting is here for a reason, which stands beside it. What the settings rest on: the
-message is acknowledged on receipt, and from the claim on it is the kernel's lease that says
+message is acknowledged on receipt, and from the claim on it is the store's lease that says
 whether a task is alive. So nothing in the broker may ever deliver a task a second time.
 """
 

@@ -2,7 +2,7 @@
 
 The server sees it close when the worker process dies, however that happens; the worker sees it
 close when the server dies or drops it. While neither sees it closed, both wait for longer
-(`workers/evidence.py`). So no timeout may ever close it.
+(`clinvk/store/failure_detector.py`). So no timeout may ever close it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 import redis
 
-from workers.evidence import ANSWER_SECONDS
-from workers.kernel import connection_beside, patience, redis_url
+from clinvk.store.failure_detector import ANSWER_SECONDS
+from clinvk.store.store import connection_beside, patience, redis_url
 
 
 class Beacon:

@@ -22,7 +22,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
     """A consumer that acknowledges at once, and takes messages from the threads of tasks as well.
 
     A slot becomes free as its task's result is recorded, and the same script can take the message
-    that the slot runs next (`Kernel.finish`). Handing that to Celery in the task's own thread
+    that the slot runs next (`Store.finish`). Handing that to Celery in the task's own thread
     saves a busy worker a round trip and three turns of the loop for each task.
     """
 

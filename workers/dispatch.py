@@ -1,6 +1,6 @@
 """The Celery side of a run: its tasks as members of a chord, published one by one.
 
-Members are published by the kernel as admission lets them out (`workers/message.py`), and counted
+Members are published by the store as admission lets them out (`workers/message.py`), and counted
 by it (`workers/transport.py`); the chord's body closes the run.
 """
 
@@ -16,18 +16,18 @@ import redis
 from celery import Celery
 
 from clinvk.core.spec import ErrorKind, Outcome, RunOptions, TaskResult, TaskSpec
-from workers.kernel import Canceled, Claim, GivenUp, Kernel, Lease, Recorded, Submitted, passes
+from clinvk.store.store import Canceled, Claim, GivenUp, Lease, Recorded, Store, Submitted, passes
 from workers.message import task_id, template
 
 T = TypeVar("T")
 
 
 class Dispatcher:
-    """The kernel's verbs together with the messages that follow from them."""
+    """The store's verbs together with the messages that follow from them."""
 
-    def __init__(self, app: Celery, kernel: Kernel) -> None:
+    def __init__(self, app: Celery, store: Store) -> None:
         self.app: Any = app
-        self.kernel = kernel
+        self.store = store
 
     def submit(
         self,
@@ -39,33 +39,33 @@ class Dispatcher:
     ) -> Submitted:
         """Record a run and let out the first of its tasks."""
         message = template(self.app, run)
-        return self.kernel.submit(run, specs, options, run_key, digest, message)
+        return self.store.submit(run, specs, options, run_key, digest, message)
 
     def claim(self, lease: Lease, holder: str) -> Claim:
         """Ask to run a task; waits for Redis, if need be: a late claim is refused."""
         nonce = secrets.token_hex(4)
-        return _insist(lambda: self.kernel.claim(lease, holder, nonce))
+        return _insist(lambda: self.store.claim(lease, holder, nonce))
 
     def surrender(self, lease: Lease, holder: str) -> None:
         """Let somebody else have a task of which nothing runs here any more."""
-        _insist(lambda: self.kernel.surrender(holder, lease))
+        _insist(lambda: self.store.surrender(holder, lease))
 
     def finish(self, lease: Lease, result: TaskResult, queues: Iterable[str] = ()) -> Recorded:
-        """Record a result and let the next tasks out; `queues` as in `Kernel.finish`.
+        """Record a result and let the next tasks out; `queues` as in `Store.finish`.
 
         A result is worth money: it waits for Redis to come back, however long that takes.
         """
-        recorded = _insist(lambda: self.kernel.finish(lease, result, queues))
+        recorded = _insist(lambda: self.store.finish(lease, result, queues))
         self._take_back(lease.run, recorded.canceled)
         return recorded
 
     def results(self, run: str, indexes: Sequence[int]) -> list[TaskResult | None]:
         """Read results that a task builds on; waits for Redis as well."""
-        return _insist(lambda: list(self.kernel.results(run, indexes)))
+        return _insist(lambda: list(self.store.results(run, indexes)))
 
     def cancel(self, run: str, reason: str) -> None:
         """Cancel a run: nothing of it starts any more, and workers stop what runs."""
-        self._take_back(run, self.kernel.cancel(run, reason))
+        self._take_back(run, self.store.cancel(run, reason))
 
     def _take_back(self, run: str, canceled: Canceled) -> None:
         if not canceled:
@@ -74,18 +74,18 @@ class Dispatcher:
             # Their claims would be refused as well; this takes them out of the queues, too.
             self.app.control.revoke([task_id(run, index) for index in canceled.published])
         # Where nothing of it runs, no member will complete the chord.
-        self.kernel.aggregate(run)
+        self.store.aggregate(run)
 
     def reap(self) -> None:
         """Hand out again what was lost, and close what its chord did not close."""
-        reaped = self.kernel.reap()
+        reaped = self.store.reap()
         for given_up in reaped.given_up:
-            summary = self.kernel.summary(given_up.lease.run)
+            summary = self.store.summary(given_up.lease.run)
             is_canceled = summary is None or summary.canceled_run
             if self.finish(given_up.lease, _lost(given_up, is_canceled=is_canceled)).is_last:
-                self.kernel.aggregate(given_up.lease.run)
+                self.store.aggregate(given_up.lease.run)
         for run in reaped.complete:
-            self.kernel.aggregate(run)
+            self.store.aggregate(run)
 
 
 def _insist(call: Callable[[], T]) -> T:

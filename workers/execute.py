@@ -21,8 +21,8 @@ from clinvk.core import placeholders
 from clinvk.core.errors import WireError
 from clinvk.core.spec import ErrorKind, Outcome, TaskResult, TaskSpec, not_blank, queue_of
 from clinvk.core.worker_config import WorkerConfig
+from clinvk.store.store import Claim, Lease
 from workers import process_tree
-from workers.kernel import Claim, Lease
 from workers.policy import Policy, PolicyError
 from workers.process import OutputLimits, StopSignal, run
 
@@ -58,7 +58,7 @@ class Job:
 
 
 class Executor:
-    """Runs tasks on this machine. `holder` is this process, see `Kernel.claim`."""
+    """Runs tasks on this machine. `holder` is this process, see `Store.claim`."""
 
     def __init__(self, config: WorkerConfig, worker: str, holder: str) -> None:
         self.worker = worker

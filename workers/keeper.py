@@ -3,7 +3,7 @@
 One thread per worker: it renews every lease in one call every few seconds, waits in between for
 runs to be canceled, and looks for tasks that other workers lost. When Redis cannot be reached
 for so long that somebody else may start the tasks, the worker stops its own commands
-(`workers/evidence.py` has the rules).
+(`clinvk/store/failure_detector.py` has the rules).
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from celery import bootsteps
 from clinvk.backends.base import StoppedBy
 from clinvk.core.spec import queue_of
 from clinvk.core.worker_config import WorkerConfig
+from clinvk.store.failure_detector import ANSWER_SECONDS, RENEW_SECONDS, cut_off_at
+from clinvk.store.store import Lease, Store, serves_nobody
 from workers import process_tree, registry, warden
 from workers.beacon import Beacon
 from workers.dispatch import Dispatcher
-from workers.evidence import ANSWER_SECONDS, RENEW_SECONDS, cut_off_at
 from workers.execute import Executor
-from workers.kernel import Kernel, Lease, serves_nobody
 from workers.process import StopSignal
 
 SIGNAL_BLOCK_MS = 1000
@@ -49,8 +49,8 @@ logger = logging.getLogger(__name__)
 class Keeper:
     """The leases that this process holds, and the thread that keeps them.
 
-    `holder` names this process (see `Kernel.claim`). `entry` is what the worker announces of
-    itself, at least its `slots` and `queues`. `dispatcher` is for that thread alone: its kernel
+    `holder` names this process (see `Store.claim`). `entry` is what the worker announces of
+    itself, at least its `slots` and `queues`. `dispatcher` is for that thread alone: its store
     must not wait for long.
 
     Attributes:
@@ -67,7 +67,7 @@ class Keeper:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._dispatcher = dispatcher
-        self._kernel = dispatcher.kernel
+        self._store = dispatcher.store
         self._holder = holder
         self._entry = dict(entry)
         self._beacon = beacon
@@ -114,7 +114,7 @@ class Keeper:
                 self.describe(slots=running, draining=True)
                 self._announce()
             else:
-                self._kernel.retire(self._worker)
+                self._store.retire(self._worker)
         except redis.RedisError as error:
             logger.warning("could not tell the fleet: %s", error)
 
@@ -175,10 +175,10 @@ class Keeper:
             try:
                 if self._clock() >= self._renew_at or not self._beacon.stands:
                     self._renew()
-                position = position or self._kernel.last_signal()
+                position = position or self._store.last_signal()
                 self._dispatcher.reap()
-                block_ms = max(1, min(SIGNAL_BLOCK_MS, self._kernel.admit().retry_after_ms))
-                position, canceled = self._kernel.wait_signals(position, block_ms)
+                block_ms = max(1, min(SIGNAL_BLOCK_MS, self._store.admit().retry_after_ms))
+                position, canceled = self._store.wait_signals(position, block_ms)
                 if canceled:
                     self._stop(
                         "canceled", [held for held in self._leases() if held.run in canceled]
@@ -198,7 +198,7 @@ class Keeper:
         else:
             name = self._beacon_name
         leases = self._leases()
-        stop = self._kernel.renew(self._holder, name, leases)
+        stop = self._store.renew(self._holder, name, leases)
         self._beacon_name, self._heard_at = name, asked_at
         self._renew_at = asked_at + RENEW_SECONDS
         if self._is_away:
@@ -224,7 +224,7 @@ class Keeper:
         self._closing.wait(RETRY_SECONDS)
 
     def _announce(self) -> None:
-        self._kernel.announce(self._worker, self._entry)
+        self._store.announce(self._worker, self._entry)
 
     @property
     def _worker(self) -> str:
@@ -252,12 +252,12 @@ class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
         url = parent.app.conf.broker_url
         holder = f"{_name(parent.hostname)}/{secrets.token_hex(4)}"
         executor = Executor(config, worker=parent.hostname, holder=holder)
-        kernel = Kernel.connect(url)
+        store = Store.connect(url)
         queues = sorted(parent.app.amqp.queues.consume_from)
         for queue, limits in config.queues.items():
-            kernel.limit(queue_of(queue), "config", **limits)
+            store.limit(queue_of(queue), "config", **limits)
         self.keeper = Keeper(
-            Dispatcher(parent.app, Kernel.connect(url, ANSWER_SECONDS)),
+            Dispatcher(parent.app, Store.connect(url, ANSWER_SECONDS)),
             holder,
             registry.entry(slots=parent.concurrency, queues=queues),
             Beacon(url),
@@ -268,7 +268,7 @@ class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
             atexit.register(self._dismiss_warden)  # tasks have ended by then
         parent.pool.hurry = self._hurry
         self.keeper.start()
-        _station = Station(self.keeper, Dispatcher(parent.app, kernel), executor, parent)
+        _station = Station(self.keeper, Dispatcher(parent.app, store), executor, parent)
         if config.tells_versions:
             registry.find_versions(executor.backends(queues), self.keeper.describe)
 

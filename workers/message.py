@@ -1,4 +1,4 @@
-"""The Celery message of a task, made once per run and filled in by the kernel.
+"""The Celery message of a task, made once per run and filled in by the store.
 
 Admission and publishing are one atomic step (`workers/lua/_prelude.lua`, hand): a task cannot be
 handed out without its message, whoever dies when, and no Python process spends time on it. So the

@@ -6,9 +6,9 @@ from functools import partial
 
 from celery.exceptions import Ignore
 
+from clinvk.store.store import Lease
 from workers.app import app
 from workers.keeper import station
-from workers.kernel import Lease
 from workers.message import AGGREGATE, EXECUTE
 
 
@@ -48,4 +48,4 @@ def execute(run: str, index: int, attempt: int) -> bool:
 @app.task(name=AGGREGATE)  # type: ignore[untyped-decorator]
 def aggregate(run: str) -> None:
     """Close the run: the chord's body."""
-    station().dispatcher.kernel.aggregate(run)
+    station().dispatcher.store.aggregate(run)

@@ -2,11 +2,11 @@
 
 `Transport` keeps no copy of a message that a worker has taken. kombu's keeps one until it is
 acknowledged, and delivers it again after a visibility timeout: for tasks of an hour that would be
-a second run. Here the kernel's record says what was handed out, and the reaper publishes again
+a second run. Here the store's record says what was handed out, and the reaper publishes again
 what nobody claimed. It also saves two round trips for each task, and a worker whose server is
 out of memory can take messages all the same.
 
-`Backend` completes chords by the kernel's count. Celery's would keep each member's return, count
+`Backend` completes chords by the store's count. Celery's would keep each member's return, count
 them, and fail the chord for a member that was revoked; the run's record has the results, and its
 `remaining` is counted in the very script that records them. So a member that returns costs nothing
 here, and the one that was last (`workers/tasks.py` returns that) has the chord's body called. Where
@@ -77,7 +77,7 @@ class Transport(kombu_redis.Transport):
 
 
 class Backend(RedisBackend):  # type: ignore[misc]
-    """Celery's Redis backend, whose chords are counted by the kernel."""
+    """Celery's Redis backend, whose chords are counted by the store."""
 
     def on_chord_part_return(
         self, request: Any, _state: str, result: object, **_options: object

@@ -4,7 +4,8 @@ A worker that dies at once (`kill -9`, out of memory, a crash) leaves its comman
 Redis only knows that it is silent. Its warden holds the other end of a pipe: when that closes
 without a word, it ends everything that carries the worker's mark, and gives its leases up, so that
 the tasks run elsewhere at once. Where the warden dies too, leases run out instead
-(`workers/evidence.py`); a container or unit that is killed whole takes the commands with it.
+(`clinvk/store/failure_detector.py`); a container or unit that is killed whole takes the commands
+with it.
 
 Started by the worker as `python -m workers.warden HOLDER`, with the broker in the environment.
 """
@@ -18,7 +19,7 @@ import sys
 import time
 
 from clinvk.core.worker_config import BROKER_URL
-from workers.evidence import SILENCE_MS
+from clinvk.store.failure_detector import SILENCE_MS
 
 ALL_IS_WELL = b"."
 """What a worker writes before it ends in order, with nothing left to run."""
@@ -81,13 +82,13 @@ def give_up(holder: str, broker_url: str) -> None:
     """Give a worker's leases up, as soon as Redis can be told."""
     import redis
 
-    from workers.kernel import Kernel
+    from clinvk.store.store import Store
 
-    kernel = Kernel.connect(broker_url)
+    store = Store.connect(broker_url)
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < give_up_at:
         try:
-            kernel.surrender(holder)
+            store.surrender(holder)
         except redis.RedisError:
             time.sleep(RETRY_SECONDS)
         else:

@@ -190,7 +190,7 @@ class TaskResult(Wire):
     `exit_code` is the CLI's own, as the OS gave it (-N for signal N); -1 when the CLI was
     never started or when we stopped it. Times are RFC 3339 in UTC. `output_blob` names where
     an output that is too large to be kept with the rest is stored; who reads a result from the
-    kernel finds it in `output`.
+    store finds it in `output`.
     """
 
     index: int

@@ -10,7 +10,7 @@ from clinvk.render.safe import one_line
 from clinvk.report import rfc3339
 
 if TYPE_CHECKING:  # importing it would load redis-py
-    from workers.kernel import QueueState
+    from clinvk.store.store import QueueState
 
 
 def columns(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:

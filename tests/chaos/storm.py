@@ -187,7 +187,7 @@ class Storm:
 
         Not those behind a cut: the worker could not hear of it, and a server that says a
         connection is closed while its other end believes it stands is outside of what
-        `workers/evidence.py` promises.
+        `clinvk/store/failure_detector.py` promises.
         """
         if self.world.server.process is None:
             return False

@@ -25,9 +25,9 @@ from cloudcoil.models.keda import v1alpha1 as keda
 from clinvk.backends import builtin_names
 from clinvk.core.spec import queue_of
 from clinvk.local import find_server
+from clinvk.store.store import KEYS
 from tests import harness
 from tests.realcli.install import PACKAGES
-from workers.kernel import KEYS
 
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
@@ -387,7 +387,7 @@ def test_the_user_of_the_image_is_the_one_of_the_pods() -> None:
         assert context["runAsUser"] == int(uid[1]) > 0
 
 
-def test_scaling_follows_the_keys_of_the_kernel() -> None:
+def test_scaling_follows_the_keys_of_the_store() -> None:
     slots = {
         item["metadata"]["name"]: item["spec"]["template"]["spec"]["containers"][0]["args"][-1]
         for item in of_kind("Deployment")

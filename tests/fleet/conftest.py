@@ -17,6 +17,6 @@ def fleet(tmp_path: Path, temporary: Path) -> Iterator[Fleet]:
     try:
         yield fleet
         assert fleet.leases() == []
-        assert harness.keys_without_lifetime(fleet.kernel.redis) == []
+        assert harness.keys_without_lifetime(fleet.store.redis) == []
     finally:
         fleet.close()

@@ -20,8 +20,8 @@ from pyroute2 import IPRoute, NetNS, netns
 
 from clinvk.core.worker_config import BROKER_URL
 from clinvk.local import find_server
+from clinvk.store.store import Store
 from tests import harness
-from workers.kernel import Kernel
 
 PASSWORD = "s3cret/with:odd@signs"
 PASSWORD_IN_URL = "s3cret%2Fwith%3Aodd%40signs"
@@ -99,7 +99,7 @@ class Fleet:
         self._net = 16 + os.getpid() % 200
         self._port = 20_000 + os.getpid() % 20_000
         self._server = self._start_server()
-        self.kernel = Kernel.connect(self.url("127.0.0.1"))
+        self.store = Store.connect(self.url("127.0.0.1"))
 
     def _start_server(self) -> subprocess.Popen[bytes]:
         log = ("--appendonly", "yes", "--appendfsync", "always")
@@ -111,9 +111,9 @@ class Fleet:
             cwd=self.folder,
             stdout=subprocess.DEVNULL,
         )
-        kernel = Kernel.connect(self.url("127.0.0.1"))
-        harness.wait_until(lambda: harness.answers(kernel.redis), "the server to answer")
-        kernel.close()
+        store = Store.connect(self.url("127.0.0.1"))
+        harness.wait_until(lambda: harness.answers(store.redis), "the server to answer")
+        store.close()
         return server
 
     def url(self, host: str) -> str:
@@ -182,18 +182,18 @@ class Fleet:
 
     def events(self, run: str, kind: str) -> list[dict[str, str]]:
         """The events of this kind in a run's stream."""
-        _, events = self.kernel.wait_events(run, "0", 10)
+        _, events = self.store.wait_events(run, "0", 10)
         return [event for event in events if event["kind"] == kind]
 
     def worker(self, machine: Machine, slots: int, queues: str = "one,two", name: str = "w") -> Any:
         """Start a worker on a machine and wait until the fleet knows it."""
         env = {**self.env, BROKER_URL: self.url(machine.gateway)}
-        known = set(self.kernel.workers())
+        known = set(self.store.workers())
         argv = [*harness.CLINVK, "worker", "--queues", queues, "--concurrency", str(slots)]
         process = machine.start(
             [*argv, "--name", f"{name}-{machine.name}"], env, self.folder / f"{machine.name}.log"
         )
-        harness.wait_until(lambda: set(self.kernel.workers()) - known, "the worker to be known")
+        harness.wait_until(lambda: set(self.store.workers()) - known, "the worker to be known")
         return process
 
     def clinvk(self, *arguments: str, stdin: str | None = None) -> harness.Outcome:
@@ -238,8 +238,8 @@ class Fleet:
         """All leases that are held."""
         return [
             lease.decode()
-            for queue in self.kernel.queues()
-            for lease in self.kernel.redis.zrange(f"clinvk:queue:{queue.name}:leases", 0, -1)
+            for queue in self.store.queues()
+            for lease in self.store.redis.zrange(f"clinvk:queue:{queue.name}:leases", 0, -1)
         ]
 
     def close(self) -> None:
@@ -252,7 +252,7 @@ class Fleet:
                 process.wait()
             netns.remove(machine.name)
         self._ip.close()
-        self.kernel.close()
+        self.store.close()
         self._server.kill()
         self._server.wait()
 

@@ -138,7 +138,7 @@ def test_ctrl_c_in_an_attached_client_cancels_and_sigquit_detaches(fleet: Fleet)
 
 
 def _waits_for_events(fleet: Fleet) -> bool:
-    clients = fleet.kernel.redis.client_list()
+    clients = fleet.store.redis.client_list()
     return any(client["cmd"] == "xread" and client["addr"].startswith("127.") for client in clients)
 
 
@@ -200,7 +200,7 @@ def test_celerys_own_command_line_serves_as_well(fleet: Fleet) -> None:
         env,
         fleet.folder / "celery.log",
     )
-    harness.wait_until(fleet.kernel.workers, "the worker to be known")
+    harness.wait_until(fleet.store.workers, "the worker to be known")
     ended = fleet.clinvk("parallel", "--json", "-q", stdin=quick(6))
     assert statuses(ended) == ["ok"] * 6
     assert fleet.most_at_once() == 2

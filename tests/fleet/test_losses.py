@@ -109,8 +109,8 @@ def away(fleet: Fleet, machine: Machine) -> Any:
     fleet.cut(machine)
 
     def over() -> bool:
-        seconds, _ = fleet.kernel.redis.time()
-        leases = fleet.kernel.redis.zrange("clinvk:queue:clinvk.one:leases", 0, -1, withscores=True)
+        seconds, _ = fleet.store.redis.time()
+        leases = fleet.store.redis.zrange("clinvk:queue:clinvk.one:leases", 0, -1, withscores=True)
         return bool(leases) and all(score < seconds * 1000 for _, score in leases)
 
     return over
@@ -134,7 +134,7 @@ def test_a_second_sigterm_hands_back_what_runs(fleet: Fleet) -> None:
     run = begin(fleet, tasks("t 600"))
     leaving.send_signal(signal.SIGTERM)
     harness.wait_until(
-        lambda: any(entry.get("draining") for entry in fleet.kernel.workers().values()),
+        lambda: any(entry.get("draining") for entry in fleet.store.workers().values()),
         "the worker to drain",
     )
     leaving.send_signal(signal.SIGTERM)
@@ -149,13 +149,13 @@ def test_a_second_sigterm_hands_back_what_runs(fleet: Fleet) -> None:
 def test_a_server_without_memory_refuses_runs_and_takes_results(fleet: Fleet) -> None:
     fleet.worker(fleet.machine(), slots=1)
     run = begin(fleet, tasks("running 2", "waiting 0.01"))
-    fleet.kernel.redis.config_set("maxmemory", "1mb")
+    fleet.store.redis.config_set("maxmemory", "1mb")
     refused = fleet.clinvk("parallel", stdin=tasks("refused 1"))
     assert refused.status == 4
     assert "used memory > 'maxmemory'" in refused.stderr
     assert refused.stderr.count("\n") == 1
     harness.wait_until(lambda: statuses_so_far(fleet, run) == ["ok"], "the result to be taken")
-    fleet.kernel.redis.config_set("maxmemory", "0")
+    fleet.store.redis.config_set("maxmemory", "0")
     assert fleet.clinvk("wait", run).status == 0
     assert fleet.starts() == ["running", "waiting"]
 
@@ -167,12 +167,12 @@ def statuses_so_far(fleet: Fleet, run: str) -> list[str]:
 def test_a_server_that_is_read_only_for_a_while_costs_nothing(fleet: Fleet) -> None:
     fleet.worker(fleet.machine(), slots=1)
     run = begin(fleet, tasks("t 3"))
-    fleet.kernel.redis.replicaof("127.0.0.1", 1)
+    fleet.store.redis.replicaof("127.0.0.1", 1)
     refused = fleet.clinvk("parallel", stdin=tasks("refused 1"))
     assert refused.status == 4
     assert "read only replica" in refused.stderr
     harness.wait_until(lambda: len(fleet.records()) == 2, "the task to end")
-    fleet.kernel.redis.replicaof("no", "one")
+    fleet.store.redis.replicaof("no", "one")
     assert fleet.clinvk("wait", run).status == 0
     assert fleet.starts() == ["t"]
 

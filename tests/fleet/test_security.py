@@ -19,8 +19,8 @@ import trustme
 
 from clinvk.core.worker_config import BROKER_URL
 from clinvk.local import find_server
+from clinvk.store.store import Store
 from tests import harness
-from workers.kernel import Kernel
 
 ROOT = Path(__file__).parent.parent.parent
 TASKS = '{"backend": "echo", "prompt": "one"}\n{"backend": "echo", "prompt": "[fail]"}\n'
@@ -110,12 +110,12 @@ def worker(url: str, folder: Path) -> Iterator[None]:
             stderr=stream,
         )
     try:
-        kernel = Kernel.connect(url)
+        store = Store.connect(url)
         harness.wait_until(
-            lambda: process.poll() is not None or kernel.workers(), "the worker to be known"
+            lambda: process.poll() is not None or store.workers(), "the worker to be known"
         )
         assert process.poll() is None, log.read_text()
-        kernel.close()
+        store.close()
         yield
     finally:
         process.terminate()

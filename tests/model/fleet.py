@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from clinvk.core.spec import Outcome, RunOptions, TaskSpec
-from workers.kernel import Canceled, Handout, Lease
+from clinvk.store.store import Canceled, Handout, Lease
 
 
 @dataclass
@@ -79,7 +79,7 @@ class Queue:
 
 
 class Model:
-    """All of it, and the verbs. Each returns what the kernel should answer."""
+    """All of it, and the verbs. Each returns what the store should answer."""
 
     def __init__(self, queues: Iterable[str]) -> None:
         self.runs: dict[str, Run] = {}

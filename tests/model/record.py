@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from clinvk.core.spec import Outcome
-from workers.kernel import Kernel, Lease, key
+from clinvk.store.store import Lease, Store, key
 
 
 @dataclass(frozen=True)
@@ -48,32 +48,29 @@ class Record:
     lifetimes_ms: dict[str, int]
 
 
-def read(kernel: Kernel, runs: list[str], queues: list[str]) -> Record:
+def read(store: Store, runs: list[str], queues: list[str]) -> Record:
     """Read it."""
-    complete = {name.decode() for name in kernel.redis.zrange(key("complete"), 0, -1)}
+    complete = {name.decode() for name in store.redis.zrange(key("complete"), 0, -1)}
     return Record(
-        {run: _run(kernel, run, queues) for run in runs},
-        {queue: _queue(kernel, queue) for queue in queues},
+        {run: _run(store, run, queues) for run in runs},
+        {queue: _queue(store, queue) for queue in queues},
         complete,
-        {
-            name.decode(): int(count)
-            for name, count in kernel.redis.hgetall(key("capacity")).items()
-        },
-        _lifetimes(kernel),
+        {name.decode(): int(count) for name, count in store.redis.hgetall(key("capacity")).items()},
+        _lifetimes(store),
     )
 
 
-def _lifetimes(kernel: Kernel) -> dict[str, int]:
-    keys = kernel.redis.keys("clinvk:*")
-    with kernel.redis.pipeline(transaction=False) as pipeline:
+def _lifetimes(store: Store) -> dict[str, int]:
+    keys = store.redis.keys("clinvk:*")
+    with store.redis.pipeline(transaction=False) as pipeline:
         for name in keys:
             pipeline.pttl(name)
         lifetimes = pipeline.execute()
     return {name.decode(): ms for name, ms in zip(keys, lifetimes, strict=True)}
 
 
-def _run(kernel: Kernel, run: str, queues: list[str]) -> RunRecord:
-    with kernel.redis.pipeline(transaction=False) as pipeline:
+def _run(store: Store, run: str, queues: list[str]) -> RunRecord:
+    with store.redis.pipeline(transaction=False) as pipeline:
         for name in ("run", "out", "losses", "results"):
             pipeline.hgetall(key(name, run))
         pipeline.xrange(key("events", run))
@@ -104,8 +101,8 @@ def _event(fields: dict[bytes, bytes]) -> tuple[str, ...]:
     return tuple(fields[name].decode() for name in names if name in fields)
 
 
-def _queue(kernel: Kernel, queue: str) -> QueueRecord:
-    with kernel.redis.pipeline(transaction=False) as pipeline:
+def _queue(store: Store, queue: str) -> QueueRecord:
+    with store.redis.pipeline(transaction=False) as pipeline:
         pipeline.hget(key("queue", queue), "waiting")
         pipeline.zrange(key("leases", queue), 0, -1, withscores=True)
         pipeline.zrange(key("ring", queue), 0, -1)

@@ -27,12 +27,12 @@ from hypothesis.stateful import (
 )
 
 from clinvk.core.spec import ErrorKind, Outcome, RunOptions, TaskResult, TaskSpec
+from clinvk.store import failure_detector
+from clinvk.store import store as store_module
+from clinvk.store.failure_detector import Overdue, Server
+from clinvk.store.store import Admission, Canceled, Lease, Store, key
 from tests.model import record
 from tests.model.fleet import Model, Out
-from workers import evidence
-from workers import kernel as kernel_module
-from workers.evidence import Overdue, Server
-from workers.kernel import Admission, Canceled, Kernel, Lease, key
 
 QUEUES = ["clinvk.a", "clinvk.b", "clinvk.c"]
 WORKERS = ["w0", "w1", "w2"]
@@ -61,8 +61,8 @@ STATUSES = st.sampled_from([Outcome.OK, Outcome.OK, Outcome.FAILED, Outcome.TIME
 SERVES = st.lists(st.sampled_from(QUEUES), min_size=1, max_size=3, unique=True)
 
 
-class Reaper(Kernel):
-    """A kernel whose reaper is told what is lost, and tells what it was asked and let out.
+class Reaper(Store):
+    """A store whose reaper is told what is lost, and tells what it was asked and let out.
 
     Attributes:
         lost: the leases that the evidence says are lost.
@@ -90,17 +90,17 @@ class Reaper(Kernel):
     def _call(self, verb: str, *args: object) -> Any:
         answer = super()._call(verb, *args)
         if verb == "reap":
-            self.let_out_first = kernel_module._admission(answer[1])
+            self.let_out_first = store_module._admission(answer[1])
         return answer
 
 
 class Machine(RuleBasedStateMachine):
-    """The steps. Each asks the kernel and the model, and compares."""
+    """The steps. Each asks the store and the model, and compares."""
 
-    def __init__(self, kernel: Reaper) -> None:
+    def __init__(self, store: Reaper) -> None:
         super().__init__()
-        self.kernel = kernel
-        self.kernel.redis.flushall()
+        self.store = store
+        self.store.redis.flushall()
         self.model = Model(QUEUES)
         self.in_hand: list[tuple[Lease, str, str]] = []
         self.results: list[tuple[Lease, TaskResult]] = []
@@ -142,7 +142,7 @@ class Machine(RuleBasedStateMachine):
     @rule(worker=st.sampled_from(WORKERS), slots=st.integers(1, 5), serves=SERVES)
     def announce(self, worker: str, slots: int, serves: Sequence[str]) -> None:
         self.model.announce(worker, slots, serves)
-        self._take(self.kernel.announce(worker, {"slots": slots, "queues": serves}))
+        self._take(self.store.announce(worker, {"slots": slots, "queues": serves}))
 
     @rule(data=st.data())
     @precondition(lambda self: self.model.workers)
@@ -153,43 +153,43 @@ class Machine(RuleBasedStateMachine):
     @rule(worker=st.sampled_from(WORKERS))
     def retire(self, worker: str) -> None:
         self.model.announce(worker, 0, [])
-        self._take(self.kernel.retire(worker))
+        self._take(self.store.retire(worker))
 
     @rule(data=st.data(), has_expired=st.booleans())
     @precondition(lambda self: self.model.workers)
     def fall_silent(self, data: st.DataObject, has_expired: bool) -> None:
         worker = data.draw(st.sampled_from(sorted(self.model.workers)))
         if has_expired:
-            self.kernel.redis.delete(key("worker", worker))
-        self.kernel.redis.zadd(key("workers"), {worker: 1})
+            self.store.redis.delete(key("worker", worker))
+        self.store.redis.zadd(key("workers"), {worker: 1})
         self.model.silent.add(worker)
 
     # Queues.
 
     @rule(queue=st.sampled_from(QUEUES), most=st.sampled_from([None, 0, 1, 1, 2, 2]))
     def limit(self, queue: str, most: int | None) -> None:
-        self.kernel.limit(queue, max_concurrency=most)
+        self.store.limit(queue, max_concurrency=most)
         self.model.queues[queue].max_concurrency = most
 
     @rule(queue=st.sampled_from(QUEUES), is_paused=st.booleans())
     def pause(self, queue: str, is_paused: bool) -> None:
-        self.kernel.limit(queue, paused=1 if is_paused else None)
+        self.store.limit(queue, paused=1 if is_paused else None)
         self.model.queues[queue].is_paused = is_paused
 
     @rule(queue=st.sampled_from(QUEUES), has_rate=st.booleans())
     def rate(self, queue: str, has_rate: bool) -> None:
         interval_ms = AGES_MS if has_rate else None
-        self.kernel.limit(queue, interval_ms=interval_ms)
+        self.store.limit(queue, interval_ms=interval_ms)
         self.model.queues[queue].interval_ms = interval_ms
 
     @rule(queue=st.sampled_from(QUEUES))
     def rate_allows_again(self, queue: str) -> None:
-        self.kernel.redis.hdel(key("queue", queue), "last_ms")
+        self.store.redis.hdel(key("queue", queue), "last_ms")
         self.model.queues[queue].is_used_up = False
 
     @rule()
     def admit(self) -> None:
-        self._take(self.kernel.admit())
+        self._take(self.store.admit())
 
     # Runs.
 
@@ -205,18 +205,18 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.model.runs) < 5)
     def submit(self, specs: list[TaskSpec], options: RunOptions, run_key: str) -> None:
         name = self._name("r")
-        submitted = self.kernel.submit(name, specs, options, run_key, "digest", "@QUEUE@ @LEASE@")
+        submitted = self.store.submit(name, specs, options, run_key, "digest", "@QUEUE@ @LEASE@")
         assert submitted.run == self.model.submit(name, specs, options, run_key)
         if submitted.run == name:
             self._take(submitted.admission)
         else:
             assert (submitted.taken_by_digest, submitted.admission.handouts) == ("digest", [])
-            assert not self.kernel.redis.keys(f"*{name}*")
+            assert not self.store.redis.keys(f"*{name}*")
 
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         run = data.draw(st.sampled_from([*self.model.runs, "no-such-run"]))
-        self._compare(self.kernel.cancel(run, "interrupted"), self.model.cancel(run))
+        self._compare(self.store.cancel(run, "interrupted"), self.model.cancel(run))
 
     def _compare(self, canceled: Canceled, expected: Canceled) -> None:
         assert canceled.unpublished == expected.unpublished
@@ -225,7 +225,7 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data())
     def aggregate(self, data: st.DataObject) -> None:
         run = data.draw(st.sampled_from([*self.model.runs, "no-such-run"]))
-        assert self.kernel.aggregate(run) == self.model.aggregate(run)
+        assert self.store.aggregate(run) == self.model.aggregate(run)
 
     # What workers do.
 
@@ -257,12 +257,12 @@ class Machine(RuleBasedStateMachine):
     def _receive(self, data: st.DataObject) -> Lease:
         queue = data.draw(st.sampled_from(self._full_queues()))
         lease = self.model.queues[queue].messages.pop(0)
-        assert self.kernel.redis.rpop(queue).decode() == f"{queue} {lease}"
+        assert self.store.redis.rpop(queue).decode() == f"{queue} {lease}"
         return lease
 
     def _claim(self, lease: Lease, holder: str, nonce: str) -> str:
         verdict = self.model.claim(lease, holder, nonce)
-        answer = self.kernel.claim(lease, holder, nonce)
+        answer = self.store.claim(lease, holder, nonce)
         assert answer.verdict == verdict
         if verdict == "go":
             task = self.model.runs[lease.run].tasks[lease.index]
@@ -287,7 +287,7 @@ class Machine(RuleBasedStateMachine):
         leases += data.draw(st.lists(st.sampled_from(self._leases()), max_size=3))
         if data.draw(st.booleans()):
             leases.append(self._any_lease(data))
-        assert self.kernel.renew(holder, "server:1", leases) == self.model.renew(holder, leases)
+        assert self.store.renew(holder, "server:1", leases) == self.model.renew(holder, leases)
 
     @rule(data=st.data(), of_all=st.booleans())
     @precondition(lambda self: self._leases())
@@ -296,7 +296,7 @@ class Machine(RuleBasedStateMachine):
         if not of_all:
             leases = [data.draw(st.sampled_from([*self._leases(), Lease("no-such-run", 0, 1)]))]
         count = self.model.surrender(holder, leases)
-        assert self.kernel.surrender(holder, *leases) == count
+        assert self.store.surrender(holder, *leases) == count
 
     @rule(data=st.data(), status=STATUSES)
     @precondition(lambda self: self._leases(is_claimed=True))
@@ -329,7 +329,7 @@ class Machine(RuleBasedStateMachine):
         self.results.append((lease, result))
         is_new = self.model.owner(lease) is not None
         is_ok, canceled = self.model.finish(lease, result.status, result.to_wire())
-        recorded = self.kernel.finish(lease, result)
+        recorded = self.store.finish(lease, result)
         assert recorded.ok == is_ok
         self._compare(recorded.canceled, canceled)
         if is_new:
@@ -349,7 +349,7 @@ class Machine(RuleBasedStateMachine):
         for lease in leases:
             out = self.model.leases()[lease]
             queue = self.model.runs[lease.run].tasks[lease.index].spec.queue
-            self.kernel.redis.zadd(key("leases", queue), {str(lease): 1}, xx=True)
+            self.store.redis.zadd(key("leases", queue), {str(lease): 1}, xx=True)
             out.is_over = True
 
     @rule(data=st.data(), closes=st.booleans(), records=st.booleans())
@@ -362,9 +362,9 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self._leases(is_over=True, is_claimed=True))
     def reap_what_comes_back(self, data: st.DataObject) -> None:
         lease = data.draw(st.sampled_from(self._leases(is_over=True, is_claimed=True)))
-        self.kernel.renewing = {str(lease)}
+        self.store.renewing = {str(lease)}
         self._reap([lease], False, False)
-        self.kernel.renewing = set()
+        self.store.renewing = set()
 
     @rule(closes=st.booleans())
     def reap_nothing(self, closes: bool) -> None:
@@ -372,7 +372,7 @@ class Machine(RuleBasedStateMachine):
 
     def _reap(self, lost: Sequence[Lease], closes: bool, records: bool) -> None:
         """As a keeper does; it may end before it closes runs or records what is given up."""
-        self.kernel.lost, self.kernel.asked = set(map(str, lost)), []
+        self.store.lost, self.store.asked = set(map(str, lost)), []
         overdue = {
             Overdue(str(lease), bool(out.claim), out.claim.rpartition("/")[0], "", None)
             for lease, out in self.model.leases().items()
@@ -380,15 +380,15 @@ class Machine(RuleBasedStateMachine):
         }
         given_up = {str(lease) for lease in self._leases(is_given_up=True)}
         complete = {name for name, run in self.model.runs.items() if run.is_complete()}
-        reaped = self.kernel.reap()
-        asked = self.kernel.asked
+        reaped = self.store.reap()
+        asked = self.store.asked
         assert {_without_time(row) for row in asked} == overdue
         assert {row.lease for row in asked if row.over_ms is None} == given_up
-        assert self.kernel.let_out_first is not None
-        self._take(self.kernel.let_out_first)
-        for lease in map(Lease.parse, self.kernel.renewing):
+        assert self.store.let_out_first is not None
+        self._take(self.store.let_out_first)
+        for lease in map(Lease.parse, self.store.renewing):
             self.model.renew(self.model.leases()[lease].claim.rpartition("/")[0], [lease])
-        really = [Lease.parse(row.lease) for row in asked if row.lease in self.kernel.lost]
+        really = [Lease.parse(row.lease) for row in asked if row.lease in self.store.lost]
         assert [each.lease for each in reaped.given_up] == [
             lease for lease in really if self.model.lose(lease)
         ]
@@ -400,13 +400,13 @@ class Machine(RuleBasedStateMachine):
             status = Outcome.CANCELED if is_canceled else Outcome.LOST
             self._finish(lease, self._result(lease, status))
         for run in reaped.complete if closes else ():
-            assert self.kernel.aggregate(run) == self.model.aggregate(run)
+            assert self.store.aggregate(run) == self.model.aggregate(run)
 
     # What must hold after each step.
 
     @invariant()
     def redis_is_in_order_and_as_the_model_says(self) -> None:
-        found = record.read(self.kernel, list(self.model.runs), QUEUES)
+        found = record.read(self.store, list(self.model.runs), QUEUES)
         record.check(found)
         for name, run in self.model.runs.items():
             its, tasks = found.runs[name], dict(enumerate(run.tasks))
@@ -448,13 +448,13 @@ class Machine(RuleBasedStateMachine):
         for run in self.model.runs.values():
             ends = [bool(task.result) + task.is_canceled for task in run.tasks]
             assert ends == [1] * len(run.tasks)
-        found = record.read(self.kernel, list(self.model.runs), QUEUES)
+        found = record.read(self.store, list(self.model.runs), QUEUES)
         assert not any(queue.leases or queue.waiting for queue in found.queues.values())
 
     def _work(self) -> None:
         """Claim every message and end every other task; the rest is lost, with what is dropped."""
         for queue in QUEUES:
-            while text := self.kernel.redis.rpop(queue):
+            while text := self.store.redis.rpop(queue):
                 lease = Lease.parse(text.decode().split()[1])
                 assert self.model.queues[queue].messages.pop(0) == lease
                 if self._claim(lease, "ample/1", self._name("n")) == "go" and lease.index % 2:
@@ -475,8 +475,8 @@ def _without_time(row: Overdue) -> Overdue:
 def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time that never passes by itself."""
     for name in ("LEASE_MS", "HANDOUT_MS", "WORKER_MS"):
-        monkeypatch.setattr(kernel_module, name, AGES_MS)
-    monkeypatch.setattr(kernel_module, "COMPLETE_AFTER_MS", 0)
+        monkeypatch.setattr(store_module, name, AGES_MS)
+    monkeypatch.setattr(store_module, "COMPLETE_AFTER_MS", 0)
 
 
 EXAMPLES = os.environ.get("MODEL_EXAMPLES")
@@ -494,7 +494,7 @@ PROFILE = settings(
 @pytest.mark.usefixtures("no_time")
 @pytest.mark.timeout(0 if EXAMPLES else 300)
 def test_the_verbs_do_as_the_model_says(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with kernel_module.redis.Redis.from_url(kernel_module.redis_url(broker_url)) as client:
-        kernel = Reaper(client)
-        monkeypatch.setattr(evidence, "why_lost", kernel.why_lost)
-        run_state_machine_as_test(lambda: Machine(kernel), settings=PROFILE)
+    with store_module.redis.Redis.from_url(store_module.redis_url(broker_url)) as client:
+        store = Reaper(client)
+        monkeypatch.setattr(failure_detector, "why_lost", store.why_lost)
+        run_state_machine_as_test(lambda: Machine(store), settings=PROFILE)

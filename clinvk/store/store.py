@@ -35,8 +35,8 @@ from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
 from clinvk.core.spec import RunOptions, RunSummary, TaskResult, TaskSpec
-from workers import evidence
-from workers.evidence import LEASE_MS, Overdue, Server
+from clinvk.store import failure_detector
+from clinvk.store.failure_detector import LEASE_MS, Overdue, Server
 
 WORKER_MS = 15_000
 """How long a worker may be silent before its slots no longer count."""
@@ -267,7 +267,7 @@ def _is_over(connection: Any) -> bool:
         return True
 
 
-class Kernel:
+class Store:
     """The verbs. Each is one round trip, atomic, and safe to call from any thread."""
 
     def __init__(self, client: redis.Redis) -> None:
@@ -277,14 +277,14 @@ class Kernel:
 
     @classmethod
     def connect(cls, broker_url: str, answer_seconds: float | None = None) -> Self:
-        """Give a kernel for this broker; connects at the first verb.
+        """Give a store for this broker; connects at the first verb.
 
         With `answer_seconds`, a verb that takes longer fails, and none is tried again.
         """
         url = redis_url(broker_url)
-        kernel = cls(redis.Redis.from_url(url, **patience(answer_seconds)))
-        kernel._url = url
-        return kernel
+        store = cls(redis.Redis.from_url(url, **patience(answer_seconds)))
+        store._url = url
+        return store
 
     def ping(self) -> None:
         """Make sure, within a few seconds, that the server answers.
@@ -493,7 +493,7 @@ class Kernel:
         if rows:
             server = self.server()
             for overdue in map(_overdue, rows):
-                if why := evidence.why_lost(overdue, server):
+                if why := failure_detector.why_lost(overdue, server):
                     lost[overdue.lease] = why
         given_up: list[tuple[bytes, int]] = []
         if lost:
@@ -665,7 +665,7 @@ def key(name: str, *parts: str) -> str:
 @cache
 def scripts() -> Mapping[str, str]:
     """Read the verbs' scripts, each with what they share in front of it."""
-    folder = resources.files("workers") / "lua"
+    folder = resources.files("clinvk.store") / "lua"
     prelude = _key_functions() + (folder / "_prelude.lua").read_text()
     return {
         path.name.removesuffix(".lua"): prelude + path.read_text()

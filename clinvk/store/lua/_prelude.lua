@@ -1,4 +1,4 @@
--- Loaded in front of every verb. The functions *_key come from workers/kernel.py, the only
+-- Loaded in front of every verb. The functions *_key come from clinvk/store/store.py, the only
 -- place that knows how keys are named. Time is always the server's.
 --
 -- An entry of `out` reads "<attempt>:<state>:<queue>:<claim>"; the state is
