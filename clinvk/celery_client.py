@@ -17,6 +17,8 @@ from typing import TypeVar
 import kombu.exceptions
 import redis
 
+from clinvk.broker.app import create_app
+from clinvk.broker.dispatcher import Dispatcher
 from clinvk.client import Event
 from clinvk.core.errors import BrokerError, UsageError
 from clinvk.core.spec import (
@@ -31,8 +33,6 @@ from clinvk.core.spec import (
 from clinvk.core.worker_config import mask_password
 from clinvk.spool import Spool
 from clinvk.store.store import Store
-from workers.app import create_app
-from workers.dispatch import Dispatcher
 
 PAGE = 100
 """Tasks that are read at a time. A prompt has no limit, and a result may have 64 KiB inline."""

@@ -17,7 +17,7 @@ from clinvk.render import document, tables
 from clinvk.report import EXIT_OK, EXIT_TASK_FAILED
 from clinvk.settings import Settings, rate_limits
 from clinvk.show import Screen, View
-from workers.policy import Policy
+from workers.execution.policy import Policy
 
 if TYPE_CHECKING:
     from clinvk.celery_client import CeleryClient

@@ -4,8 +4,8 @@ The client starts it, as early as it can, and holds one end of a pipe to its std
 ends, by itself or by `kill -9`, the pipe closes. The guard loads all that a worker needs while
 the client reads its files; then it gets its orders, starts the server, and forks the workers,
 which costs a few milliseconds each. One that dies is replaced in the same way. The guard is their
-parent and adopts every orphan below them (`workers.process_tree`), so it can end all that was
-started, even when a worker is dead; then it removes the directory. Where the guard itself is
+parent and adopts every orphan below them (`workers.execution.process_tree`), so it can end all that
+was started, even when a worker is dead; then it removes the directory. Where the guard itself is
 killed, the workers see the end of a pipe that it holds, and take down what they can reach.
 
 Started as `python -m clinvk.guard DIRECTORY`, with the broker in the environment. Its orders are
@@ -24,7 +24,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from workers import process_tree
+from workers.execution import process_tree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -233,10 +233,10 @@ def take_down_alone(directory: str, server: Any) -> None:
 
     import redis
 
-    from workers import keeper
+    from workers import bootstep
 
-    if keeper.is_up():
-        keeper.station().keeper.close()
+    if bootstep.is_up():
+        bootstep.context().renewer.close()
     with contextlib.suppress(redis.RedisError):
         server.shutdown(nosave=True)
     shutil.rmtree(directory, ignore_errors=True)

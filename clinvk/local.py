@@ -60,7 +60,7 @@ class LocalFleet:
                 ["--queues", ",".join(queues), "--concurrency", str(share), "--name", name]
                 for name, share in zip(names, shares, strict=True)
             ],
-            "config": replace(config, tells_versions=False, has_warden=False).dump(),
+            "config": replace(config, tells_versions=False, has_supervisor=False).dump(),
         }
         assert self._guard.stdin is not None
         self._is_ordered = True

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from workers.consumer import Consumer
+from clinvk.broker.consumer import Consumer
 
 
 class Channel:

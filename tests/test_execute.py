@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import redis
 
+from clinvk.broker.dispatcher import Dispatcher
 from clinvk.core.spec import ErrorKind, Outcome, TaskResult, TaskSpec
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.store.store import Claim, Lease
-from workers.dispatch import Dispatcher
-from workers.execute import Executor
-from workers.process import StopSignal
+from workers.execution.executor import Executor
+from workers.execution.process import StopSignal
 
 
 @pytest.fixture

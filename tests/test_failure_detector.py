@@ -6,7 +6,7 @@ import pytest
 
 from clinvk.store import failure_detector
 from clinvk.store.failure_detector import Overdue, Server, cut_off_at, why_lost
-from workers.process import HURRIED_GRACE_SECONDS, LEFTOVER_GRACE_SECONDS
+from workers.execution.process import HURRIED_GRACE_SECONDS, LEFTOVER_GRACE_SECONDS
 
 DAY_MS = 86_400_000
 SERVER = Server("this", DAY_MS, frozenset({7}))

@@ -6,11 +6,11 @@ import base64
 import json
 from typing import Any
 
+from clinvk.broker.app import create_app
+from clinvk.broker.dispatcher import Dispatcher
+from clinvk.broker.message import AGGREGATE, EXECUTE
 from clinvk.core.spec import RunOptions, TaskSpec
 from clinvk.store.store import Store
-from workers.app import create_app
-from workers.dispatch import Dispatcher
-from workers.message import AGGREGATE, EXECUTE
 
 RUN, QUEUE = "20260102-030405-abcdef01", "clinvk.my-tool.2"
 

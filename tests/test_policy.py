@@ -13,9 +13,9 @@ from clinvk.core.errors import ConfigError
 from clinvk.core.spec import ErrorKind, TaskSpec
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.store.store import Claim, Lease
-from workers.execute import Executor
-from workers.policy import APPROVAL_ORDER, SANDBOX_ORDER, Policy, PolicyError
-from workers.process import StopSignal
+from workers.execution.executor import Executor
+from workers.execution.policy import APPROVAL_ORDER, SANDBOX_ORDER, Policy, PolicyError
+from workers.execution.process import StopSignal
 
 
 def spec(**fields: Any) -> TaskSpec:

@@ -15,8 +15,8 @@ import pytest
 
 from clinvk.backends.base import Command, Finished
 from tests import harness
-from workers import process, process_tree
-from workers.process import OutputLimits, StopSignal, run
+from workers.execution import process, process_tree
+from workers.execution.process import OutputLimits, StopSignal, run
 
 PYTHON = sys.executable
 MARKER = "test-run:0:1"

@@ -1,1 +1,1 @@
-"""The engine: everything that happens to a task. Nothing in here imports `clinvk`."""
+"""What runs on a worker machine, and only that."""

@@ -15,15 +15,15 @@ from importlib import import_module
 from celery.app import backends
 
 from clinvk.store.store import driver, scripts
-from workers import registry
 from workers.app import app
+from workers.liveness import worker_info
 
 CELERY_PARTS = (
     "celery.worker.autoscale",
     "celery.worker.components",
     "celery.worker.control",
-    "workers.consumer",
-    "workers.pool",
+    "clinvk.broker.consumer",
+    "clinvk.broker.pool",
 )
 """What Celery imports only as it starts a worker, with all that these import."""
 
@@ -36,7 +36,7 @@ def load() -> None:
         import_module(module)
     _ = app.Worker, app.control, app.events, app.log
     backends.by_url(app.conf.result_backend, app.loader)
-    registry.clinvk_version()
+    worker_info.clinvk_version()
     driver()
     scripts()
 

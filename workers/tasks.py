@@ -6,10 +6,10 @@ from functools import partial
 
 from celery.exceptions import Ignore
 
+from clinvk.broker.message import AGGREGATE, EXECUTE
 from clinvk.store.store import Lease
+from workers import bootstep
 from workers.app import app
-from workers.keeper import station
-from workers.message import AGGREGATE, EXECUTE
 
 
 @app.task(name=EXECUTE)  # type: ignore[untyped-decorator]
@@ -20,18 +20,18 @@ def execute(run: str, index: int, attempt: int) -> bool:
         Ignore: this attempt is not, or no longer, the one that counts: somebody else returns
             to the chord for the task.
     """
-    here = station()
-    keeper, dispatcher, executor = here.keeper, here.dispatcher, here.executor
+    here = bootstep.context()
+    renewer, dispatcher, executor = here.renewer, here.dispatcher, here.executor
     lease = Lease(run, index, attempt)
     claim = dispatcher.claim(lease, executor.holder)
     if claim.verdict == "stale":
         raise Ignore
     if claim.verdict == "canceled":
         return False
-    with keeper.hold(lease) as stop:
+    with renewer.hold(lease) as stop:
         results = partial(dispatcher.results, run)
         result = executor.execute(lease, claim, stop, results)
-        keeper.ends(lease)
+        renewer.ends(lease)
         if result is not None:
             recorded = dispatcher.finish(lease, result, here.worker.consumer.serves())
         else:
@@ -48,4 +48,4 @@ def execute(run: str, index: int, attempt: int) -> bool:
 @app.task(name=AGGREGATE)  # type: ignore[untyped-decorator]
 def aggregate(run: str) -> None:
     """Close the run: the chord's body."""
-    station().dispatcher.store.aggregate(run)
+    bootstep.context().dispatcher.store.aggregate(run)

@@ -31,7 +31,7 @@ LEASE_MS = 11_000
 """How long a worker may be silent before its tasks count as lost, if its connection has closed."""
 RENEW_SECONDS = 2.0
 ANSWER_SECONDS = 2.0
-"""How long a keeper waits for an answer, or for a connection."""
+"""How long a renewer waits for an answer, or for a connection."""
 STOP_SECONDS = 4.0
 """What a worker out of touch needs to end its commands: TERM, KILL, and what escaped."""
 CUT_OFF_SECONDS = LEASE_MS / 1000 - ANSWER_SECONDS - STOP_SECONDS - 1.0

@@ -130,7 +130,7 @@ class Unit:
         pid = self.process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         wardens = (_command(int(child)) for child in children)
-        return next((w[-2].decode() for w in wardens if b"workers.warden" in w), "")
+        return next((w[-2].decode() for w in wardens if b"workers.liveness.supervisor" in w), "")
 
     @property
     def is_cut(self) -> bool:

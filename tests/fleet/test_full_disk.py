@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from clinvk.backends.base import Command, Finished
-from workers import process_tree
-from workers.process import OutputLimits, StopSignal, run
+from workers.execution import process_tree
+from workers.execution.process import OutputLimits, StopSignal, run
 
 DISK_BYTES = 80 << 20
 FILL = """

@@ -371,7 +371,7 @@ class Machine(RuleBasedStateMachine):
         self._reap([], closes, False)
 
     def _reap(self, lost: Sequence[Lease], closes: bool, records: bool) -> None:
-        """As a keeper does; it may end before it closes runs or records what is given up."""
+        """As a renewer does; it may end before it closes runs or records what is given up."""
         self.store.lost, self.store.asked = set(map(str, lost)), []
         overdue = {
             Overdue(str(lease), bool(out.claim), out.claim.rpartition("/")[0], "", None)

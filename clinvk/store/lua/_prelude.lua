@@ -163,7 +163,7 @@ local function is_open(queue, admission)
   return true
 end
 
--- Put a task's Celery message into its queue. The run's template (workers/message.py) has
+-- Put a task's Celery message into its queue. The run's template (clinvk/broker/message.py) has
 -- placeholders like @INDEX@.
 local function publish(run, index, attempt, queue)
   local template = redis.call('GET', message_key(run))

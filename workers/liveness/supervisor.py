@@ -1,13 +1,14 @@
 """The process that sees a worker's end, ends what it ran, and tells the fleet.
 
 A worker that dies at once (`kill -9`, out of memory, a crash) leaves its commands running, and
-Redis only knows that it is silent. Its warden holds the other end of a pipe: when that closes
+Redis only knows that it is silent. Its supervisor holds the other end of a pipe: when that closes
 without a word, it ends everything that carries the worker's mark, and gives its leases up, so that
-the tasks run elsewhere at once. Where the warden dies too, leases run out instead
+the tasks run elsewhere at once. Where the supervisor dies too, leases run out instead
 (`clinvk/store/failure_detector.py`); a container or unit that is killed whole takes the commands
 with it.
 
-Started by the worker as `python -m workers.warden HOLDER`, with the broker in the environment.
+Started by the worker as `python -m workers.liveness.supervisor HOLDER`, with the broker in the
+environment.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ RETRY_SECONDS = 0.5
 
 
 def start(holder: str, broker_url: str) -> subprocess.Popen[bytes]:
-    """Start the warden of this process; `farewell` ends it."""
+    """Start the supervisor of this process; `farewell` ends it."""
     return subprocess.Popen(
-        [sys.executable, "-m", "workers.warden", holder],
+        [sys.executable, "-m", "workers.liveness.supervisor", holder],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         env={**os.environ, BROKER_URL: broker_url},
@@ -44,15 +45,15 @@ def start(holder: str, broker_url: str) -> subprocess.Popen[bytes]:
     )
 
 
-def farewell(warden: subprocess.Popen[bytes]) -> None:
-    """Tell the warden that nothing is left to do, and wait for its end."""
-    assert warden.stdin is not None
+def farewell(supervisor: subprocess.Popen[bytes]) -> None:
+    """Tell the supervisor that nothing is left to do, and wait for its end."""
+    assert supervisor.stdin is not None
     try:
-        warden.stdin.write(ALL_IS_WELL)
-        warden.stdin.close()
+        supervisor.stdin.write(ALL_IS_WELL)
+        supervisor.stdin.close()
     except BrokenPipeError:
         pass
-    warden.wait()
+    supervisor.wait()
 
 
 def main() -> int:
@@ -68,7 +69,7 @@ def main() -> int:
 
 def end_commands(holder: str) -> None:
     """End all processes that a worker left."""
-    from workers import process_tree
+    from workers.execution import process_tree
 
     clear = 0
     while clear < LOOKS:

@@ -8,45 +8,31 @@ for so long that somebody else may start the tasks, the worker stops its own com
 
 from __future__ import annotations
 
-import atexit
 import logging
-import re
-import resource
-import secrets
-import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import redis
-from celery import bootsteps
 
 from clinvk.backends.base import StoppedBy
-from clinvk.core.spec import queue_of
-from clinvk.core.worker_config import WorkerConfig
-from clinvk.store.failure_detector import ANSWER_SECONDS, RENEW_SECONDS, cut_off_at
-from clinvk.store.store import Lease, Store, serves_nobody
-from workers import process_tree, registry, warden
-from workers.beacon import Beacon
-from workers.dispatch import Dispatcher
-from workers.execute import Executor
-from workers.process import StopSignal
+from clinvk.broker.dispatcher import Dispatcher
+from clinvk.store.failure_detector import RENEW_SECONDS, cut_off_at
+from clinvk.store.store import Lease, serves_nobody
+from workers.execution.process import StopSignal
+from workers.liveness.connection import LivenessConnection
 
 SIGNAL_BLOCK_MS = 1000
 RETRY_SECONDS = 0.5
 HAND_BACK_SECONDS = 10.0
 """How long a worker that goes down at once waits for its commands to end."""
 
-SUPPORTED_POOLS = {"workers.pool", "celery.concurrency.thread", "celery.concurrency.solo"}
-
 logger = logging.getLogger(__name__)
 
 
-class Keeper:
+class LeaseRenewer:
     """The leases that this process holds, and the thread that keeps them.
 
     `holder` names this process (see `Store.claim`). `entry` is what the worker announces of
@@ -63,7 +49,7 @@ class Keeper:
         dispatcher: Dispatcher,
         holder: str,
         entry: Mapping[str, Any],
-        beacon: Beacon,
+        beacon: LivenessConnection,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._dispatcher = dispatcher
@@ -84,7 +70,7 @@ class Keeper:
         self._closing = threading.Event()
         self._retired = False
         self.is_closing = False
-        self._thread = threading.Thread(target=self._keep, name="clinvk-keeper", daemon=True)
+        self._thread = threading.Thread(target=self._keep, name="clinvk-lease-renewer", daemon=True)
 
     def start(self) -> None:
         """Start keeping."""
@@ -186,7 +172,7 @@ class Keeper:
             except redis.RedisError as error:
                 self._out_of_touch(error)
             except Exception:  # whatever it was: without this thread every lease would run out
-                logger.exception("the keeper goes on")
+                logger.exception("the lease renewer goes on")
                 self._closing.wait(RETRY_SECONDS)
         self._beacon.close()
 
@@ -229,106 +215,3 @@ class Keeper:
     @property
     def _worker(self) -> str:
         return self._holder.partition("/")[0]
-
-
-class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Gives the worker its `Station`, and takes the keeper up and down with it."""
-
-    requires = ("celery.worker.components:Pool",)
-
-    def __init__(self, parent: Any, **options: Any) -> None:
-        super().__init__(parent, **options)
-        self.keeper: Keeper | None = None
-        self.warden: subprocess.Popen[bytes] | None = None
-
-    def start(self, parent: Any) -> None:
-        """Start keeping leases before the first task comes."""
-        global _station
-        if parent.pool_cls.__module__ not in SUPPORTED_POOLS:
-            raise SystemExit("clinvk runs on the threads pool: start the worker with -P threads")
-        raise_open_files_limit()
-        process_tree.become_subreaper()
-        config = WorkerConfig.load()
-        url = parent.app.conf.broker_url
-        holder = f"{_name(parent.hostname)}/{secrets.token_hex(4)}"
-        executor = Executor(config, worker=parent.hostname, holder=holder)
-        store = Store.connect(url)
-        queues = sorted(parent.app.amqp.queues.consume_from)
-        for queue, limits in config.queues.items():
-            store.limit(queue_of(queue), "config", **limits)
-        self.keeper = Keeper(
-            Dispatcher(parent.app, Store.connect(url, ANSWER_SECONDS)),
-            holder,
-            registry.entry(slots=parent.concurrency, queues=queues),
-            Beacon(url),
-        )
-        if config.has_warden:
-            self.warden = warden.start(holder, url)
-            process_tree.own(self.warden.pid)
-            atexit.register(self._dismiss_warden)  # tasks have ended by then
-        parent.pool.hurry = self._hurry
-        self.keeper.start()
-        _station = Station(self.keeper, Dispatcher(parent.app, store), executor, parent)
-        if config.tells_versions:
-            registry.find_versions(executor.backends(queues), self.keeper.describe)
-
-    def stop(self, parent: Any) -> None:  # noqa: ARG002
-        """Take nothing more. What runs goes on, and so does the keeper, until the process ends.
-
-        Celery takes a second SIGTERM for the first; here it means at once.
-        """
-        if self.keeper is not None:
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-                signal.signal(number, self._hurry)
-            self.keeper.retire()
-
-    def terminate(self, parent: Any) -> None:  # noqa: ARG002
-        """Stop all commands and let other workers have their tasks."""
-        if self.keeper is not None:
-            self.keeper.close()
-
-    def _hurry(self, *_signal: object) -> None:
-        assert self.keeper is not None
-        if self.keeper.is_closing:
-            return
-        logger.warning("stopping what runs; other workers may have it")
-        threading.Thread(target=self.keeper.close, name="clinvk-close", daemon=True).start()
-
-    def _dismiss_warden(self) -> None:
-        if self.warden is not None and self.keeper is not None and self.keeper.is_idle:
-            warden.farewell(self.warden)
-
-
-def _name(worker: str) -> str:
-    """Return a worker's name as a part of a holder, and of a lease's entry."""
-    return re.sub(r"[:/\s]", "_", worker)
-
-
-@dataclass(frozen=True, slots=True)
-class Station:
-    """What the tasks of one worker process share; `worker` is Celery's own controller."""
-
-    keeper: Keeper
-    dispatcher: Dispatcher
-    executor: Executor
-    worker: Any
-
-
-_station: Station | None = None
-
-
-def is_up() -> bool:
-    """Whether a worker runs in this process, or did."""
-    return _station is not None
-
-
-def station() -> Station:
-    """Return the station of the worker that runs in this process."""
-    assert _station is not None, "no worker runs in this process"
-    return _station
-
-
-def raise_open_files_limit() -> None:
-    """Allow as many open files as the system lets us: each task needs about eight."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

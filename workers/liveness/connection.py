@@ -17,7 +17,7 @@ from clinvk.store.failure_detector import ANSWER_SECONDS
 from clinvk.store.store import connection_beside, patience, redis_url
 
 
-class Beacon:
+class LivenessConnection:
     """A worker's standing connection. Not safe for use from several threads."""
 
     def __init__(self, broker_url: str) -> None:

@@ -1,7 +1,7 @@
 """The Celery side of a run: its tasks as members of a chord, published one by one.
 
-Members are published by the store as admission lets them out (`workers/message.py`), and counted
-by it (`workers/transport.py`); the chord's body closes the run.
+Members are published by the store as admission lets them out (`clinvk/broker/message.py`), and
+counted by it (`clinvk/broker/transport.py`); the chord's body closes the run.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 import redis
 from celery import Celery
 
+from clinvk.broker.message import task_id, template
 from clinvk.core.spec import ErrorKind, Outcome, RunOptions, TaskResult, TaskSpec
 from clinvk.store.store import Canceled, Claim, GivenUp, Lease, Recorded, Store, Submitted, passes
-from workers.message import task_id, template
 
 T = TypeVar("T")
 

@@ -2,9 +2,9 @@
 
 The command gets a session and process group of its own, a marker in its environment, and its
 stdin from a file in memory, so that it can never wait for input; its output goes to files, too
-(workers/output.py says why). It ends by itself, by its deadline, or by a `StopSignal`: TERM to
-the group, a few seconds, KILL, and then whatever escaped from the group. That *we* stopped it is
-recorded here; exit codes do not tell (some CLIs exit 0 on SIGTERM).
+(workers/execution/capture.py says why). It ends by itself, by its deadline, or by a `StopSignal`:
+TERM to the group, a few seconds, KILL, and then whatever escaped from the group. That *we* stopped
+it is recorded here; exit codes do not tell (some CLIs exit 0 on SIGTERM).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from functools import cache
 from pathlib import Path
 
 from clinvk.backends.base import Command, Finished, StoppedBy
-from workers import process_tree
-from workers.output import Stderr, Stdout, memory_file, place_for
+from workers.execution import process_tree
+from workers.execution.capture import Stderr, Stdout, memory_file, place_for
 
 TERM_GRACE_SECONDS = 5.0
 """Between TERM and KILL."""

@@ -10,20 +10,20 @@ import redis
 
 from clinvk.store.store import Store
 from tests import harness
-from workers.beacon import Beacon
+from workers.liveness.connection import LivenessConnection
 
 ATTEMPTS = 300
 """As many as a server that is down for minutes costs; a pool of redis-py ends at 100."""
 
 
 @pytest.fixture
-def beacon(broker_url: str) -> Iterator[Beacon]:
-    beacon = Beacon(broker_url)
+def beacon(broker_url: str) -> Iterator[LivenessConnection]:
+    beacon = LivenessConnection(broker_url)
     yield beacon
     beacon.close()
 
 
-def test_it_is_known_to_the_server_by_its_name(beacon: Beacon, broker_url: str) -> None:
+def test_it_is_known_to_the_server_by_its_name(beacon: LivenessConnection, broker_url: str) -> None:
     store = Store.connect(broker_url)
     assert not beacon.stands
     run_id, _, client = beacon.open().partition(":")
@@ -37,7 +37,7 @@ def test_it_is_known_to_the_server_by_its_name(beacon: Beacon, broker_url: str) 
     assert not beacon.stands
 
 
-def test_a_server_that_closes_it_is_noticed(beacon: Beacon, broker_url: str) -> None:
+def test_a_server_that_closes_it_is_noticed(beacon: LivenessConnection, broker_url: str) -> None:
     store = Store.connect(broker_url)
     _, _, client = beacon.open().partition(":")
     store.redis.client_kill_filter(_id=client)
@@ -48,11 +48,11 @@ def test_a_server_that_closes_it_is_noticed(beacon: Beacon, broker_url: str) -> 
 def test_a_server_that_is_down_for_long_can_be_reached_again(
     tmp_path: Path, broker_url: str
 ) -> None:
-    away = Beacon(f"redis+socket://{tmp_path / 'nobody.sock'}")
+    away = LivenessConnection(f"redis+socket://{tmp_path / 'nobody.sock'}")
     for _ in range(ATTEMPTS):
         with pytest.raises(redis.ConnectionError, match="No such file"):
             away.open()
-    there = Beacon(broker_url)
+    there = LivenessConnection(broker_url)
     for _ in range(ATTEMPTS):
         there.open()
     assert there.stands

@@ -22,9 +22,9 @@ from clinvk.core.errors import WireError
 from clinvk.core.spec import ErrorKind, Outcome, TaskResult, TaskSpec, not_blank, queue_of
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.store.store import Claim, Lease
-from workers import process_tree
-from workers.policy import Policy, PolicyError
-from workers.process import OutputLimits, StopSignal, run
+from workers.execution import process_tree
+from workers.execution.policy import Policy, PolicyError
+from workers.execution.process import OutputLimits, StopSignal, run
 
 Results = Callable[[Sequence[int]], Iterable[TaskResult | None]]
 """Reads the results of some tasks of the same run."""

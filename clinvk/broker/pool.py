@@ -19,7 +19,7 @@ class TaskPool(ThreadPool):  # type: ignore[misc]
     """A thread pool whose tasks wake the event loop as they end.
 
     Attributes:
-        hurry: stops the commands that run; set by the keeper.
+        hurry: stops the commands that run; set by the lease renewer.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -42,7 +42,7 @@ class TaskPool(ThreadPool):  # type: ignore[misc]
         self.hurry()
 
     def _wake(self, _future: object) -> None:
-        # Unless the slot has its next task already (workers/consumer.py).
+        # Unless the slot has its next task already (clinvk/broker/consumer.py).
         if self._loop is not None and len(reserved_requests) < self.limit:
             self._loop.call_soon(_nothing)
 

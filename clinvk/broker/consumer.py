@@ -27,7 +27,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
     """
 
     def call_soon_ack(self, acknowledge: Callable[..., object], *args: object) -> None:
-        """Acknowledge, or reject, a message here: that sends nothing (workers/transport.py)."""
+        """Acknowledge, or reject, a message at once: that sends nothing (`Transport`)."""
         acknowledge(*args)
 
     def serves(self) -> list[str]:

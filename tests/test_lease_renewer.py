@@ -1,4 +1,4 @@
-"""The keeper: leases are renewed, cancellations heard, and a worker out of touch stops its own."""
+"""The lease renewer: renews leases, hears cancellations, stops what a disconnected worker runs."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import redis
 
+from clinvk.broker.app import create_app
+from clinvk.broker.dispatcher import Dispatcher
 from clinvk.store.failure_detector import CUT_OFF_SECONDS, SILENT_SECONDS
 from clinvk.store.store import Lease, Store, key
 from tests import harness
 from tests.test_store import RUN, submit
-from workers import keeper as keeper_module
-from workers.app import create_app
-from workers.beacon import Beacon
-from workers.dispatch import Dispatcher
-from workers.keeper import Keeper
-from workers.process import StopSignal
+from workers.execution.process import StopSignal
+from workers.liveness import lease_renewer as keeper_module
+from workers.liveness.connection import LivenessConnection
+from workers.liveness.lease_renewer import LeaseRenewer
 
 LEASE = Lease(RUN, 0, 1)
 HOLDER = "k@h/1"
@@ -51,7 +51,7 @@ class FlakyStore(Store):
             raise redis.ConnectionError("away") from self.away
 
 
-class PaperBeacon(Beacon):
+class FakeConnection(LivenessConnection):
     """A beacon that a test can take away."""
 
     def __init__(self) -> None:
@@ -83,27 +83,27 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def beacon() -> PaperBeacon:
-    return PaperBeacon()
+def beacon() -> FakeConnection:
+    return FakeConnection()
 
 
 @pytest.fixture
-def keeper(
+def renewer(
     store: FlakyStore,
-    beacon: PaperBeacon,
+    beacon: FakeConnection,
     clock: Clock,
     broker_url: str,
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Keeper]:
+) -> Iterator[LeaseRenewer]:
     monkeypatch.setattr(keeper_module, "RETRY_SECONDS", 0.01)
     app = create_app(broker_url)
     entry = {"slots": 0, "queues": []}
-    keeper = Keeper(Dispatcher(app, store), HOLDER, entry, beacon, clock)
-    keeper.start()
-    harness.wait_until(store.workers, "the keeper to announce its worker")
-    yield keeper
+    renewer = LeaseRenewer(Dispatcher(app, store), HOLDER, entry, beacon, clock)
+    renewer.start()
+    harness.wait_until(store.workers, "the lease renewer to announce its worker")
+    yield renewer
     store.away = None
-    keeper.close()
+    renewer.close()
     app.close()
 
 
@@ -120,48 +120,50 @@ def keep_up(store: Store, clock: Clock) -> None:
     harness.wait_until(lambda: deadline(store) > before, "the lease to be renewed")
 
 
-def failed_again(keeper: Keeper) -> None:
-    """Wait until the keeper has failed once more to reach the server, from now on."""
+def failed_again(renewer: LeaseRenewer) -> None:
+    """Wait until the lease renewer has failed once more to reach the server, from now on."""
     for _ in range(2):  # what was under way may have begun before
-        wanted = keeper.failures + 1
-        harness.wait_until(lambda wanted=wanted: keeper.failures >= wanted, "the keeper to try")
+        wanted = renewer.failures + 1
+        harness.wait_until(
+            lambda wanted=wanted: renewer.failures >= wanted, "the lease renewer to try"
+        )
 
 
 def stopped(stop: StopSignal) -> str:
     return str(harness.wait_until(lambda: stop.reason, "the command to be stopped"))
 
 
-def test_leases_are_renewed_in_time(keeper: Keeper, store: FlakyStore, clock: Clock) -> None:
+def test_leases_are_renewed_in_time(renewer: LeaseRenewer, store: FlakyStore, clock: Clock) -> None:
     submit(store)
     store.claim(LEASE, HOLDER, "a")
     before = deadline(store)
-    with keeper.hold(LEASE) as stop:
+    with renewer.hold(LEASE) as stop:
         clock.now += keeper_module.RENEW_SECONDS
         harness.wait_until(lambda: deadline(store) > before, "the lease to be renewed")
         assert stop.reason is None
 
 
-def test_what_comes_to_a_worker_that_is_closing_is_handed_back(keeper: Keeper) -> None:
-    keeper.close()
-    with keeper.hold(LEASE) as stop:
+def test_what_comes_to_a_worker_that_is_closing_is_handed_back(renewer: LeaseRenewer) -> None:
+    renewer.close()
+    with renewer.hold(LEASE) as stop:
         assert stop.reason == "handed_back"
 
 
-def test_a_canceled_run_is_stopped_at_once(keeper: Keeper, store: FlakyStore) -> None:
+def test_a_canceled_run_is_stopped_at_once(renewer: LeaseRenewer, store: FlakyStore) -> None:
     submit(store)
     store.claim(LEASE, HOLDER, "a")
-    with keeper.hold(LEASE) as stop, keeper.hold(Lease("another-run", 0, 1)) as other:
+    with renewer.hold(LEASE) as stop, renewer.hold(Lease("another-run", 0, 1)) as other:
         store.cancel(RUN, "interrupted")  # the clock stands: no renewal is due
         assert stopped(stop) == "canceled"
         assert other.reason is None
 
 
 def test_a_task_that_somebody_else_has_by_now_is_stopped(
-    keeper: Keeper, store: FlakyStore, clock: Clock
+    renewer: LeaseRenewer, store: FlakyStore, clock: Clock
 ) -> None:
     submit(store)
     store.claim(LEASE, "another/2", "a")
-    with keeper.hold(LEASE) as stop:
+    with renewer.hold(LEASE) as stop:
         clock.now += keeper_module.RENEW_SECONDS
         assert stopped(stop) == "canceled"
 
@@ -170,36 +172,36 @@ def test_a_task_that_somebody_else_has_by_now_is_stopped(
     ("connection_stands", "seconds"), [(False, CUT_OFF_SECONDS), (True, SILENT_SECONDS)]
 )
 def test_out_of_touch_a_worker_stops_its_own_in_time(
-    keeper: Keeper,
+    renewer: LeaseRenewer,
     store: FlakyStore,
-    beacon: PaperBeacon,
+    beacon: FakeConnection,
     clock: Clock,
     connection_stands: bool,
     seconds: float,
 ) -> None:
     submit(store)
     store.claim(LEASE, HOLDER, "a")
-    with keeper.hold(LEASE) as stop:
+    with renewer.hold(LEASE) as stop:
         keep_up(store, clock)
         store.away, beacon.away = TimeoutError(), not connection_stands
         clock.now += seconds - keeper_module.RENEW_SECONDS - 0.1
-        failed_again(keeper)
+        failed_again(renewer)
         assert stop.reason is None
         clock.now += keeper_module.RENEW_SECONDS + 0.1
         assert stopped(stop) == "cut_off"
 
 
 def test_a_server_that_is_down_stops_nothing_however_long(
-    keeper: Keeper, store: FlakyStore, beacon: PaperBeacon, clock: Clock
+    renewer: LeaseRenewer, store: FlakyStore, beacon: FakeConnection, clock: Clock
 ) -> None:
     submit(store)
     store.claim(LEASE, HOLDER, "a")
-    with keeper.hold(LEASE) as stop:
+    with renewer.hold(LEASE) as stop:
         keep_up(store, clock)
         beacon.away, store.away = True, ConnectionRefusedError()
         for _ in range(100):
             clock.now += CUT_OFF_SECONDS - 0.1
-            failed_again(keeper)
+            failed_again(renewer)
         assert stop.reason is None
         store.away = TimeoutError()  # it may be up again, and only not for us
         clock.now += CUT_OFF_SECONDS
@@ -207,12 +209,12 @@ def test_a_server_that_is_down_stops_nothing_however_long(
 
 
 def test_a_short_absence_stops_nothing(
-    keeper: Keeper, store: FlakyStore, beacon: PaperBeacon, clock: Clock
+    renewer: LeaseRenewer, store: FlakyStore, beacon: FakeConnection, clock: Clock
 ) -> None:
     submit(store)
     store.claim(LEASE, HOLDER, "a")
     before = deadline(store)
-    with keeper.hold(LEASE) as stop:
+    with renewer.hold(LEASE) as stop:
         store.away, beacon.away = TimeoutError(), True
         clock.now += CUT_OFF_SECONDS / 2
         store.away, beacon.away = None, False
@@ -220,22 +222,24 @@ def test_a_short_absence_stops_nothing(
         assert stop.reason is None
 
 
-def test_a_worker_that_goes_down_stops_all(keeper: Keeper) -> None:
-    with keeper.hold(LEASE) as stop:
-        keeper.stop_all("canceled")
+def test_a_worker_that_goes_down_stops_all(renewer: LeaseRenewer) -> None:
+    with renewer.hold(LEASE) as stop:
+        renewer.stop_all("canceled")
         assert stop.reason == "canceled"
 
 
-def test_a_retired_worker_counts_only_what_it_still_runs(keeper: Keeper, store: FlakyStore) -> None:
+def test_a_retired_worker_counts_only_what_it_still_runs(
+    renewer: LeaseRenewer, store: FlakyStore
+) -> None:
     def slots() -> int | None:
         entry = store.workers().get("k@h")
         return entry["slots"] if entry else None
 
     harness.wait_until(lambda: slots() is not None, "the worker to be known")
-    with keeper.hold(LEASE), keeper.hold(Lease(RUN, 1, 1)):
-        keeper.retire()
+    with renewer.hold(LEASE), renewer.hold(Lease(RUN, 1, 1)):
+        renewer.retire()
         assert slots() == 2
-        keeper.ends(LEASE)
+        renewer.ends(LEASE)
         assert slots() == 1
-        keeper.ends(Lease(RUN, 1, 1))
+        renewer.ends(Lease(RUN, 1, 1))
         assert slots() is None

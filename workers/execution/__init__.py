@@ -1,0 +1,1 @@
+"""One task from its spec to its result, as processes of this machine."""

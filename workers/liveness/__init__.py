@@ -1,0 +1,1 @@
+"""How the fleet knows that a worker lives, and what it runs."""
