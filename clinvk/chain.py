@@ -11,7 +11,7 @@ from clinvk.parallel import carry_out, make_job
 
 if TYPE_CHECKING:
     from clinvk.cli import ChainOptions
-    from clinvk.settings import Settings
+    from clinvk.config.settings import Settings
 
 
 def run(settings: Settings, options: ChainOptions) -> int:

@@ -22,7 +22,7 @@ from clinvk.core.errors import BrokerError, ClinvkError, ConfigError, UsageError
 
 if TYPE_CHECKING:
     from clinvk.celery_client import CeleryClient
-    from clinvk.settings import Settings
+    from clinvk.config.settings import Settings
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
@@ -186,7 +186,8 @@ def parallel(config: str | None, **options: Any) -> int:
     file, 3 bad configuration, 4 the broker cannot be reached, 130 interrupted.
     """
     with expecting_a_run(config, options):
-        from clinvk import parallel, settings
+        from clinvk import parallel
+        from clinvk.config import settings
 
         return parallel.run(settings.load(config), ParallelOptions(**options))
 
@@ -207,7 +208,8 @@ def chain(config: str | None, **options: Any) -> int:
     Exit codes are those of `clinvk parallel`.
     """
     with expecting_a_run(config, options):
-        from clinvk import chain, settings
+        from clinvk import chain
+        from clinvk.config import settings
 
         return chain.run(settings.load(config), ChainOptions(**options))
 
@@ -238,7 +240,8 @@ def compare(config: str | None, **options: Any) -> int:
     Exit codes are those of `clinvk parallel`.
     """
     with expecting_a_run(config, options):
-        from clinvk import compare, settings
+        from clinvk import compare
+        from clinvk.config import settings
 
         return compare.run(settings.load(config), CompareOptions(**options))
 
@@ -255,7 +258,8 @@ def worker(
     config: str | None, broker: str | None, queues: str | None, concurrency: int, name: str
 ) -> int:
     """Serve a fleet with this machine, until told to stop. SIGTERM lets running tasks end."""
-    from clinvk import control, settings
+    from clinvk import control
+    from clinvk.config import settings
 
     return control.worker(settings.load(config), broker, queues, concurrency, name)
 
@@ -266,7 +270,8 @@ def fleet_command(group: click.Group, name: str) -> Callable[[Callable[..., int]
     def decorate(function: Callable[..., int]) -> click.Command:
         @functools.wraps(function)
         def run(broker: str | None, config: str | None, **arguments: Any) -> int:
-            from clinvk import control, settings
+            from clinvk import control
+            from clinvk.config import settings
 
             with control.fleet(settings.load(config), broker) as client:
                 return function(client, **arguments)
@@ -299,7 +304,8 @@ def queues(context: click.Context, config: str | None, broker: str | None, as_js
     """List the queues, or set their limits."""
     if context.invoked_subcommand is not None:
         return 0
-    from clinvk import control, settings
+    from clinvk import control
+    from clinvk.config import settings
 
     with control.fleet(settings.load(config), broker) as client:
         return control.queues(client, as_json=as_json)
@@ -421,13 +427,13 @@ def show(config: str | None, as_json: bool) -> int:
 @config_option
 def path(config: str | None) -> int:
     """Print where the configuration file is, or would be."""
-    from clinvk import configpath
+    from clinvk.config import paths
 
-    click.echo(configpath.locate(config))
+    click.echo(paths.locate(config))
     return 0
 
 
 def _settings(path: str | None) -> Settings:
-    from clinvk import settings
+    from clinvk.config import settings
 
     return settings.load(path)

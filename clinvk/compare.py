@@ -16,7 +16,7 @@ from clinvk.render.compare import SideBySide
 
 if TYPE_CHECKING:
     from clinvk.cli import CompareOptions
-    from clinvk.settings import Settings
+    from clinvk.config.settings import Settings
 
 ARGUMENT = "PROMPT"
 

@@ -10,12 +10,12 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from clinvk import progress, watch
+from clinvk.config.settings import Settings, rate_limits
 from clinvk.core.errors import UsageError
 from clinvk.core.spec import RunOptions, queue_of
 from clinvk.core.worker_config import BROKER_URL, WORKER_CONFIG, mask_password
 from clinvk.render import document, tables
 from clinvk.report import EXIT_OK, EXIT_TASK_FAILED
-from clinvk.settings import Settings, rate_limits
 from clinvk.show import Screen, View
 from workers.execution.policy import Policy
 

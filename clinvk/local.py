@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from clinvk import configpath
+from clinvk.config import paths
 from clinvk.core.errors import BrokerError
 from clinvk.core.worker_config import BROKER_URL, WorkerConfig
 
@@ -160,7 +160,7 @@ def _names_broker(broker: str | None, config: str | None) -> bool:
     if broker or os.environ.get(BROKER_URL):
         return True
     try:
-        return b"broker" in configpath.locate(config).read_bytes()
+        return b"broker" in paths.locate(config).read_bytes()
     except OSError:  # none, or none that can be read, which is not told here
         return False
 

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 from clinvk import fleet, progress, taskfile, watch
 from clinvk.backends import Registry
+from clinvk.config.settings import broker_problem
 from clinvk.core.errors import UsageError
 from clinvk.core.spec import RunOptions, TaskSpec, queue_of
 from clinvk.outdir import OutputDir
 from clinvk.render import document, plan
 from clinvk.render.safe import one_line
 from clinvk.report import EXIT_OK
-from clinvk.settings import broker_problem
 from clinvk.show import Screen, View
 
 if TYPE_CHECKING:
     from clinvk.cli import CommonOptions, ParallelOptions
-    from clinvk.settings import Settings
+    from clinvk.config.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from clinvk import settings
+from clinvk.config import settings
 from clinvk.core.errors import ConfigError
 from clinvk.core.spec import TaskSpec
 from clinvk.render import config as render

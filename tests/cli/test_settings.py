@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from clinvk import settings
+from clinvk.config import settings
+from clinvk.config.settings import Settings
 from clinvk.core.spec import TaskSpec
-from clinvk.settings import Settings
 from tests.cli.conftest import Clinvk, FakeFleet
 
 

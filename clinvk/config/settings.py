@@ -32,8 +32,8 @@ from pydantic import (
     field_validator,
 )
 
-from clinvk import configpath
 from clinvk.backends import Registry, builtin_names
+from clinvk.config import paths
 from clinvk.core import yaml_document
 from clinvk.core.errors import ConfigError
 from clinvk.core.spec import ApprovalMode, OnWorkerLost, RunOptions, SandboxMode, TaskSpec
@@ -43,7 +43,7 @@ from clinvk.core.worker_config import WorkerConfig
 PREFIX = "CLINVK_"
 DEFAULT = "default"
 """Both the origin of what nobody set, and the mode that leaves a CLI to its own default."""
-RESERVED = frozenset({configpath.VARIABLE, "CLINVK_DEBUG", "CLINVK_TASK", "CLINVK_CLI_CACHE"})
+RESERVED = frozenset({paths.VARIABLE, "CLINVK_DEBUG", "CLINVK_TASK", "CLINVK_CLI_CACHE"})
 """Variables that are ours, and not settings; those of workers beside."""
 FILE_ONLY = frozenset({"command", "env"})
 """Settings that have no variable."""
@@ -322,9 +322,9 @@ def load(path: str | None, environment: Mapping[str, str] = os.environ) -> Setti
     Raises:
         ConfigError: with all that is wrong, each with its file or variable and place.
     """
-    name = configpath.name(path, environment)
-    location = configpath.locate(path, environment)
-    values = _read(location, name, required=name != configpath.DEFAULT_PATH)
+    name = paths.name(path, environment)
+    location = paths.locate(path, environment)
+    values = _read(location, name, required=name != paths.DEFAULT_PATH)
     origins = {place: str(location) for place, _ in _set_leaves(values)}
     problems = _overlay(values, origins, environment)
     try:
