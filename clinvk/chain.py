@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from clinvk import chainfile, taskfile
 from clinvk.core.spec import RunOptions
 from clinvk.parallel import carry_out, make_job
+from clinvk.taskfile import chain, reader
 
 if TYPE_CHECKING:
     from clinvk.cli import ChainOptions
@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 def run(settings: Settings, options: ChainOptions) -> int:
     """Run the steps of a file, or show what would run; returns the exit code."""
-    content, name = taskfile.read(options.file, sys.stdin.buffer, "file of steps")
-    chain = chainfile.parse(content, name, settings.backends)
-    run_options = RunOptions(kind="chain", max_parallel=1, fail_fast=chain.stop_on_failure)
-    steps = [settings.resolve(step) for step in chain.steps]
+    content, name = reader.read(options.file, sys.stdin.buffer, "file of steps")
+    parsed = chain.parse(content, name, settings.backends)
+    run_options = RunOptions(kind="chain", max_parallel=1, fail_fast=parsed.stop_on_failure)
+    steps = [settings.resolve(step) for step in parsed.steps]
     backends = {step.backend for step in steps}
-    job = make_job(settings, options, steps, chain.sources, backends, run_options, chain.output_dir)
+    job = make_job(
+        settings, options, steps, parsed.sources, backends, run_options, parsed.output_dir
+    )
     return carry_out(settings, options, job)

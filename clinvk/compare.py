@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from clinvk import fleet, progress, show, taskfile
+from clinvk import fleet, progress, show
 from clinvk.backends import Registry
 from clinvk.core.errors import BrokerError, TaskFileError, UsageError
 from clinvk.core.spec import RunOptions, TaskSpec, queue_of
 from clinvk.parallel import Job, broker_url, carry_out, make_job
 from clinvk.render.compare import SideBySide
+from clinvk.taskfile import reader
 
 if TYPE_CHECKING:
     from clinvk.cli import CompareOptions
@@ -54,7 +55,7 @@ def read_prompt(options: CompareOptions) -> tuple[str, str]:
     if (options.prompt is None) == (options.file is None):
         raise UsageError("give one prompt: as the argument, - for standard input, or with --file")
     if options.prompt is None or options.prompt == "-":
-        return taskfile.read(options.file, sys.stdin.buffer, "prompt")
+        return reader.read(options.file, sys.stdin.buffer, "prompt")
     return options.prompt, ARGUMENT
 
 
@@ -69,7 +70,7 @@ def check(settings: Settings, labels: Sequence[str], prompt: str, source: str) -
         backend, colon, model = label.partition(":")
         body = {"backend": backend, "prompt": prompt}
         body |= {"model": model, "name": label} if colon else {}
-        spec, found = taskfile.check_task(body, settings.backends)
+        spec, found = reader.check_task(body, settings.backends)
         for at, what in found:
             place = {"prompt": source, "backend": "--backends"}.get(at, f"--backends: {label}")
             problems[f"{place}: {what}"] = None

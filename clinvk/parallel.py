@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from clinvk import fleet, progress, taskfile, watch
+from clinvk import fleet, progress, watch
 from clinvk.backends import Registry
 from clinvk.config.settings import broker_problem
 from clinvk.core.errors import UsageError
@@ -17,6 +17,7 @@ from clinvk.render import document, plan
 from clinvk.render.safe import one_line
 from clinvk.report import EXIT_OK
 from clinvk.show import Screen, View
+from clinvk.taskfile import reader
 
 if TYPE_CHECKING:
     from clinvk.cli import CommonOptions, ParallelOptions
@@ -46,8 +47,8 @@ def run(settings: Settings, options: ParallelOptions) -> int:
 
 def decide(settings: Settings, options: ParallelOptions) -> Job:
     """Read the task file and settle every setting."""
-    with taskfile.opened(options.file, sys.stdin.buffer) as (stream, name):
-        batch = taskfile.parse(
+    with reader.opened(options.file, sys.stdin.buffer) as (stream, name):
+        batch = reader.parse(
             stream, name, settings.backends, settings.resolve, is_lenient=options.lenient
         )
     pick = settings.pick

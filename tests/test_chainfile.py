@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from clinvk import chainfile, taskfile
 from clinvk.core.errors import TaskFileError
 from clinvk.core.spec import TaskSpec
+from clinvk.taskfile import chain, reader
 
 BACKENDS = {"echo": True}
 
@@ -19,12 +19,12 @@ def step(prompt: str = "x", **fields: Any) -> dict[str, Any]:
     return {"backend": "echo", "prompt": prompt, **fields}
 
 
-def parse(*steps: Any, **options: Any) -> chainfile.Chain:
-    return chainfile.parse(json.dumps({"steps": steps, **options}), "p.json", BACKENDS)
+def parse(*steps: Any, **options: Any) -> chain.Chain:
+    return chain.parse(json.dumps({"steps": steps, **options}), "p.json", BACKENDS)
 
 
-def tasks_of(text: str, name: str, backends: dict[str, bool]) -> taskfile.TaskBatch:
-    return taskfile.parse(io.BytesIO(text.encode()), name, backends)
+def tasks_of(text: str, name: str, backends: dict[str, bool]) -> reader.TaskBatch:
+    return reader.parse(io.BytesIO(text.encode()), name, backends)
 
 
 def problems(*steps: Any, **options: Any) -> list[str]:
@@ -44,9 +44,9 @@ def problems(*steps: Any, **options: Any) -> list[str]:
     ],
 )
 def test_each_form(name: str, text: str, source: str) -> None:
-    chain = chainfile.parse(text, name, BACKENDS)
-    assert chain.steps == [TaskSpec(backend="echo", prompt="x")] * 2
-    assert chain.sources[1] == f"{name}: {source}"
+    parsed = chain.parse(text, name, BACKENDS)
+    assert parsed.steps == [TaskSpec(backend="echo", prompt="x")] * 2
+    assert parsed.sources[1] == f"{name}: {source}"
     assert (chain.stop_on_failure, chain.output_dir) == (True, None)
 
 
@@ -148,16 +148,16 @@ def test_all_that_is_wrong_is_said_at_once_and_each_once() -> None:
 
 def test_a_problem_in_json_lines_names_its_line() -> None:
     with pytest.raises(TaskFileError) as caught:
-        chainfile.parse(json.dumps(step("{{previous}}")), "p", BACKENDS)
+        chain.parse(json.dumps(step("{{previous}}")), "p", BACKENDS)
     assert caught.value.problems == (f"p: line 1: prompt: {{{{previous}}}} {FIRST}",)
 
 
 @pytest.mark.parametrize(
     ("parser", "text", "problem"),
     [
-        (chainfile.parse, '{"tasks": []}', "has tasks, not steps: run it with clinvk parallel"),
+        (chain.parse, '{"tasks": []}', "has tasks, not steps: run it with clinvk parallel"),
         (tasks_of, '{"steps": []}', "has steps, not tasks: run it with clinvk chain"),
-        (chainfile.parse, '{"tasks": [], "steps": [3]}', "tasks: unknown field"),
+        (chain.parse, '{"tasks": [], "steps": [3]}', "tasks: unknown field"),
     ],
 )
 def test_tasks_and_steps_are_told_apart(parser: Any, text: str, problem: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from clinvk import taskfile, watch
+from clinvk import watch
 from clinvk.backends import Registry
 from clinvk.celery_client import CeleryRun
 from clinvk.client import Event
@@ -18,6 +18,7 @@ from clinvk.render import document, plan, text
 from clinvk.render.form import Form
 from clinvk.report import Report
 from clinvk.spool import Spool
+from clinvk.taskfile import reader
 
 FEW, MANY = 400, 4_000
 CHARS = 1_000
@@ -49,7 +50,7 @@ def lines(count: int, more: str) -> Iterator[bytes]:
 
 
 def read(count: int, more: str = "") -> object:
-    return taskfile.parse(lines(count, more), "t", {"echo": True}).tasks
+    return reader.parse(lines(count, more), "t", {"echo": True}).tasks
 
 
 def read_with_ids(count: int) -> object:

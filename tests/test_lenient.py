@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from clinvk import taskfile
 from clinvk.core.errors import TaskFileError
+from clinvk.taskfile import reader
 
 TASK = '{"backend": "echo", "prompt": "x"}'
 FILE = f'{{"tasks": [{TASK}], "max_parallel": 2}}'
@@ -17,7 +17,7 @@ PRETTY = json.dumps(json.loads(FILE), indent=2)
 
 def parse(text: str, *, is_lenient: bool = True) -> tuple[list[str], int | None]:
     stream = io.BytesIO(text.encode())
-    batch = taskfile.parse(stream, "<stdin>", {"echo": True}, is_lenient=is_lenient)
+    batch = reader.parse(stream, "<stdin>", {"echo": True}, is_lenient=is_lenient)
     return [spec.prompt for spec in batch.tasks], batch.max_parallel
 
 

@@ -11,21 +11,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clinvk import taskfile
 from clinvk.core.errors import TaskFileError
 from clinvk.core.spec import TaskSpec
+from clinvk.taskfile import reader
 
 BACKENDS = {"echo": True, "claude": True, "off": False}
 KNOWN = "known: echo, claude"
 
 
-def parse(text: str, name: str = "t.json") -> taskfile.TaskBatch:
-    return taskfile.parse(io.BytesIO(text.encode()), name, BACKENDS)
+def parse(text: str, name: str = "t.json") -> reader.TaskBatch:
+    return reader.parse(io.BytesIO(text.encode()), name, BACKENDS)
 
 
-def parse_file(path: str, stdin: io.BytesIO) -> taskfile.TaskBatch:
-    with taskfile.opened(path, stdin) as (stream, name):
-        return taskfile.parse(stream, name, BACKENDS)
+def parse_file(path: str, stdin: io.BytesIO) -> reader.TaskBatch:
+    with reader.opened(path, stdin) as (stream, name):
+        return reader.parse(stream, name, BACKENDS)
 
 
 def problems(text: str, name: str = "t.json") -> list[str]:
@@ -115,7 +115,7 @@ def test_what_follows_a_document_is_no_task(more: str, place: str) -> None:
 def test_a_byte_that_is_not_utf8_is_counted_from_the_beginning(first: str, start: bytes) -> None:
     stream = io.BytesIO(start + first.encode() + b"abc \xff")
     with pytest.raises(TaskFileError, match=rf"UTF-8 text \(byte {len(first) + 4}\)"):
-        taskfile.parse(stream, "t", BACKENDS)
+        reader.parse(stream, "t", BACKENDS)
 
 
 def test_json_lines_are_looked_at_as_they_come() -> None:
@@ -126,7 +126,7 @@ def test_json_lines_are_looked_at_as_they_come() -> None:
         settled.append(sum(1 for _ in lines))  # takes what is left of the stream
         return dataclasses.replace(spec, model="m")
 
-    batch = taskfile.parse(lines, "t", BACKENDS, settle)
+    batch = reader.parse(lines, "t", BACKENDS, settle)
     assert settled == [1, 0]  # only the second one has been read, to know what the file is
     assert [spec.model for spec in batch.tasks] == ["m", "m"]
     assert list(batch.backends) == ["echo"]
@@ -201,7 +201,7 @@ def test_backends() -> None:
 
 
 def test_ids_of_which_the_numbers_agree_are_not_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(taskfile, "hash", len, raising=False)
+    monkeypatch.setattr(reader, "hash", len, raising=False)
     one, two, three = (f'{{"backend": "echo", "prompt": "x", "id": "{at}"}}' for at in "abc")
     assert len(parse(f"{one}\n{two}\n{three}").tasks) == 3
     assert problems(f"{one}\n{two}\n{two}") == ['t.json: line 3: id "b" is taken by line 2']

@@ -3,7 +3,7 @@
 JSON (`{"tasks": [...]}` or a bare list), JSON Lines (one task a line, whatever the file is
 called, so that `head -n 10` gives a task file again) and YAML, all through the same models. What
 a file has at its top is its `Layout`: the tasks of `parallel` here, the steps of a chain in
-`clinvk.chainfile`.
+`clinvk.taskfile.chain`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from typing import IO, Annotated, Any, Generic, NoReturn, TypeVar, overload
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from clinvk import lenient
 from clinvk.core import yaml_document
 from clinvk.core.errors import TaskFileError
 from clinvk.core.spec import GIVEN_BY_RUN, TaskSpec
 from clinvk.core.validation_errors import describe, nearest, shown
 from clinvk.spool import Records, Spool
+from clinvk.taskfile import extract
 
 STDIN = "<stdin>"
 MAX_DIGITS = 300
@@ -312,7 +312,7 @@ def _find(text: str, name: str, key: str) -> Raw:
         return _load(text, name, key)
     except TaskFileError as error:
         problem = error
-    for pieces in (lenient.fenced(text), lenient.bare(text)):
+    for pieces in (extract.fenced(text), extract.bare(text)):
         found = []
         for piece in pieces:
             try:

@@ -1,0 +1,1 @@
+"""From the bytes of a task file to validated tasks."""
