@@ -81,7 +81,7 @@ def open_standard_streams() -> None:
 
 def complain(error: ClinvkError) -> None:
     """Print what is wrong, one line for each problem."""
-    from clinvk.render.safe import one_line
+    from clinvk.output.sanitize import one_line
 
     for problem in getattr(error, "problems", (f"clinvk: {error}",)):
         click.echo(one_line(problem), err=True)  # it may quote a name from a task file
@@ -367,7 +367,7 @@ def status(client: CeleryClient, run: str, as_json: bool) -> int:
 def attach(client: CeleryClient, run: str, as_json: bool, quiet: bool) -> int:
     """Follow a run from its beginning, as if never detached."""
     from clinvk import control
-    from clinvk.show import View
+    from clinvk.output.presenter import View
 
     return control.attach(client, run, View(as_json=as_json, quiet=quiet))
 
@@ -411,8 +411,8 @@ def config_group() -> None:
 @config_option
 def show(config: str | None, as_json: bool) -> int:
     """Print every setting, its effective value and where that comes from."""
-    from clinvk.render import config as render
-    from clinvk.render.document import dump
+    from clinvk.output import config as render
+    from clinvk.output.json_document import dump
 
     rows = list(_settings(config).rows())
     if as_json:

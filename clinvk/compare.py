@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from clinvk import fleet, progress, show
+from clinvk import fleet
 from clinvk.backends import Registry
 from clinvk.core.errors import BrokerError, TaskFileError, UsageError
 from clinvk.core.spec import RunOptions, TaskSpec, queue_of
+from clinvk.output import presenter, progress
+from clinvk.output.compare import SideBySide
 from clinvk.parallel import Job, broker_url, carry_out, make_job
-from clinvk.render.compare import SideBySide
 from clinvk.taskfile import reader
 
 if TYPE_CHECKING:
@@ -44,9 +45,9 @@ def run(settings: Settings, options: CompareOptions) -> int:
 
 def side_by_side(job: Job) -> Job:
     """Show the answers in columns."""
-    form = SideBySide(len(job.specs), show.width())
+    form = SideBySide(len(job.specs), presenter.width())
     if job.view.is_text and not form.fits:
-        progress.note(f"warning: {show.width()} columns are too few for --side-by-side")
+        progress.note(f"warning: {presenter.width()} columns are too few for --side-by-side")
     return replace(job, view=replace(job.view, form=form))
 
 

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from clinvk import progress, watch
+from clinvk import watch
 from clinvk.config.settings import Settings, rate_limits
 from clinvk.core.errors import UsageError
 from clinvk.core.spec import RunOptions, queue_of
 from clinvk.core.worker_config import BROKER_URL, WORKER_CONFIG, mask_password
-from clinvk.render import document, tables
+from clinvk.output import json_document, progress, tables
+from clinvk.output.presenter import Screen, View
 from clinvk.report import EXIT_OK, EXIT_TASK_FAILED
-from clinvk.show import Screen, View
 from workers.execution.policy import Policy
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def pause(client: CeleryClient, name: str, *, paused: bool) -> int:
 def runs(client: CeleryClient, limit: int, *, as_json: bool) -> int:
     """List the newest runs."""
     found = client.store.runs(limit)
-    return _print([document.status(run) for run in found], tables.runs(found), as_json=as_json)
+    return _print([json_document.status(run) for run in found], tables.runs(found), as_json=as_json)
 
 
 def status(client: CeleryClient, run: str, *, as_json: bool) -> int:
@@ -190,7 +190,7 @@ def cancel(client: CeleryClient, run_id: str) -> int:
 def _print(value: Any, lines: Iterator[str], *, as_json: bool) -> int:
     output = progress.Output(sys.stdout)
     if as_json:
-        output.write(document.dump(value))
+        output.write(json_document.dump(value))
     else:
         output.write("".join(line + "\n" for line in lines))
     return EXIT_OK

@@ -7,16 +7,16 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from clinvk import fleet, progress, watch
+from clinvk import fleet, watch
 from clinvk.backends import Registry
 from clinvk.config.settings import broker_problem
 from clinvk.core.errors import UsageError
 from clinvk.core.spec import RunOptions, TaskSpec, queue_of
-from clinvk.outdir import OutputDir
-from clinvk.render import document, plan
-from clinvk.render.safe import one_line
+from clinvk.output import json_document, plan, progress
+from clinvk.output.output_dir import OutputDir
+from clinvk.output.presenter import Screen, View
+from clinvk.output.sanitize import one_line
 from clinvk.report import EXIT_OK
-from clinvk.show import Screen, View
 from clinvk.taskfile import reader
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def show_plan(settings: Settings, job: Job) -> int:
             yield item
 
     progress.Output(sys.stdout).write_all(
-        document.listing({}, "tasks", plan.entries(planned()))
+        json_document.listing({}, "tasks", plan.entries(planned()))
         if job.view.as_json
         else (f"{line}\n" for line in plan.lines(planned()))
     )

@@ -13,7 +13,7 @@ from typing import Any
 from clinvk.client import Event, Run
 from clinvk.core.errors import BrokerError, ClinvkError, WireError
 from clinvk.core.spec import ErrorKind, Outcome, TaskResult, TaskSpec
-from clinvk.progress import note
+from clinvk.output.progress import note
 from clinvk.report import Report
 from clinvk.spool import Spool
 

@@ -14,8 +14,8 @@ from clinvk.backends import Registry
 from clinvk.celery_client import CeleryRun
 from clinvk.client import Event
 from clinvk.core.spec import Outcome, RunSummary, TaskResult, TaskSpec
-from clinvk.render import document, plan, text
-from clinvk.render.form import Form
+from clinvk.output import json_document, plan, text
+from clinvk.output.formatter import Form
 from clinvk.report import Report
 from clinvk.spool import Spool
 from clinvk.taskfile import reader
@@ -112,7 +112,7 @@ class Sources(Sequence[str]):
 def write_plan(count: int) -> object:
     specs = Spool(TaskSpec, map(spec, range(count)))
     planned = plan.plan(specs, Sources(count), Registry.from_config({}).get)
-    return total_chars(document.listing({}, "tasks", plan.entries(planned)))
+    return total_chars(json_document.listing({}, "tasks", plan.entries(planned)))
 
 
 class FakeClient:

@@ -9,8 +9,8 @@ import pytest
 
 from clinvk.client import Event
 from clinvk.core.spec import Outcome, TaskResult, TaskSpec
-from clinvk.outdir import OutputDir
-from clinvk.render.form import Form
+from clinvk.output.formatter import Form
+from clinvk.output.output_dir import OutputDir
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from clinvk.backends.base import Command
 from clinvk.core.spec import Outcome, TaskResult, TaskSpec
-from clinvk.render import document, plan, safe, text, words
+from clinvk.output import json_document, plan, sanitize, text, text_width
 from clinvk.report import Report
 
 
@@ -36,7 +36,7 @@ from clinvk.report import Report
     ],
 )
 def test_one_line(written: str, shown: str) -> None:
-    assert safe.one_line(written) == shown
+    assert sanitize.one_line(written) == shown
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_one_line(written: str, shown: str) -> None:
     ],
 )
 def test_first_line(written: str, shown: str) -> None:
-    assert words.first_line(written) == shown
+    assert text_width.first_line(written) == shown
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_first_line(written: str, shown: str) -> None:
     [(8, "漢字漢字"), (7, "漢字..."), (6, "漢..."), (4, "..."), (3, "..."), (2, ".."), (1, ".")],
 )
 def test_fit_counts_cells(cells: int, shown: str) -> None:
-    assert words.fit("漢字漢字", cells) == shown
+    assert text_width.fit("漢字漢字", cells) == shown
 
 
 def test_columns_stay_in_line_whatever_stands_in_them() -> None:
@@ -88,7 +88,7 @@ def test_columns_stay_in_line_whatever_stands_in_them() -> None:
 
 @pytest.mark.parametrize("answer", ["\ud800", "a\udc00b 漢", "\x00\x1b", "漢字"])
 def test_a_document_is_json_whatever_the_answer(answer: str) -> None:
-    written = document.dump({"output": answer})
+    written = json_document.dump({"output": answer})
     assert json.loads(written.encode()) == {"output": answer}
     assert written.endswith("}\n")
 
@@ -103,13 +103,13 @@ VALUES = st.recursive(
 def test_a_document_in_pieces_is_the_document(
     head: dict[str, object], entries: list[object]
 ) -> None:
-    pieces = list(document.listing(head, "entries", iter(entries)))
-    assert "".join(pieces) == document.dump({**head, "entries": entries})
+    pieces = list(json_document.listing(head, "entries", iter(entries)))
+    assert "".join(pieces) == json_document.dump({**head, "entries": entries})
     assert len(pieces) == len(entries) + 2
 
 
 def test_half_of_a_surrogate_pair_in_one_entry_is_escaped_there() -> None:
-    written = "".join(document.listing({}, "x", ["漢", "\ud800"]))
+    written = "".join(json_document.listing({}, "x", ["漢", "\ud800"]))
     assert json.loads(written.encode()) == {"x": ["漢", "\ud800"]}
 
 

@@ -13,7 +13,7 @@ import pytest
 from clinvk.config import settings
 from clinvk.core.errors import ConfigError
 from clinvk.core.spec import TaskSpec
-from clinvk.render import config as render
+from clinvk.output import config as render
 
 URL = "must be a URL like redis://host:6379/0, rediss://… or redis+socket:///path"
 PORT = "must have a number as its port (percent-encode / : @ in a password)"

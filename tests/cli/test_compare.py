@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from clinvk import fleet, show
+from clinvk import fleet
 from clinvk.core.spec import RunOptions, TaskSpec, Usage
+from clinvk.output import presenter
 from tests.cli.conftest import Clinvk, FakeFleet, bad, ok
 
 NAMED = ("--backends", "claude:opus,codex")
@@ -145,7 +146,7 @@ def test_quiet_is_the_total_alone(clinvk: Clinvk) -> None:
 
 
 def test_side_by_side(clinvk: Clinvk, fake: FakeFleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(show, "width", lambda: 70)
+    monkeypatch.setattr(presenter, "width", lambda: 70)
     fake.results = [
         ok(1, "short"),
         ok(0, "An answer that is longer than its column, 漢字漢字漢字, and goes on\n[bold]x[/]"),
@@ -169,7 +170,7 @@ def test_side_by_side(clinvk: Clinvk, fake: FakeFleet, monkeypatch: pytest.Monke
 def test_side_by_side_where_there_is_no_room(
     clinvk: Clinvk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(show, "width", lambda: 59)
+    monkeypatch.setattr(presenter, "width", lambda: 59)
     ended = clinvk("compare", "x", *NAMED, "--side-by-side")
     assert ended.stderr == "warning: 59 columns are too few for --side-by-side\n"
     assert ended.stdout == clinvk("compare", "x", *NAMED).stdout

@@ -107,7 +107,7 @@ class Plain(Quiet):
         """Say how a task ended."""
         if event.result is None:
             return
-        from clinvk.render.words import fit, title
+        from clinvk.output.text_width import fit, title
 
         self._ended += 1
         spec, result = self._specs[event.index], event.result
@@ -212,7 +212,7 @@ class Live(Quiet):
         return Group(*rows, self._totals(outcomes, len(running), now - self._started_at))
 
     def _row(self, index: int) -> tuple[str, str]:
-        from clinvk.render.words import title
+        from clinvk.output.text_width import title
 
         spec = self._specs[index]
         return spec.backend, title(spec)
@@ -220,7 +220,7 @@ class Live(Quiet):
     def _task_row(self, index: int, seconds: float) -> RenderableType:
         from rich.text import Text
 
-        from clinvk.render.words import fit
+        from clinvk.output.text_width import fit
 
         backend, title = self._rows[index]
         head = f"  {elapsed(seconds):>7} [{index + 1}] {backend} "

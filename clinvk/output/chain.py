@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from clinvk.core.spec import RunOptions, RunSummary, TaskResult, TaskSpec
-from clinvk.render import document, text
-from clinvk.render.form import Form
-from clinvk.render.safe import one_line
+from clinvk.output import json_document, text
+from clinvk.output.formatter import Form
+from clinvk.output.sanitize import one_line
 from clinvk.report import FAILED, Report, rfc3339
 
 
@@ -56,17 +56,17 @@ class Chain(Form):
             "start_time": rfc3339(report.started_ms),
             "end_time": rfc3339(report.ended_ms),
         }
-        return document.listing(head, "results", (self.entry(*row) for row in report.rows()))
+        return json_document.listing(head, "results", (self.entry(*row) for row in report.rows()))
 
     def entry(self, spec: TaskSpec, result: TaskResult) -> dict[str, Any]:
         """Return one step's entry in a document: its number and its name come first."""
-        whole = document.entry(spec, result)
+        whole = json_document.entry(spec, result)
         head = {"step": whole.pop("index") + 1, "name": whole.pop("task_name", "")}
         return head | whole
 
     def status(self, run: RunSummary) -> dict[str, Any]:
         """Return how far a chain is; `current_step` is the one that is next to end."""
-        whole = document.status(run)
+        whole = json_document.status(run)
         current = run.ended + 1 if run.state == "running" and run.ended < run.total else 0
         return {
             "run_id": whole.pop("run_id"),

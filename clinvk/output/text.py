@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from clinvk.core.spec import Outcome, TaskResult, TaskSpec
-from clinvk.render.safe import harmless, one_line
-from clinvk.render.words import first_line, fit, pad, title
+from clinvk.output.sanitize import harmless, one_line
+from clinvk.output.text_width import first_line, fit, pad, title
 from clinvk.report import Report
 
 RULE_CELLS = 60

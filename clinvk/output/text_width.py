@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.cells import cell_len, set_cell_size
 
 from clinvk.core.spec import TaskSpec
-from clinvk.render.safe import one_line
+from clinvk.output.sanitize import one_line
 
 LONG_CHARS = 4000
 """More than any terminal is wide: what comes after that need not be measured."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from clinvk.core.worker_config import mask_password
-from clinvk.render.plan import MASK
+from clinvk.output.plan import MASK
 
 Row = tuple[str, Any, str]
 

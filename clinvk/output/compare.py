@@ -6,10 +6,10 @@ import io
 from collections.abc import Iterator, Sequence
 
 from clinvk.core.spec import Outcome, RunOptions, TaskResult, TaskSpec
-from clinvk.render import document, tables, text
-from clinvk.render.form import Form
-from clinvk.render.safe import one_line
-from clinvk.render.words import fit
+from clinvk.output import json_document, tables, text
+from clinvk.output.formatter import Form
+from clinvk.output.sanitize import one_line
+from clinvk.output.text_width import fit
 from clinvk.report import Report, rfc3339
 
 LEAST_CELLS = 30
@@ -55,7 +55,7 @@ class Compare(Form):
             "start_time": rfc3339(report.started_ms),
             "end_time": rfc3339(report.ended_ms),
         }
-        return document.listing(head, "results", (self.entry(*row) for row in report.rows()))
+        return json_document.listing(head, "results", (self.entry(*row) for row in report.rows()))
 
     def title(self, spec: TaskSpec, result: TaskResult) -> str:
         """Return one answer's line for where it follows in full."""

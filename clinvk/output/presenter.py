@@ -7,15 +7,15 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from clinvk import progress, watch
+from clinvk import watch
 from clinvk.client import Event, Run
 from clinvk.core.spec import RunOptions, TaskSpec
-from clinvk.outdir import OutputDir
-from clinvk.render import document
-from clinvk.render.chain import Chain
-from clinvk.render.compare import Compare
-from clinvk.render.form import Form
-from clinvk.render.safe import one_line
+from clinvk.output import json_document, progress
+from clinvk.output.chain import Chain
+from clinvk.output.compare import Compare
+from clinvk.output.formatter import Form
+from clinvk.output.output_dir import OutputDir
+from clinvk.output.sanitize import one_line
 from clinvk.report import EXIT_BROKER, EXIT_OK, EXIT_SIGNAL, EXIT_TASK_FAILED, Report
 
 PIPED_WIDTH = 80
@@ -55,7 +55,9 @@ class Screen:
 
     def submitted(self, run: str) -> None:
         """Say which run was submitted, to whoever leaves it alone."""
-        self._output.write(document.dump({"run_id": run}) if self._view.as_json else f"{run}\n")
+        self._output.write(
+            json_document.dump({"run_id": run}) if self._view.as_json else f"{run}\n"
+        )
 
     def header(self) -> None:
         """Say what is about to run."""

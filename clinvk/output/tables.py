@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clinvk.core.spec import RunSummary
-from clinvk.render.safe import one_line
+from clinvk.output.sanitize import one_line
 from clinvk.report import rfc3339
 
 if TYPE_CHECKING:  # importing it would load redis-py

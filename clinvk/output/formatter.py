@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from clinvk.core.spec import RunOptions, RunSummary, TaskResult, TaskSpec
-from clinvk.render import document, text
+from clinvk.output import json_document, text
 from clinvk.report import Report
 
 
@@ -37,15 +37,15 @@ class Form:
     def document(self, report: Report) -> Iterator[str]:
         """Yield the JSON document, piece by piece."""
         rows = (self.entry(*row) for row in report.rows())
-        return document.listing(document.head(report), "results", rows)
+        return json_document.listing(json_document.head(report), "results", rows)
 
     def entry(self, spec: TaskSpec, result: TaskResult) -> dict[str, Any]:
         """Return one task's entry in a document."""
-        return document.entry(spec, result)
+        return json_document.entry(spec, result)
 
     def status(self, run: RunSummary) -> dict[str, Any]:
         """Return how far a run is."""
-        return document.status(run)
+        return json_document.status(run)
 
     def title(self, spec: TaskSpec, result: TaskResult) -> str:
         """Return one task's line for where its answer follows in full."""
@@ -57,7 +57,7 @@ class Form:
         """Yield the results that a run has so far, as text or as a document."""
         if as_json:
             entries = (self.entry(spec, result) for spec, result in results)
-            yield from document.listing(self.status(run), "results", entries)
+            yield from json_document.listing(self.status(run), "results", entries)
             return
         for spec, result in results:
             yield f"{self.title(spec, result)}\n{text.answer(result, 'Error')}\n"

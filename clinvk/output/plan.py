@@ -8,7 +8,7 @@ from typing import Any
 
 from clinvk.backends.base import Backend, Command
 from clinvk.core.spec import TaskSpec
-from clinvk.render.safe import one_line
+from clinvk.output.sanitize import one_line
 
 MASK = "***"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from clinvk.client import Event
 from clinvk.core.errors import UsageError
 from clinvk.core.spec import TaskSpec
-from clinvk.render import document
-from clinvk.render.form import Form
+from clinvk.output import json_document
+from clinvk.output.formatter import Form
 from clinvk.report import Report
 
 LABEL_BYTES = 120
@@ -48,8 +48,8 @@ class OutputDir:
         label = re.sub(r"[^\w.-]+", "_", spec.id or spec.name or spec.backend)
         label = label.encode()[:LABEL_BYTES].decode("utf-8", "ignore")
         name = f"{event.index + 1:0{self._digits}d}_{label}.json"
-        whole = {"task": document.task(spec), "result": form.entry(spec, event.result)}
-        self._write(name, [document.dump(whole)])
+        whole = {"task": json_document.task(spec), "result": form.entry(spec, event.result)}
+        self._write(name, [json_document.dump(whole)])
 
     def close(self, report: Report, form: Form) -> None:
         """Write the summary."""
