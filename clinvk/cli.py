@@ -21,8 +21,8 @@ from clinvk import __version__
 from clinvk.core.errors import BrokerError, ClinvkError, ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from clinvk.celery_client import CeleryClient
     from clinvk.config.settings import Settings
+    from clinvk.runs.celery_client import CeleryClient
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
@@ -89,7 +89,7 @@ def complain(error: ClinvkError) -> None:
 
 def exit_code(error: ClinvkError) -> int:
     """Return the exit code of an error."""
-    from clinvk import report
+    from clinvk.runs import report
 
     match error:
         case UsageError():

@@ -9,18 +9,18 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from clinvk import watch
 from clinvk.config.settings import Settings, rate_limits
 from clinvk.core.errors import UsageError
 from clinvk.core.spec import RunOptions, queue_of
 from clinvk.core.worker_config import BROKER_URL, WORKER_CONFIG, mask_password
 from clinvk.output import json_document, progress, tables
 from clinvk.output.presenter import Screen, View
-from clinvk.report import EXIT_OK, EXIT_TASK_FAILED
+from clinvk.runs import follow
+from clinvk.runs.report import EXIT_OK, EXIT_TASK_FAILED
 from workers.execution.policy import Policy
 
 if TYPE_CHECKING:
-    from clinvk.celery_client import CeleryClient
+    from clinvk.runs.celery_client import CeleryClient
 
 LISTED_RUNS = 20
 
@@ -34,7 +34,7 @@ def fleet(settings: Settings, broker: str | None) -> Iterator[CeleryClient]:
         BrokerError: it cannot be reached.
     """
     url = broker_url(settings, broker)
-    from clinvk.celery_client import CeleryClient
+    from clinvk.runs.celery_client import CeleryClient
 
     with closing(CeleryClient(url)) as client:
         client.ping()
@@ -148,7 +148,7 @@ def attach(client: CeleryClient, run_id: str, view: View) -> int:
     specs = run.specs()
     options = RunOptions(max_parallel=summary.max_parallel, fail_fast=summary.fail_fast)
     screen = Screen(view.of(summary.kind), specs, options)
-    with watch.Interruption() as interruption:
+    with follow.Interruption(progress.note) as interruption:
         screen.header()
         return screen.show(run, specs, interruption)
 

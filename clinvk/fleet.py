@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
 from clinvk import local
-from clinvk.client import Client
 from clinvk.core.worker_config import WorkerConfig
+from clinvk.runs.client import Client
 
 
 def served(broker_url: str) -> set[str]:
@@ -16,7 +16,7 @@ def served(broker_url: str) -> set[str]:
     Raises:
         BrokerError: the broker cannot be reached.
     """
-    from clinvk.celery_client import CeleryClient
+    from clinvk.runs.celery_client import CeleryClient
 
     with closing(CeleryClient(broker_url)) as client:
         client.ping()
@@ -43,13 +43,13 @@ def connect(
     if broker_url is None:
         with local.start(worker, queues, slots, server) as fleet:
             # Imported while server and worker come up.
-            from clinvk.celery_client import CeleryClient
+            from clinvk.runs.celery_client import CeleryClient
 
             fleet.wait_for_server()
             with closing(CeleryClient(fleet.broker_url, fleet.check)) as client:
                 yield client
     else:
-        from clinvk.celery_client import CeleryClient
+        from clinvk.runs.celery_client import CeleryClient
 
         with closing(CeleryClient(broker_url)) as client:
             client.ping()

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from clinvk import fleet, watch
+from clinvk import fleet
 from clinvk.backends import Registry
 from clinvk.config.settings import broker_problem
 from clinvk.core.errors import UsageError
@@ -16,7 +16,8 @@ from clinvk.output import json_document, plan, progress
 from clinvk.output.output_dir import OutputDir
 from clinvk.output.presenter import Screen, View
 from clinvk.output.sanitize import one_line
-from clinvk.report import EXIT_OK
+from clinvk.runs import follow
+from clinvk.runs.report import EXIT_OK
 from clinvk.taskfile import reader
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def execute(settings: Settings, job: Job) -> int:
             slots=min(job.run_options.max_parallel, len(job.specs)),
             server=settings.config.local.server,
         ) as client,
-        watch.Interruption() as interruption,
+        follow.Interruption(progress.note) as interruption,
     ):
         if job.broker_url is not None and not job.wait_for_workers:
             client.check_served(job.backends)

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from clinvk import watch
 from clinvk.backends import Registry
-from clinvk.celery_client import CeleryRun
-from clinvk.client import Event
 from clinvk.core.spec import Outcome, RunSummary, TaskResult, TaskSpec
 from clinvk.output import json_document, plan, text
 from clinvk.output.formatter import Form
-from clinvk.report import Report
-from clinvk.spool import Spool
+from clinvk.runs import follow
+from clinvk.runs.celery_client import CeleryRun
+from clinvk.runs.client import Event
+from clinvk.runs.report import Report
+from clinvk.runs.spool import Spool
 from clinvk.taskfile import reader
 
 FEW, MANY = 400, 4_000
@@ -79,9 +79,9 @@ class Finished:
         return RunSummary(run_id="r", total=self.count, created_ms=1, ended_ms=2)
 
 
-def follow(count: int) -> Report:
+def followed(count: int) -> Report:
     specs = Spool(TaskSpec, map(spec, range(count)))
-    return watch.follow(Finished(count), specs, [], watch.Interruption())
+    return follow.follow(Finished(count), specs, [], follow.Interruption(print))
 
 
 def total_chars(pieces: Iterator[str]) -> int:
@@ -89,11 +89,11 @@ def total_chars(pieces: Iterator[str]) -> int:
 
 
 def write_document(count: int) -> object:
-    return total_chars(Form().document(follow(count)))
+    return total_chars(Form().document(followed(count)))
 
 
 def write_table(count: int) -> object:
-    return total_chars(text.table(follow(count), 80))
+    return total_chars(text.table(followed(count), 80))
 
 
 class Sources(Sequence[str]):
@@ -177,7 +177,7 @@ def peak_bytes(act: Callable[[int], object], count: int) -> int:
 def test_memory_stays(
     act: Callable[[int], object], more_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clinvk.spool.HELD_BYTES", 1 << 14)
+    monkeypatch.setattr("clinvk.runs.spool.HELD_BYTES", 1 << 14)
     act(10)  # what is made once
     few, many = (peak_bytes(act, count) for count in (FEW, MANY))
     assert many - few < (MANY - FEW) * (INDEX_BYTES + more_bytes)

@@ -14,11 +14,11 @@ import psutil
 import pytest
 
 from clinvk import local
-from clinvk.client import Client, Event, Run
 from clinvk.core.errors import BrokerError
 from clinvk.core.spec import Outcome, RunOptions, TaskResult, TaskSpec
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.fleet import connect
+from clinvk.runs.client import Client, Event, Run
 from tests import harness
 
 SCRIPT = """

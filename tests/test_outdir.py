@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from clinvk.client import Event
 from clinvk.core.spec import Outcome, TaskResult, TaskSpec
 from clinvk.output.formatter import Form
 from clinvk.output.output_dir import OutputDir
+from clinvk.runs.client import Event
 
 
 @pytest.mark.parametrize(

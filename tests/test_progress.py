@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from clinvk.client import Event
 from clinvk.core.spec import Outcome, TaskResult, TaskSpec
 from clinvk.output import progress
+from clinvk.runs.client import Event
 from tests import harness
 
 

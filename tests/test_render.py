@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from clinvk.backends.base import Command
 from clinvk.core.spec import Outcome, TaskResult, TaskSpec
 from clinvk.output import json_document, plan, sanitize, text, text_width
-from clinvk.report import Report
+from clinvk.runs.report import Report
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clinvk import spool
 from clinvk.core.spec import TaskSpec
-from clinvk.spool import Records, Spool
+from clinvk.runs import spool
+from clinvk.runs.spool import Records, Spool
 
 
 @pytest.fixture(autouse=True)

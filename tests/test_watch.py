@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from clinvk import watch
-from clinvk.client import Event
 from clinvk.core.errors import BrokerError, ClinvkError, WireError
 from clinvk.core.spec import Outcome, RunSummary, TaskResult, TaskSpec
+from clinvk.runs import follow
+from clinvk.runs.client import Event
 
 SPECS = [TaskSpec(backend="echo", prompt="x")] * 3
 NOW_MS = 1_767_323_045_000
@@ -47,14 +47,14 @@ def test_what_is_not_known_is_lost(
     monkeypatch: pytest.MonkeyPatch, error: ClinvkError, events: int
 ) -> None:
     times = iter([NOW_MS, NOW_MS + 1500])
-    monkeypatch.setattr(watch, "_now_ms", lambda: next(times))
+    monkeypatch.setattr(follow, "_now_ms", lambda: next(times))
     seen: list[int] = []
-    with pytest.raises(watch.LostTouchError, match=str(error)) as caught:
-        watch.follow(
+    with pytest.raises(follow.LostTouchError, match=str(error)) as caught:
+        follow.follow(
             Broken(error, events),
             SPECS,
             [lambda event: seen.append(event.index)],
-            watch.Interruption(),
+            follow.Interruption(print),
         )
     report = caught.value.report
     expected = ["lost", "ok" if events else "lost", "lost"]
@@ -67,7 +67,7 @@ def test_what_is_not_known_is_lost(
 
 
 def test_a_result_that_never_came_is_lost() -> None:
-    report = watch.follow(Broken(None), SPECS, [], watch.Interruption())
+    report = follow.follow(Broken(None), SPECS, [], follow.Interruption(print))
     assert [result.status for result in report.results] == ["lost", "ok", "lost"]
     assert report.results[0].error == "its result never came"
     assert report.exit_code == 1
@@ -76,7 +76,7 @@ def test_a_result_that_never_came_is_lost() -> None:
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with watch.Interruption():
+        with follow.Interruption(print):
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
             assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN

@@ -9,7 +9,7 @@ from clinvk.core.spec import RunOptions, RunSummary, TaskResult, TaskSpec
 from clinvk.output import json_document, text
 from clinvk.output.formatter import Form
 from clinvk.output.sanitize import one_line
-from clinvk.report import FAILED, Report, rfc3339
+from clinvk.runs.report import FAILED, Report, rfc3339
 
 
 class Chain(Form):

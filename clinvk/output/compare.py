@@ -10,7 +10,7 @@ from clinvk.output import json_document, tables, text
 from clinvk.output.formatter import Form
 from clinvk.output.sanitize import one_line
 from clinvk.output.text_width import fit
-from clinvk.report import Report, rfc3339
+from clinvk.runs.report import Report, rfc3339
 
 LEAST_CELLS = 30
 """A narrower column cannot be read: answers then stand one below the other."""

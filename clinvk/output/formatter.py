@@ -7,7 +7,7 @@ from typing import Any
 
 from clinvk.core.spec import RunOptions, RunSummary, TaskResult, TaskSpec
 from clinvk.output import json_document, text
-from clinvk.report import Report
+from clinvk.runs.report import Report
 
 
 class Form:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from clinvk.core.spec import GIVEN_BY_RUN, Outcome, RunSummary, TaskResult, TaskSpec
-from clinvk.report import Report, rfc3339
+from clinvk.runs.report import Report, rfc3339
 
 
 def head(report: Report) -> dict[str, Any]:

@@ -8,12 +8,12 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from clinvk.client import Event
 from clinvk.core.errors import UsageError
 from clinvk.core.spec import TaskSpec
 from clinvk.output import json_document
 from clinvk.output.formatter import Form
-from clinvk.report import Report
+from clinvk.runs.client import Event
+from clinvk.runs.report import Report
 
 LABEL_BYTES = 120
 """File systems end names at 255 bytes; four of them make one character of some scripts."""

@@ -7,8 +7,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from clinvk import watch
-from clinvk.client import Event, Run
 from clinvk.core.spec import RunOptions, TaskSpec
 from clinvk.output import json_document, progress
 from clinvk.output.chain import Chain
@@ -16,7 +14,9 @@ from clinvk.output.compare import Compare
 from clinvk.output.formatter import Form
 from clinvk.output.output_dir import OutputDir
 from clinvk.output.sanitize import one_line
-from clinvk.report import EXIT_BROKER, EXIT_OK, EXIT_SIGNAL, EXIT_TASK_FAILED, Report
+from clinvk.runs import follow
+from clinvk.runs.client import Event, Run
+from clinvk.runs.report import EXIT_BROKER, EXIT_OK, EXIT_SIGNAL, EXIT_TASK_FAILED, Report
 
 PIPED_WIDTH = 80
 FORMS: dict[str, Form] = {"chain": Chain(), "compare": Compare()}
@@ -68,7 +68,7 @@ class Screen:
         self,
         run: Run,
         specs: Sequence[TaskSpec],
-        interruption: watch.Interruption,
+        interruption: follow.Interruption,
         files: OutputDir | None = None,
     ) -> int:
         """Follow a run to its end, print it, and return the exit code."""
@@ -77,15 +77,15 @@ class Screen:
         display = progress.choose(
             self._output, specs, quiet=self._view.quiet, data_only=self._view.as_json
         )
-        problem: watch.LostTouchError | None = None
+        problem: follow.LostTouchError | None = None
         with display:
             interruption.tell = display.tell
             observers = [display.saw, self._line_to(display), saver.saw]
             try:
-                report = watch.follow(run, specs, observers, interruption)
-            except watch.LostTouchError as error:
+                report = follow.follow(run, specs, observers, interruption)
+            except follow.LostTouchError as error:
                 problem, report = error, error.report
-            except watch.DetachedError:
+            except follow.DetachedError:
                 report = None
         interruption.tell = progress.note
         if report is None:
@@ -102,7 +102,7 @@ class Screen:
             return EXIT_SIGNAL + interruption.number
         return EXIT_TASK_FAILED if self._output.broken or saver.failed else report.exit_code
 
-    def _line_to(self, display: progress.Quiet) -> watch.Observer:
+    def _line_to(self, display: progress.Quiet) -> follow.Observer:
         """Give an observer that prints a line to the display as each task ends."""
 
         def saw(event: Event) -> None:

@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import IO, TYPE_CHECKING
 
-from clinvk.client import Event
 from clinvk.core.spec import Outcome, TaskSpec
+from clinvk.runs.client import Event
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from clinvk.core.spec import RunSummary
 from clinvk.output.sanitize import one_line
-from clinvk.report import rfc3339
+from clinvk.runs.report import rfc3339
 
 if TYPE_CHECKING:  # importing it would load redis-py
     from clinvk.store.store import QueueState

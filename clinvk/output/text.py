@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from clinvk.core.spec import Outcome, TaskResult, TaskSpec
 from clinvk.output.sanitize import harmless, one_line
 from clinvk.output.text_width import first_line, fit, pad, title
-from clinvk.report import Report
+from clinvk.runs.report import Report
 
 RULE_CELLS = 60
 BACKEND_CELLS = 12

@@ -28,7 +28,7 @@ from clinvk.core import yaml_document
 from clinvk.core.errors import TaskFileError
 from clinvk.core.spec import GIVEN_BY_RUN, TaskSpec
 from clinvk.core.validation_errors import describe, nearest, shown
-from clinvk.spool import Records, Spool
+from clinvk.runs.spool import Records, Spool
 from clinvk.taskfile import extract
 
 STDIN = "<stdin>"

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from clinvk import cli, fleet, local
-from clinvk.client import Event
 from clinvk.core.errors import BrokerError
 from clinvk.core.spec import ErrorKind, Outcome, RunOptions, RunSummary, TaskResult, TaskSpec
+from clinvk.runs.client import Event
 from tests.harness import Outcome as Ended
 
 STARTED_MS = 1_767_323_045_000  # 2026-01-02T03:04:05Z

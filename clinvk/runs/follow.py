@@ -10,12 +10,11 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
-from clinvk.client import Event, Run
 from clinvk.core.errors import BrokerError, ClinvkError, WireError
 from clinvk.core.spec import ErrorKind, Outcome, TaskResult, TaskSpec
-from clinvk.output.progress import note
-from clinvk.report import Report
-from clinvk.spool import Spool
+from clinvk.runs.client import Event, Run
+from clinvk.runs.report import Report
+from clinvk.runs.spool import Spool
 
 CANCEL_AGAIN_SECONDS = 1.0
 
@@ -39,10 +38,10 @@ class Interruption:
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[str], None]) -> None:
         self.number: int | None = None
         self.detached = False
-        self.tell: Callable[[str], None] = note
+        self.tell = tell
         self._run: Run | None = None
         self._before: dict[int, Any] = {}
 

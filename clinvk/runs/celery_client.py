@@ -1,7 +1,7 @@
 """The client that submits runs through Celery and follows them in Redis.
 
 Importing this loads Celery and redis-py; everything that a command needs before that is in
-`clinvk.client`.
+`clinvk.runs.client`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import redis
 
 from clinvk.broker.app import create_app
 from clinvk.broker.dispatcher import Dispatcher
-from clinvk.client import Event
 from clinvk.core.errors import BrokerError, UsageError
 from clinvk.core.spec import (
     ErrorKind,
@@ -31,7 +30,8 @@ from clinvk.core.spec import (
     queue_of,
 )
 from clinvk.core.worker_config import mask_password
-from clinvk.spool import Spool
+from clinvk.runs.client import Event
+from clinvk.runs.spool import Spool
 from clinvk.store.store import Store
 
 PAGE = 100
