@@ -21,7 +21,7 @@ from pathlib import Path
 import redis
 
 from clinvk.core.spec import Outcome, TaskResult
-from clinvk.local import find_server
+from clinvk.local.start import find_server
 from clinvk.store.store import Store, key
 
 PYTHON = [sys.executable]

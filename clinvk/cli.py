@@ -156,9 +156,9 @@ def expecting_a_run(config: str | None, options: Mapping[str, Any]) -> AbstractC
     """Let local mode get ready while the rest is loaded and read, where it will be needed."""
     if options["dry_run"] or options["detach"] or options["run_key"]:
         return nullcontext()
-    from clinvk import local
+    from clinvk.local import start
 
-    return local.expected(options["broker"], config)
+    return start.expected(options["broker"], config)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from clinvk import fleet
 from clinvk.backends import Registry
 from clinvk.core.errors import BrokerError, TaskFileError, UsageError
 from clinvk.core.spec import RunOptions, TaskSpec, queue_of
+from clinvk.local import reach
 from clinvk.output import presenter, progress
 from clinvk.output.compare import SideBySide
 from clinvk.parallel import Job, broker_url, carry_out, make_job
@@ -102,7 +102,7 @@ def served_here(settings: Settings, broker: str | None, options: CompareOptions)
     elif options.wait_for_workers:
         served, how = set(map(queue_of, wanted)), "enabled"
     else:
-        served, how = fleet.served(broker), "served by a live worker"
+        served, how = reach.served(broker), "served by a live worker"
     found = [name for name in wanted if queue_of(name) in served]
     if not found:
         raise BrokerError(f"nothing to compare: no enabled backend is {how}")

@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from clinvk import fleet
 from clinvk.backends import Registry
 from clinvk.config.settings import broker_problem
 from clinvk.core.errors import UsageError
 from clinvk.core.spec import RunOptions, TaskSpec, queue_of
+from clinvk.local import reach
 from clinvk.output import json_document, plan, progress
 from clinvk.output.output_dir import OutputDir
 from clinvk.output.presenter import Screen, View
@@ -145,7 +145,7 @@ def execute(settings: Settings, job: Job) -> int:
     files = OutputDir(job.output_dir, job.specs) if job.output_dir else None
     screen = Screen(job.view, job.specs, job.run_options)
     with (
-        fleet.connect(
+        reach.connect(
             job.broker_url,
             worker=settings.worker,
             queues=sorted(map(queue_of, job.backends)),

@@ -11,7 +11,7 @@ import fakeredis
 import pytest
 import redis
 
-from clinvk.local import find_server
+from clinvk.local.start import find_server
 from clinvk.store.store import Store
 from tests import harness
 

@@ -168,7 +168,7 @@ def peak_bytes(act: Callable[[int], object], count: int) -> int:
         (read, 0),
         (read_with_ids, ID_BYTES),
         (events_of_a_broker, 0),
-        (follow, 0),
+        (followed, 0),
         (write_document, 0),
         (write_table, 0),
         (write_plan, 0),

@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from clinvk import local
 from clinvk.core.errors import BrokerError
 from clinvk.core.spec import Outcome, RunOptions, TaskResult, TaskSpec
 from clinvk.core.worker_config import WorkerConfig
-from clinvk.fleet import connect
+from clinvk.local import start
+from clinvk.local.reach import connect
 from clinvk.runs.client import Client, Event, Run
 from tests import harness
 
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("temporary")
 
 
 @pytest.fixture
-def fleet(temporary: Path) -> Iterator[Client]:
+def private(temporary: Path) -> Iterator[Client]:
     with _connect() as client:
         yield client
 
@@ -68,8 +68,8 @@ def results(events: list[Event]) -> list[TaskResult]:
     return sorted(found, key=lambda result: result.index)
 
 
-def test_ordered_results_of_a_run(fleet: Client) -> None:
-    run = fleet.submit(specs("one", "sleep 0.3", "fail 3", "four"), RunOptions(max_parallel=4))
+def test_ordered_results_of_a_run(private: Client) -> None:
+    run = start.submit(specs("one", "sleep 0.3", "fail 3", "four"), RunOptions(max_parallel=4))
     ended = results(list(happened(run)))
     assert [result.status for result in ended] == ["ok", "ok", "failed", "ok"]
     assert [result.output for result in ended] == ["one ", "sleep 0.3", None, "four "]
@@ -78,14 +78,14 @@ def test_ordered_results_of_a_run(fleet: Client) -> None:
     assert (summary.ok, summary.failed, summary.ended_ms is not None) == (3, 1, True)
 
 
-def test_a_watcher_that_comes_late_sees_the_whole_run(fleet: Client) -> None:
-    run = fleet.submit(specs("one", "two"), RunOptions())
+def test_a_watcher_that_comes_late_sees_the_whole_run(private: Client) -> None:
+    run = start.submit(specs("one", "two"), RunOptions())
     first = list(happened(run))
     assert list(happened(run)) == first
 
 
-def test_no_more_than_max_parallel_run_at_once(fleet: Client) -> None:
-    run = fleet.submit(specs(*["sleep 0.05"] * 12), RunOptions(max_parallel=2))
+def test_no_more_than_max_parallel_run_at_once(private: Client) -> None:
+    run = start.submit(specs(*["sleep 0.05"] * 12), RunOptions(max_parallel=2))
     running, most = 0, 0
     for event in happened(run):
         running += {"started": 1, "finished": -1, "ended": 0}[event.kind]
@@ -93,8 +93,8 @@ def test_no_more_than_max_parallel_run_at_once(fleet: Client) -> None:
     assert most == 2
 
 
-def test_fail_fast_stops_what_runs_and_starts_nothing_new(fleet: Client) -> None:
-    run = fleet.submit(
+def test_fail_fast_stops_what_runs_and_starts_nothing_new(private: Client) -> None:
+    run = start.submit(
         specs("sleep 600", "sleep 600", "fail 1", *["never"] * 20),
         RunOptions(max_parallel=3, fail_fast=True),
     )
@@ -106,8 +106,8 @@ def test_fail_fast_stops_what_runs_and_starts_nothing_new(fleet: Client) -> None
     assert (summary.failed, summary.canceled, summary.cancel_reason) == (1, 22, "fail_fast")
 
 
-def test_a_canceled_run_ends_with_a_result_for_each_task(fleet: Client) -> None:
-    run = fleet.submit(specs("sleep 600", "never"), RunOptions(max_parallel=1))
+def test_a_canceled_run_ends_with_a_result_for_each_task(private: Client) -> None:
+    run = start.submit(specs("sleep 600", "never"), RunOptions(max_parallel=1))
     events = []
     for event in happened(run):
         events.append(event)
@@ -117,22 +117,24 @@ def test_a_canceled_run_ends_with_a_result_for_each_task(fleet: Client) -> None:
     assert [result.exit_code for result in results(events)] == [-1, -1]
 
 
-def test_a_run_canceled_before_a_worker_is_up_ends(fleet: Client) -> None:
-    run = fleet.submit(specs("a", "b", "c"), RunOptions(max_parallel=3))
+def test_a_run_canceled_before_a_worker_is_up_ends(private: Client) -> None:
+    run = start.submit(specs("a", "b", "c"), RunOptions(max_parallel=3))
     run.cancel("interrupted")
     ended = results(list(happened(run)))
     assert len(ended) == 3
     assert run.summary().canceled_run
 
 
-def guard() -> psutil.Process:
-    """The guard, which the workers are forked from."""
-    return min(processes("clinvk.guard"), key=psutil.Process.create_time)
+def supervisor() -> psutil.Process:
+    """The supervisor, which the workers are forked from."""
+    return min(processes("clinvk.local.supervisor"), key=psutil.Process.create_time)
 
 
 def workers() -> list[psutil.Process]:
-    """The workers that the guard has."""
-    return [child for child in guard().children() if "clinvk.guard" in child.cmdline()]
+    """The workers that the supervisor has."""
+    return [
+        child for child in supervisor().children() if "clinvk.local.supervisor" in child.cmdline()
+    ]
 
 
 def processes(word: str) -> list[psutil.Process]:
@@ -193,29 +195,29 @@ while not pathlib.Path({str(tmp_path / "go")!r}).exists():
 
 
 @pytest.mark.parametrize("slots", [2, 8])
-def test_a_killed_guard_leaves_nothing(slots: int) -> None:
+def test_a_killed_supervisor_leaves_nothing(slots: int) -> None:
     with _connect(slots=slots) as client:
         run = client.submit(specs(*["sleep 600"] * 20), RunOptions(max_parallel=slots))
         events = happened(run)
         assert [next(events).kind for _ in range(slots)] == ["started"] * slots
-        guard().kill()
-        with pytest.raises(BrokerError, match="its guard was killed by signal 9"):
+        supervisor().kill()
+        with pytest.raises(BrokerError, match="its supervisor was killed by signal 9"):
             list(events)
     # and the fixture waits for everything else to be gone
 
 
 def test_what_was_got_ready_is_used(temporary: Path) -> None:
-    with local.expected(None, None):
-        ready = guard()
+    with start.expected(None, None):
+        ready = supervisor()
         with _connect() as client:
-            assert guard() == ready
+            assert supervisor() == ready
             assert len(results(list(happened(client.submit(specs("x"), RunOptions()))))) == 1
     assert list(temporary.iterdir()) == []
 
 
 def test_what_was_got_ready_in_vain_goes_away(temporary: Path) -> None:
-    with local.expected(None, None):
-        assert guard().is_running()
+    with start.expected(None, None):
+        assert supervisor().is_running()
     assert processes("") == []
     assert list(temporary.iterdir()) == []
 
@@ -228,8 +230,8 @@ def test_nothing_is_got_ready_where_there_is_a_broker(
     config.write_text("broker_url: redis://host/0\n" if how == "file" else "{}")
     if how == "variable":
         monkeypatch.setenv("CLINVK_BROKER_URL", "redis://host/0")
-    with local.expected("redis://host/0" if how == "flag" else None, str(config)):
-        assert processes("clinvk.guard") == []
+    with start.expected("redis://host/0" if how == "flag" else None, str(config)):
+        assert processes("clinvk.local.supervisor") == []
 
 
 @pytest.mark.parametrize(
@@ -237,11 +239,11 @@ def test_nothing_is_got_ready_where_there_is_a_broker(
     [(1, 2, [1]), (7, 2, [7]), (8, 2, [4, 4]), (9, 2, [5, 4]), (50, 4, [13, 13, 12, 12])],
 )
 def test_slots_are_shared_out(slots: int, cores: int, shares: list[int]) -> None:
-    assert local.shared_out(slots, cores) == shares
+    assert start.shared_out(slots, cores) == shares
 
 
-def test_a_dead_server_is_an_error_that_says_so(fleet: Client) -> None:
-    run = fleet.submit(specs("sleep 600"), RunOptions())
+def test_a_dead_server_is_an_error_that_says_so(private: Client) -> None:
+    run = start.submit(specs("sleep 600"), RunOptions())
     events = happened(run)
     assert next(events).kind == "started"
     (server,) = [p for p in processes("server.sock") if p.name().endswith("-server")]
@@ -280,7 +282,7 @@ def test_a_client_that_is_killed_leaves_nothing(number: signal.Signals) -> None:
     client.stdout.close()  # and the fixture waits for everything else to be gone
 
 
-def test_the_directory_is_private_and_no_port_is_open(fleet: Client) -> None:
+def test_the_directory_is_private_and_no_port_is_open(private: Client) -> None:
     directory = next(Path(os.environ["TMPDIR"]).iterdir())
     assert directory.stat().st_mode & 0o777 == 0o700
     for process in processes(""):
@@ -290,18 +292,18 @@ def test_the_directory_is_private_and_no_port_is_open(fleet: Client) -> None:
 def test_a_worker_that_cannot_start_is_an_error_with_its_last_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(local, "sys", type("S", (), {"executable": "/bin/false"}))
+    monkeypatch.setattr(start, "sys", type("S", (), {"executable": "/bin/false"}))
     with pytest.raises(BrokerError, match="the local worker ended"), _connect():
         pass
 
 
 def test_a_server_program_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(BrokerError, match=r"local\.server: .*nowhere is not an executable file"):
-        local.find_server(str(tmp_path / "nowhere"))
+        start.find_server(str(tmp_path / "nowhere"))
 
 
 def _without_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(start.importlib.util, "find_spec", lambda name: None)
 
 
 def test_without_the_wheel_a_server_on_path_serves(
@@ -310,7 +312,7 @@ def test_without_the_wheel_a_server_on_path_serves(
     _without_wheel(monkeypatch)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BrokerError, match="install valkey-server"):
-        local.find_server(None)
+        start.find_server(None)
     program = tmp_path / "redis-server"
     program.touch(mode=0o755)
-    assert local.find_server(None) == str(program)
+    assert start.find_server(None) == str(program)

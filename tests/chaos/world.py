@@ -23,7 +23,7 @@ from pyroute2 import IPRoute, NetNS, netns
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from clinvk.local import find_server
+from clinvk.local.start import find_server
 from tests import harness
 
 CLONE_NEWNET = 0x40000000

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from clinvk import cli, fleet, local
+from clinvk import cli
 from clinvk.core.errors import BrokerError
 from clinvk.core.spec import ErrorKind, Outcome, RunOptions, RunSummary, TaskResult, TaskSpec
+from clinvk.local import reach, start
 from clinvk.runs.client import Event
 from tests.harness import Outcome as Ended
 
@@ -98,7 +99,7 @@ class FakeFleet:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeFleet:
     found = FakeFleet()
-    monkeypatch.setattr(fleet, "connect", found.connect)
+    monkeypatch.setattr(reach, "connect", found.connect)
     return found
 
 
@@ -111,7 +112,7 @@ def clinvk(
 ) -> Clinvk:
     """Run `clinvk ARGUMENTS` in an empty directory; returns status, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(local, "expected", lambda *_: nullcontext())
+    monkeypatch.setattr(start, "expected", lambda *_: nullcontext())
 
     def run(*arguments: str, stdin: str | bytes | None = "") -> Ended:
         content = stdin.encode() if isinstance(stdin, str) else stdin or b""

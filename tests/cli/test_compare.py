@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from clinvk import fleet
 from clinvk.core.spec import RunOptions, TaskSpec, Usage
+from clinvk.local import reach
 from clinvk.output import presenter
 from tests.cli.conftest import Clinvk, FakeFleet, bad, ok
 
@@ -204,7 +204,7 @@ def test_all_backends_are_those_that_are_installed(
 def test_all_backends_of_a_fleet_are_those_that_live_workers_serve(
     clinvk: Clinvk, fake: FakeFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fleet, "served", lambda url: {"clinvk.gemini", "clinvk.echo"})
+    monkeypatch.setattr(reach, "served", lambda url: {"clinvk.gemini", "clinvk.echo"})
     arguments = ("compare", "x", "--all-backends", "-q", "--broker", "redis://host")
     ended = clinvk(*arguments)
     assert [spec.backend for spec in fake.specs] == ["gemini"]

@@ -24,7 +24,7 @@ from cloudcoil.models.keda import v1alpha1 as keda
 
 from clinvk.backends import builtin_names
 from clinvk.core.spec import queue_of
-from clinvk.local import find_server
+from clinvk.local.start import find_server
 from clinvk.store.store import KEYS
 from tests import harness
 from tests.realcli.install import PACKAGES

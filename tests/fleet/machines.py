@@ -19,7 +19,7 @@ import psutil
 from pyroute2 import IPRoute, NetNS, netns
 
 from clinvk.core.worker_config import BROKER_URL
-from clinvk.local import find_server
+from clinvk.local.start import find_server
 from clinvk.store.store import Store
 from tests import harness
 

@@ -1,7 +1,8 @@
 """Local mode: a private server and its workers, for the length of one command.
 
 The server listens on a unix socket in a directory that only this user can enter, and on no
-port. `clinvk.guard` runs all of it and takes it down when this process ends, however it ends.
+port. `clinvk.local.supervisor` runs all of it and takes it down when this process ends, however it
+ends.
 """
 
 from __future__ import annotations
@@ -33,22 +34,22 @@ POLL_SECONDS = 0.005
 
 
 class LocalFleet:
-    """A private broker with workers behind it; at first only a guard that gets ready for them."""
+    """A private broker and its workers; until `order`, only the supervisor, which loads."""
 
     def __init__(self) -> None:
         self._directory = _make_directory()
         self._is_ordered = False
         self._reports = b""
-        self._guard = subprocess.Popen(
-            [sys.executable, "-m", "clinvk.guard", str(self._directory)],
+        self._supervisor = subprocess.Popen(
+            [sys.executable, "-m", "clinvk.local.supervisor", str(self._directory)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
             env={**os.environ, BROKER_URL: self.broker_url},
             start_new_session=True,
         )
-        assert self._guard.stdout is not None
-        os.set_blocking(self._guard.stdout.fileno(), False)
+        assert self._supervisor.stdout is not None
+        os.set_blocking(self._supervisor.stdout.fileno(), False)
 
     def order(self, program: str, config: WorkerConfig, queues: Sequence[str], slots: int) -> None:
         """Have the server and the workers started, `slots` tasks at once."""
@@ -62,25 +63,25 @@ class LocalFleet:
             ],
             "config": replace(config, tells_versions=False, has_supervisor=False).dump(),
         }
-        assert self._guard.stdin is not None
+        assert self._supervisor.stdin is not None
         self._is_ordered = True
         rest = json.dumps(orders).encode() + b"\n"
         with contextlib.suppress(BrokenPipeError):  # it has ended, which `check` will say
             while rest:
-                rest = rest[self._guard.stdin.write(rest) :]
+                rest = rest[self._supervisor.stdin.write(rest) :]
 
     def end(self, *, at_once: bool = False) -> None:
-        """Have everything taken down, and wait for that, or leave it to the guard."""
-        assert self._guard.stdin is not None
-        assert self._guard.stdout is not None
-        self._guard.stdin.close()
+        """Have everything taken down, and wait for that, or leave it to the supervisor."""
+        assert self._supervisor.stdin is not None
+        assert self._supervisor.stdout is not None
+        self._supervisor.stdin.close()
         if not self._is_ordered:
-            self._guard.kill()  # it has nothing yet
+            self._supervisor.kill()  # it has nothing yet
         if not (self._is_ordered and at_once):
-            self._guard.wait()
-            # Already gone, unless the guard itself was killed.
+            self._supervisor.wait()
+            # Already gone, unless the supervisor itself was killed.
             shutil.rmtree(self._directory, ignore_errors=True)
-        self._guard.stdout.close()
+        self._supervisor.stdout.close()
 
     @property
     def broker_url(self) -> str:
@@ -111,17 +112,17 @@ class LocalFleet:
         Raises:
             BrokerError: with the last line that they left in their log.
         """
-        code = self._guard.poll()
+        code = self._supervisor.poll()
         if code is None and b'"server"' not in self._read_reports():
             return
         if code is not None and code < 0:
-            raise BrokerError(f"local mode has ended: its guard was killed by signal {-code}")
+            raise BrokerError(f"local mode has ended: its supervisor was killed by signal {-code}")
         reason = self._last_log_line() or self._reports.decode("utf-8", "replace").strip()
         raise BrokerError(f"the local worker ended: {reason or 'no reason given'}")
 
     def _read_reports(self) -> bytes:
-        assert self._guard.stdout is not None
-        self._reports += self._guard.stdout.read() or b""
+        assert self._supervisor.stdout is not None
+        self._reports += self._supervisor.stdout.read() or b""
         return self._reports
 
     def _last_log_line(self) -> str:
@@ -184,7 +185,7 @@ def start(
         fleet.order(program, config, queues, slots)
         yield fleet
     except (KeyboardInterrupt, SystemExit):
-        leave_at_once = True  # the guard goes on without us
+        leave_at_once = True  # the supervisor goes on without us
         raise
     finally:
         fleet.end(at_once=leave_at_once)

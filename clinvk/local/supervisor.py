@@ -1,16 +1,17 @@
 """The process that has local mode's server and workers, and takes them down, whatever happens.
 
 The client starts it, as early as it can, and holds one end of a pipe to its stdin: when the client
-ends, by itself or by `kill -9`, the pipe closes. The guard loads all that a worker needs while
+ends, by itself or by `kill -9`, the pipe closes. The supervisor loads all that a worker needs while
 the client reads its files; then it gets its orders, starts the server, and forks the workers,
-which costs a few milliseconds each. One that dies is replaced in the same way. The guard is their
-parent and adopts every orphan below them (`workers.execution.process_tree`), so it can end all that
-was started, even when a worker is dead; then it removes the directory. Where the guard itself is
-killed, the workers see the end of a pipe that it holds, and take down what they can reach.
+which costs a few milliseconds each. One that dies is replaced in the same way. The supervisor is
+their parent and adopts every orphan below them (`workers.execution.process_tree`), so it can end
+all that was started, even when a worker is dead; then it removes the directory. Where the
+supervisor itself is killed, the workers see the end of a pipe that it holds, and take down what
+they can reach.
 
-Started as `python -m clinvk.guard DIRECTORY`, with the broker in the environment. Its orders are
-one JSON object on a line of stdin: `{"server": argv, "workers": [arguments of workers.__main__,
-...], "config": WORKER_CONFIG}`. Reports on stdout, one JSON object a line:
+Started as `python -m clinvk.local.supervisor DIRECTORY`, with the broker in the environment. Its
+orders are one JSON object on a line of stdin: `{"server": argv, "workers": [arguments of
+workers.__main__, ...], "config": WORKER_CONFIG}`. Reports on stdout, one JSON object a line:
 `{"exited": "worker" | "server", "returncode": N}`.
 """
 
@@ -37,7 +38,7 @@ WORKER_RESTARTS = 3
 SERVER_POLL_SECONDS = 0.002
 
 
-class Guard:
+class Supervisor:
     """Keeps a server and workers up until stdin closes.
 
     `wake_fd` is where signals are told (`signal.set_wakeup_fd`).
@@ -121,7 +122,7 @@ class Guard:
             traceback.print_exc()
             raise
         finally:
-            os._exit(code)  # nothing of the guard's is the worker's to end
+            os._exit(code)  # nothing of the supervisor's is the worker's to end
 
     def _watch(self) -> None:
         """Wait for the client's end or a child's."""
@@ -195,7 +196,7 @@ def load_worker() -> None:
 
 
 def run_worker(arguments: Sequence[str], directory: str, life_fd: int) -> int:
-    """Be a worker until it ends, or until the guard does: then `life_fd` is at its end."""
+    """Be a worker until it ends, or until the supervisor does: then `life_fd` is at its end."""
     import threading
 
     from workers.__main__ import main
@@ -208,7 +209,7 @@ def run_worker(arguments: Sequence[str], directory: str, life_fd: int) -> int:
         finally:
             os._exit(1)
 
-    threading.Thread(target=watch, name="clinvk-guard", daemon=True).start()
+    threading.Thread(target=watch, name="clinvk-supervisor", daemon=True).start()
     return main(arguments)
 
 
@@ -251,7 +252,7 @@ def report(which: str, returncode: int) -> None:
 
 
 def main() -> int:
-    """Guard the directory that is the only argument."""
+    """Supervisor the directory that is the only argument."""
     process_tree.become_subreaper()
     wake_read, wake_write = os.pipe()
     for fd in (wake_read, wake_write):
@@ -259,11 +260,11 @@ def main() -> int:
     signal.set_wakeup_fd(wake_write)
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    guard = Guard(sys.argv[1], wake_read)
+    supervisor = Supervisor(sys.argv[1], wake_read)
     try:
-        guard.run()
+        supervisor.run()
     finally:
-        guard.take_down()
+        supervisor.take_down()
     return 0
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
-from clinvk import local
 from clinvk.core.worker_config import WorkerConfig
+from clinvk.local import start
 from clinvk.runs.client import Client
 
 
@@ -41,12 +41,12 @@ def connect(
         BrokerError: the broker cannot be reached, or the private one not be started.
     """
     if broker_url is None:
-        with local.start(worker, queues, slots, server) as fleet:
+        with start.start(worker, queues, slots, server) as private:
             # Imported while server and worker come up.
             from clinvk.runs.celery_client import CeleryClient
 
-            fleet.wait_for_server()
-            with closing(CeleryClient(fleet.broker_url, fleet.check)) as client:
+            private.wait_for_server()
+            with closing(CeleryClient(private.broker_url, private.check)) as client:
                 yield client
     else:
         from clinvk.runs.celery_client import CeleryClient

@@ -1,0 +1,1 @@
+"""A private server and its workers, for the length of one command."""
