@@ -12,12 +12,12 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from clinvk import __version__
+from clinvk.commands.options import ChainOptions, CompareOptions, ParallelOptions
 from clinvk.core.errors import BrokerError, ClinvkError, ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -112,21 +112,6 @@ broker_option = click.option("--broker", metavar="URL", help="Use the fleet behi
 config_option = click.option("--config", metavar="FILE", help="Use this configuration file.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommonOptions:
-    """What the command lines of all runs have in common; None is what was not given."""
-
-    output_dir: str | None
-    broker: str | None
-    as_json: bool
-    quiet: bool
-    dry_run: bool
-    detach: bool
-    run_key: str | None
-    priority: int
-    wait_for_workers: bool
-
-
 COMMON_OPTIONS = (
     click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
     click.option("-q", "--quiet", is_flag=True, help="Print the totals only."),
@@ -161,16 +146,6 @@ def expecting_a_run(config: str | None, options: Mapping[str, Any]) -> AbstractC
     return start.expected(options["broker"], config)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParallelOptions(CommonOptions):
-    """The command line of `clinvk parallel`."""
-
-    file: str | None
-    max_parallel: int | None
-    fail_fast: bool | None
-    lenient: bool
-
-
 @cli.command()
 @click.option("-f", "--file", metavar="FILE", help="Task file; standard input without it.")
 @click.option("--max-parallel", type=click.IntRange(min=1), metavar="N", help="Tasks at once.")
@@ -186,17 +161,10 @@ def parallel(config: str | None, **options: Any) -> int:
     file, 3 bad configuration, 4 the broker cannot be reached, 130 interrupted.
     """
     with expecting_a_run(config, options):
-        from clinvk import parallel
+        from clinvk.commands import parallel
         from clinvk.config import settings
 
         return parallel.run(settings.load(config), ParallelOptions(**options))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChainOptions(CommonOptions):
-    """The command line of `clinvk chain`."""
-
-    file: str | None
 
 
 @cli.command()
@@ -208,22 +176,10 @@ def chain(config: str | None, **options: Any) -> int:
     Exit codes are those of `clinvk parallel`.
     """
     with expecting_a_run(config, options):
-        from clinvk import chain
+        from clinvk.commands import chain
         from clinvk.config import settings
 
         return chain.run(settings.load(config), ChainOptions(**options))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompareOptions(CommonOptions):
-    """The command line of `clinvk compare`."""
-
-    prompt: str | None
-    file: str | None
-    backends: str | None
-    all_backends: bool
-    sequential: bool
-    side_by_side: bool
 
 
 @cli.command()
@@ -240,7 +196,7 @@ def compare(config: str | None, **options: Any) -> int:
     Exit codes are those of `clinvk parallel`.
     """
     with expecting_a_run(config, options):
-        from clinvk import compare
+        from clinvk.commands import compare
         from clinvk.config import settings
 
         return compare.run(settings.load(config), CompareOptions(**options))
@@ -258,10 +214,10 @@ def worker(
     config: str | None, broker: str | None, queues: str | None, concurrency: int, name: str
 ) -> int:
     """Serve a fleet with this machine, until told to stop. SIGTERM lets running tasks end."""
-    from clinvk import control
+    from clinvk.commands import fleet
     from clinvk.config import settings
 
-    return control.worker(settings.load(config), broker, queues, concurrency, name)
+    return fleet.worker(settings.load(config), broker, queues, concurrency, name)
 
 
 def fleet_command(group: click.Group, name: str) -> Callable[[Callable[..., int]], click.Command]:
@@ -270,10 +226,10 @@ def fleet_command(group: click.Group, name: str) -> Callable[[Callable[..., int]
     def decorate(function: Callable[..., int]) -> click.Command:
         @functools.wraps(function)
         def run(broker: str | None, config: str | None, **arguments: Any) -> int:
-            from clinvk import control
+            from clinvk.commands import fleet
             from clinvk.config import settings
 
-            with control.fleet(settings.load(config), broker) as client:
+            with fleet.fleet(settings.load(config), broker) as client:
                 return function(client, **arguments)
 
         return group.command(name)(broker_option(config_option(run)))
@@ -290,9 +246,9 @@ queue_argument = click.argument("name", metavar="QUEUE")
 @json_option
 def workers_(client: CeleryClient, as_json: bool) -> int:
     """List the workers that are there."""
-    from clinvk import control
+    from clinvk.commands import fleet
 
-    return control.workers(client, as_json=as_json)
+    return fleet.workers(client, as_json=as_json)
 
 
 @cli.group(invoke_without_command=True)
@@ -304,11 +260,11 @@ def queues(context: click.Context, config: str | None, broker: str | None, as_js
     """List the queues, or set their limits."""
     if context.invoked_subcommand is not None:
         return 0
-    from clinvk import control
+    from clinvk.commands import fleet
     from clinvk.config import settings
 
-    with control.fleet(settings.load(config), broker) as client:
-        return control.queues(client, as_json=as_json)
+    with fleet.fleet(settings.load(config), broker) as client:
+        return fleet.queues(client, as_json=as_json)
 
 
 @fleet_command(queues, "set")
@@ -317,27 +273,27 @@ def queues(context: click.Context, config: str | None, broker: str | None, as_js
 @click.option("--rate", metavar="RATE", help="Starts per time, like 50/min; none: no limit.")
 def set_(client: CeleryClient, name: str, max_concurrency: int | None, rate: str | None) -> int:
     """Set limits of a queue over the whole fleet, at once."""
-    from clinvk import control
+    from clinvk.commands import fleet
 
-    return control.set_limits(client, name, max_concurrency, rate)
+    return fleet.set_limits(client, name, max_concurrency, rate)
 
 
 @fleet_command(queues, "pause")
 @queue_argument
 def pause(client: CeleryClient, name: str) -> int:
     """Start nothing more of a queue; what runs goes on."""
-    from clinvk import control
+    from clinvk.commands import fleet
 
-    return control.pause(client, name, paused=True)
+    return fleet.pause(client, name, paused=True)
 
 
 @fleet_command(queues, "resume")
 @queue_argument
 def resume(client: CeleryClient, name: str) -> int:
     """Go on with a queue that was paused."""
-    from clinvk import control
+    from clinvk.commands import fleet
 
-    return control.pause(client, name, paused=False)
+    return fleet.pause(client, name, paused=False)
 
 
 @fleet_command(cli, "runs")
@@ -345,9 +301,9 @@ def resume(client: CeleryClient, name: str) -> int:
 @json_option
 def runs(client: CeleryClient, limit: int, as_json: bool) -> int:
     """List the newest runs."""
-    from clinvk import control
+    from clinvk.commands import fleet
 
-    return control.runs(client, limit, as_json=as_json)
+    return fleet.runs(client, limit, as_json=as_json)
 
 
 @fleet_command(cli, "status")
@@ -355,9 +311,9 @@ def runs(client: CeleryClient, limit: int, as_json: bool) -> int:
 @json_option
 def status(client: CeleryClient, run: str, as_json: bool) -> int:
     """Tell how far a run is."""
-    from clinvk import control
+    from clinvk.commands import fleet
 
-    return control.status(client, run, as_json=as_json)
+    return fleet.status(client, run, as_json=as_json)
 
 
 @fleet_command(cli, "attach")
@@ -366,10 +322,10 @@ def status(client: CeleryClient, run: str, as_json: bool) -> int:
 @click.option("-q", "--quiet", is_flag=True, help="Print the totals only.")
 def attach(client: CeleryClient, run: str, as_json: bool, quiet: bool) -> int:
     """Follow a run from its beginning, as if never detached."""
-    from clinvk import control
+    from clinvk.commands import fleet
     from clinvk.output.presenter import View
 
-    return control.attach(client, run, View(as_json=as_json, quiet=quiet))
+    return fleet.attach(client, run, View(as_json=as_json, quiet=quiet))
 
 
 @fleet_command(cli, "results")
@@ -378,27 +334,27 @@ def attach(client: CeleryClient, run: str, as_json: bool, quiet: bool) -> int:
 @click.option("--failed", "only_failed", is_flag=True, help="Only those that are not ok.")
 def results(client: CeleryClient, run: str, as_json: bool, only_failed: bool) -> int:
     """Print the results that a run has so far."""
-    from clinvk import control
+    from clinvk.commands import fleet
 
-    return control.results(client, run, as_json=as_json, only_failed=only_failed)
+    return fleet.results(client, run, as_json=as_json, only_failed=only_failed)
 
 
 @fleet_command(cli, "cancel")
 @run_argument
 def cancel(client: CeleryClient, run: str) -> int:
     """Cancel a run: nothing of it starts any more, and what runs is stopped."""
-    from clinvk import control
+    from clinvk.commands import fleet
 
-    return control.cancel(client, run)
+    return fleet.cancel(client, run)
 
 
 @fleet_command(cli, "wait")
 @run_argument
 def wait(client: CeleryClient, run: str) -> int:
     """Wait for the end of a run; the exit code is the run's."""
-    from clinvk import control
+    from clinvk.commands import fleet
 
-    return control.wait(client, run)
+    return fleet.wait(client, run)
 
 
 @cli.group("config")

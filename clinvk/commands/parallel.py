@@ -21,7 +21,7 @@ from clinvk.runs.report import EXIT_OK
 from clinvk.taskfile import reader
 
 if TYPE_CHECKING:
-    from clinvk.cli import CommonOptions, ParallelOptions
+    from clinvk.commands.options import CommonOptions, ParallelOptions
     from clinvk.config.settings import Settings
 
 

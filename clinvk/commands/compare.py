@@ -8,16 +8,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clinvk.backends import Registry
+from clinvk.commands.parallel import Job, broker_url, carry_out, make_job
 from clinvk.core.errors import BrokerError, TaskFileError, UsageError
 from clinvk.core.spec import RunOptions, TaskSpec, queue_of
 from clinvk.local import reach
 from clinvk.output import presenter, progress
 from clinvk.output.compare import SideBySide
-from clinvk.parallel import Job, broker_url, carry_out, make_job
 from clinvk.taskfile import reader
 
 if TYPE_CHECKING:
-    from clinvk.cli import CompareOptions
+    from clinvk.commands.options import CompareOptions
     from clinvk.config.settings import Settings
 
 ARGUMENT = "PROMPT"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from clinvk.commands.parallel import carry_out, make_job
 from clinvk.core.spec import RunOptions
-from clinvk.parallel import carry_out, make_job
 from clinvk.taskfile import chain, reader
 
 if TYPE_CHECKING:
-    from clinvk.cli import ChainOptions
+    from clinvk.commands.options import ChainOptions
     from clinvk.config.settings import Settings
 
 
