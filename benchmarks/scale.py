@@ -20,7 +20,7 @@ from pathlib import Path
 
 import redis
 
-from clinvk.core.spec import Outcome, TaskResult
+from clinvk.core.spec import TaskResult, TaskStatus
 from clinvk.local.start import find_server
 from clinvk.store.store import Store, key
 
@@ -153,7 +153,7 @@ class Scale:
             results = {
                 index: TaskResult(
                     index=index,
-                    status=Outcome.OK,
+                    status=TaskStatus.OK,
                     exit_code=0,
                     duration_seconds=1.0,
                     output=ANSWER,

@@ -20,7 +20,7 @@ from clinvk.store.store import Store
 
 FEW, MANY = 4, 256
 CONFIG = "backends: {waits: {command: [/bin/sleep, '600']}}\n"
-PATIENCE_SECONDS = 120.0
+TIMEOUT_SECONDS = 120.0
 
 
 def measure() -> Iterator[Row]:
@@ -48,7 +48,7 @@ def measured(url: str, store: Store, config: Path, slots: int) -> dict[str, floa
         argv = [*clinvk, "parallel", "--broker", url, "--config", str(config), "--detach"]
         argv += ["--file", str(file), "--max-parallel", str(slots)]
         run = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
-        give_up_at = time.monotonic() + PATIENCE_SECONDS
+        give_up_at = time.monotonic() + TIMEOUT_SECONDS
         while len(worker.children()) < slots + 1:
             if time.monotonic() > give_up_at:
                 raise TimeoutError

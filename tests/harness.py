@@ -14,12 +14,12 @@ from typing import Any
 import psutil
 import redis
 
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 PYTHON = [sys.executable]
 CLINVK = [*PYTHON, "-m", "clinvk"]
 
 
-def wait_until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = TIMEOUT_SECONDS) -> Any:
     """Wait for a condition and return its value; fail, naming it, when it does not come."""
     give_up_at = time.monotonic() + seconds
     while not (value := condition()):
@@ -76,7 +76,7 @@ def of_directory(directory: str) -> list[psutil.Process]:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Completed:
     """What a command left: its exit status and its two streams."""
 
     status: int
@@ -90,7 +90,7 @@ def clinvk(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     command: Sequence[str] = CLINVK,
-) -> Outcome:
+) -> Completed:
     """Run clinvk as a user would, as a process of its own."""
     done = subprocess.run(
         [*command, *arguments],
@@ -101,7 +101,7 @@ def clinvk(
         encoding="utf-8",
         cwd=cwd,
         env={**os.environ, **(env or {})},
-        timeout=PATIENCE_SECONDS * 2,
+        timeout=TIMEOUT_SECONDS * 2,
         check=False,
     )
-    return Outcome(done.returncode, done.stdout, done.stderr)
+    return Completed(done.returncode, done.stdout, done.stderr)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from clinvk.core.spec import Outcome, RunOptions, TaskSpec
+from clinvk.core.spec import RunOptions, TaskSpec, TaskStatus
 from clinvk.store.store import Admission, Lease, Store, key
 from tests.test_store import result
 
@@ -32,13 +32,13 @@ class Fleet:
         return self._take(self.store.submit(run, specs, options).admission)
 
     def _take(self, admission: Admission) -> list[str]:
-        leases = [Lease(h.run, h.index, h.attempt) for h in admission.handouts]
+        leases = [Lease(h.run, h.index, h.dispatch) for h in admission.dispatched]
         for lease in leases:
             assert self.store.claim(lease, "w/1", str(lease)).verdict == "go"
         self.out += leases
         return [f"{lease.run}{lease.index}" for lease in leases]
 
-    def end(self, number: int = 0, status: Outcome = Outcome.OK) -> list[str]:
+    def end(self, number: int = 0, status: TaskStatus = TaskStatus.OK) -> list[str]:
         """End the task that has been out longest; returns what is let out for it."""
         lease = self.out.pop(number)
         return self._take(self.store.finish(lease, result(lease.index, status)).admission)
@@ -65,7 +65,7 @@ def test_nothing_is_handed_out_that_no_worker_can_take(fleet: Fleet) -> None:
 def test_what_a_dead_worker_holds_takes_no_slot_of_those_that_live(fleet: Fleet) -> None:
     fleet.worker(2, name="dead")
     assert fleet.submit("r", "aaaa") == ["r0", "r1"]
-    fleet.store.retire("dead")  # its slots are gone; its leases are over, but may not be reaped
+    fleet.store.drain("dead")  # its slots are gone; its leases are over, but may not be reaped
     assert fleet.worker(2, name="alive") == []
     long_ago = dict.fromkeys(map(str, fleet.out), 1)
     fleet.store.redis.zadd(key("leases", A), long_ago)
@@ -83,7 +83,7 @@ def test_what_a_dead_worker_holds_counts_against_a_limit(fleet: Fleet) -> None:
 def test_a_worker_that_retires_takes_no_more(fleet: Fleet) -> None:
     fleet.worker(2)
     assert fleet.submit("r", "aaaa") == ["r0", "r1"]
-    assert fleet._take(fleet.store.retire("w")) == []
+    assert fleet._take(fleet.store.drain("w")) == []
     assert fleet.end() == []
     assert fleet.worker(1, name="new") == []  # one is still out
     assert fleet.end() == ["r2"]
@@ -92,11 +92,11 @@ def test_a_worker_that_retires_takes_no_more(fleet: Fleet) -> None:
 def test_a_worker_that_drains_keeps_slots_for_what_it_runs_and_no_more(fleet: Fleet) -> None:
     fleet.worker(2)
     assert fleet.submit("r", "aaaa") == ["r0", "r1"]
-    assert fleet.worker(2) == []  # it has retired, with two still running
+    assert fleet.worker(2) == []  # it has draining, with two still running
     assert fleet.worker(1, name="new") == ["r2"]
     assert fleet.worker(1) == []  # r0 is about to end: its slot goes first
     assert fleet.end() == []
-    assert fleet._take(fleet.store.retire("w")) == []
+    assert fleet._take(fleet.store.drain("w")) == []
     assert fleet.end() == []
     assert fleet.end() == ["r3"]
 

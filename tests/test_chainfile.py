@@ -47,7 +47,7 @@ def test_each_form(name: str, text: str, source: str) -> None:
     parsed = chain.parse(text, name, BACKENDS)
     assert parsed.steps == [TaskSpec(backend="echo", prompt="x")] * 2
     assert parsed.sources[1] == f"{name}: {source}"
-    assert (chain.stop_on_failure, chain.output_dir) == (True, None)
+    assert (parsed.stop_on_failure, parsed.output_dir) == (True, None)
 
 
 def test_options_of_the_file() -> None:

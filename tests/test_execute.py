@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from clinvk.broker.dispatcher import Dispatcher
-from clinvk.core.spec import ErrorKind, Outcome, TaskResult, TaskSpec
+from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.store.store import Claim, Lease
 from workers.execution.executor import Executor
@@ -51,7 +51,7 @@ def py(**fields: Any) -> TaskSpec:
 def test_what_a_result_tells(execute: Any) -> None:
     result = execute(py(), "print('fine')")
     assert (result.index, result.attempts, result.worker) == (3, 2, "w@h")
-    assert (result.status, result.exit_code, result.output) == (Outcome.OK, 0, "fine")
+    assert (result.status, result.exit_code, result.output) == (TaskStatus.OK, 0, "fine")
     assert result.start_time <= result.end_time
     assert result.start_time.endswith("Z")
 
@@ -81,7 +81,7 @@ def test_what_cannot_be_started(
     execute: Any, spec: TaskSpec | bytes, kind: ErrorKind, error: str
 ) -> None:
     result = execute(spec)
-    assert (result.status, result.error_kind, result.exit_code) == (Outcome.FAILED, kind, -1)
+    assert (result.status, result.error_kind, result.exit_code) == (TaskStatus.FAILED, kind, -1)
     assert result.error.startswith(error)
 
 
@@ -89,7 +89,7 @@ def test_a_timeout_counts_more_than_what_the_command_says(execute: Any) -> None:
     code = "import signal, sys, time\nsignal.signal(15, lambda *_: sys.exit(0))\n"
     code += "print('an answer', flush=True)\ntime.sleep(600)"
     result = execute(py(timeout_seconds=1), code)
-    assert (result.status, result.error_kind) == (Outcome.TIMEOUT, ErrorKind.TIMEOUT)
+    assert (result.status, result.error_kind) == (TaskStatus.TIMEOUT, ErrorKind.TIMEOUT)
     assert (result.exit_code, result.output) == (-1, None)
     assert result.error == "stopped after 1 s"
 
@@ -98,13 +98,13 @@ def test_a_task_canceled_before_its_start_is_not_started(execute: Any, tmp_path:
     stop = StopSignal()
     stop.set("canceled")
     result = execute(py(), f"open({str(tmp_path / 'ran')!r}, 'w')", stop=stop)
-    assert (result.status, result.exit_code) == (Outcome.CANCELED, -1)
+    assert (result.status, result.exit_code) == (TaskStatus.CANCELED, -1)
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_worker_that_was_cut_off_has_no_result(execute: Any) -> None:
     stop = StopSignal()
-    stop.set("cut_off")
+    stop.set("disconnected")
     assert execute(py(), stop=stop) is None
 
 
@@ -122,7 +122,7 @@ def test_output_over_the_limit_is_cut_and_kept_whole_in_a_file(execute: Any) -> 
 
 def test_what_a_command_leaves_running_is_a_warning(execute: Any) -> None:
     result = execute(py(), "import subprocess; subprocess.Popen(['sleep', '600'])")
-    assert result.status is Outcome.OK
+    assert result.status is TaskStatus.OK
     assert result.warnings == ["py left processes running; they were stopped"]
 
 
@@ -134,7 +134,7 @@ def test_death_by_signal(execute: Any) -> None:
 SAY_STDIN = "import sys; sys.stdout.write(sys.stdin.read())"
 
 
-def said(index: int, output: str | None, status: Outcome = Outcome.OK) -> TaskResult:
+def said(index: int, output: str | None, status: TaskStatus = TaskStatus.OK) -> TaskResult:
     return TaskResult(index=index, status=status, exit_code=0, duration_seconds=0, output=output)
 
 
@@ -154,9 +154,9 @@ def test_outputs_of_earlier_steps_are_put_into_the_prompt(execute: Any) -> None:
 @pytest.mark.parametrize(
     ("before", "output", "warning"),
     [
-        (said(0, None, Outcome.FAILED), "x", "step 1 ended as failed, its output is empty"),
+        (said(0, None, TaskStatus.FAILED), "x", "step 1 ended as failed, its output is empty"),
         (
-            said(0, "some", Outcome.TIMEOUT),
+            said(0, "some", TaskStatus.TIMEOUT),
             "xsome",
             "step 1 ended as timeout, its output is not complete",
         ),
@@ -171,7 +171,7 @@ def test_the_output_of_a_step_that_is_not_ok_is_a_warning(
 
 
 def test_a_prompt_of_which_nothing_is_left_is_not_sent(execute: Any) -> None:
-    result = execute(step(" {{a}}", a=0), SAY_STDIN, earlier=[said(0, None, Outcome.FAILED)])
+    result = execute(step(" {{a}}", a=0), SAY_STDIN, earlier=[said(0, None, TaskStatus.FAILED)])
     assert (result.error_kind, result.error) == (
         ErrorKind.INVALID,
         "the prompt is blank without {{a}}",

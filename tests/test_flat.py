@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from clinvk.backends import Registry
-from clinvk.core.spec import Outcome, RunSummary, TaskResult, TaskSpec
+from clinvk.backends import BackendRegistry
+from clinvk.core.spec import RunSummary, TaskResult, TaskSpec, TaskStatus
 from clinvk.output import json_document, plan, text
-from clinvk.output.formatter import Form
+from clinvk.output.formatter import Formatter
 from clinvk.runs import follow
 from clinvk.runs.celery_client import CeleryRun
 from clinvk.runs.client import Event
@@ -36,7 +36,7 @@ def spec(index: int) -> TaskSpec:
 def result(index: int) -> TaskResult:
     return TaskResult(
         index=index,
-        status=Outcome.OK,
+        status=TaskStatus.OK,
         exit_code=0,
         duration_seconds=1.5,
         output=f"{index} ".ljust(CHARS, "x"),
@@ -57,7 +57,7 @@ def read_with_ids(count: int) -> object:
     return read(count, more=', "id": "a rather long id of a task %d"')
 
 
-class Finished:
+class EndedRun:
     """A run of which every task has ended."""
 
     id = "r"
@@ -81,7 +81,7 @@ class Finished:
 
 def followed(count: int) -> Report:
     specs = Spool(TaskSpec, map(spec, range(count)))
-    return follow.follow(Finished(count), specs, [], follow.Interruption(print))
+    return follow.follow(EndedRun(count), specs, [], follow.Interruption(print))
 
 
 def total_chars(pieces: Iterator[str]) -> int:
@@ -89,7 +89,7 @@ def total_chars(pieces: Iterator[str]) -> int:
 
 
 def write_document(count: int) -> object:
-    return total_chars(Form().document(followed(count)))
+    return total_chars(Formatter().document(followed(count)))
 
 
 def write_table(count: int) -> object:
@@ -111,7 +111,7 @@ class Sources(Sequence[str]):
 
 def write_plan(count: int) -> object:
     specs = Spool(TaskSpec, map(spec, range(count)))
-    planned = plan.plan(specs, Sources(count), Registry.from_config({}).get)
+    planned = plan.plan(specs, Sources(count), BackendRegistry.from_config({}).get)
     return total_chars(json_document.listing({}, "tasks", plan.entries(planned)))
 
 
@@ -128,7 +128,7 @@ class FakeClient:
             {
                 "kind": "finished",
                 "index": str(index),
-                "attempt": "1",
+                "dispatch": "1",
                 "position": str(index + 1),
                 "at_ms": "5",
             }

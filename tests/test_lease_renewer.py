@@ -10,7 +10,7 @@ import redis
 
 from clinvk.broker.app import create_app
 from clinvk.broker.dispatcher import Dispatcher
-from clinvk.store.failure_detector import CUT_OFF_SECONDS, SILENT_SECONDS
+from clinvk.store.failure_detector import DISCONNECTED_SECONDS, SILENT_SECONDS
 from clinvk.store.store import Lease, Store, key
 from tests import harness
 from tests.test_store import RUN, submit
@@ -20,7 +20,7 @@ from workers.liveness.connection import LivenessConnection
 from workers.liveness.lease_renewer import LeaseRenewer
 
 LEASE = Lease(RUN, 0, 1)
-HOLDER = "k@h/1"
+OWNER = "k@h/1"
 
 
 class Clock:
@@ -98,7 +98,7 @@ def renewer(
     monkeypatch.setattr(keeper_module, "RETRY_SECONDS", 0.01)
     app = create_app(broker_url)
     entry = {"slots": 0, "queues": []}
-    renewer = LeaseRenewer(Dispatcher(app, store), HOLDER, entry, beacon, clock)
+    renewer = LeaseRenewer(Dispatcher(app, store), OWNER, entry, beacon, clock)
     renewer.start()
     harness.wait_until(store.workers, "the lease renewer to announce its worker")
     yield renewer
@@ -135,7 +135,7 @@ def stopped(stop: StopSignal) -> str:
 
 def test_leases_are_renewed_in_time(renewer: LeaseRenewer, store: FlakyStore, clock: Clock) -> None:
     submit(store)
-    store.claim(LEASE, HOLDER, "a")
+    store.claim(LEASE, OWNER, "a")
     before = deadline(store)
     with renewer.hold(LEASE) as stop:
         clock.now += keeper_module.RENEW_SECONDS
@@ -143,15 +143,15 @@ def test_leases_are_renewed_in_time(renewer: LeaseRenewer, store: FlakyStore, cl
         assert stop.reason is None
 
 
-def test_what_comes_to_a_worker_that_is_closing_is_handed_back(renewer: LeaseRenewer) -> None:
+def test_what_comes_to_a_worker_that_is_closing_is_requeued(renewer: LeaseRenewer) -> None:
     renewer.close()
     with renewer.hold(LEASE) as stop:
-        assert stop.reason == "handed_back"
+        assert stop.reason == "requeued"
 
 
 def test_a_canceled_run_is_stopped_at_once(renewer: LeaseRenewer, store: FlakyStore) -> None:
     submit(store)
-    store.claim(LEASE, HOLDER, "a")
+    store.claim(LEASE, OWNER, "a")
     with renewer.hold(LEASE) as stop, renewer.hold(Lease("another-run", 0, 1)) as other:
         store.cancel(RUN, "interrupted")  # the clock stands: no renewal is due
         assert stopped(stop) == "canceled"
@@ -169,7 +169,7 @@ def test_a_task_that_somebody_else_has_by_now_is_stopped(
 
 
 @pytest.mark.parametrize(
-    ("connection_stands", "seconds"), [(False, CUT_OFF_SECONDS), (True, SILENT_SECONDS)]
+    ("connection_stands", "seconds"), [(False, DISCONNECTED_SECONDS), (True, SILENT_SECONDS)]
 )
 def test_out_of_touch_a_worker_stops_its_own_in_time(
     renewer: LeaseRenewer,
@@ -180,7 +180,7 @@ def test_out_of_touch_a_worker_stops_its_own_in_time(
     seconds: float,
 ) -> None:
     submit(store)
-    store.claim(LEASE, HOLDER, "a")
+    store.claim(LEASE, OWNER, "a")
     with renewer.hold(LEASE) as stop:
         keep_up(store, clock)
         store.away, beacon.away = TimeoutError(), not connection_stands
@@ -188,35 +188,35 @@ def test_out_of_touch_a_worker_stops_its_own_in_time(
         failed_again(renewer)
         assert stop.reason is None
         clock.now += keeper_module.RENEW_SECONDS + 0.1
-        assert stopped(stop) == "cut_off"
+        assert stopped(stop) == "disconnected"
 
 
 def test_a_server_that_is_down_stops_nothing_however_long(
     renewer: LeaseRenewer, store: FlakyStore, beacon: FakeConnection, clock: Clock
 ) -> None:
     submit(store)
-    store.claim(LEASE, HOLDER, "a")
+    store.claim(LEASE, OWNER, "a")
     with renewer.hold(LEASE) as stop:
         keep_up(store, clock)
         beacon.away, store.away = True, ConnectionRefusedError()
         for _ in range(100):
-            clock.now += CUT_OFF_SECONDS - 0.1
+            clock.now += DISCONNECTED_SECONDS - 0.1
             failed_again(renewer)
         assert stop.reason is None
         store.away = TimeoutError()  # it may be up again, and only not for us
-        clock.now += CUT_OFF_SECONDS
-        assert stopped(stop) == "cut_off"
+        clock.now += DISCONNECTED_SECONDS
+        assert stopped(stop) == "disconnected"
 
 
 def test_a_short_absence_stops_nothing(
     renewer: LeaseRenewer, store: FlakyStore, beacon: FakeConnection, clock: Clock
 ) -> None:
     submit(store)
-    store.claim(LEASE, HOLDER, "a")
+    store.claim(LEASE, OWNER, "a")
     before = deadline(store)
     with renewer.hold(LEASE) as stop:
         store.away, beacon.away = TimeoutError(), True
-        clock.now += CUT_OFF_SECONDS / 2
+        clock.now += DISCONNECTED_SECONDS / 2
         store.away, beacon.away = None, False
         harness.wait_until(lambda: deadline(store) > before, "the lease to be renewed")
         assert stop.reason is None
@@ -237,7 +237,7 @@ def test_a_retired_worker_counts_only_what_it_still_runs(
 
     harness.wait_until(lambda: slots() is not None, "the worker to be known")
     with renewer.hold(LEASE), renewer.hold(Lease(RUN, 1, 1)):
-        renewer.retire()
+        renewer.drain()
         assert slots() == 2
         renewer.ends(LEASE)
         assert slots() == 1

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from clinvk.core.errors import BrokerError
-from clinvk.core.spec import Outcome, RunOptions, TaskResult, TaskSpec
+from clinvk.core.spec import RunOptions, TaskResult, TaskSpec, TaskStatus
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.local import start
 from clinvk.local.reach import connect
@@ -69,7 +69,7 @@ def results(events: list[Event]) -> list[TaskResult]:
 
 
 def test_ordered_results_of_a_run(private: Client) -> None:
-    run = start.submit(specs("one", "sleep 0.3", "fail 3", "four"), RunOptions(max_parallel=4))
+    run = private.submit(specs("one", "sleep 0.3", "fail 3", "four"), RunOptions(max_parallel=4))
     ended = results(list(happened(run)))
     assert [result.status for result in ended] == ["ok", "ok", "failed", "ok"]
     assert [result.output for result in ended] == ["one ", "sleep 0.3", None, "four "]
@@ -79,13 +79,13 @@ def test_ordered_results_of_a_run(private: Client) -> None:
 
 
 def test_a_watcher_that_comes_late_sees_the_whole_run(private: Client) -> None:
-    run = start.submit(specs("one", "two"), RunOptions())
+    run = private.submit(specs("one", "two"), RunOptions())
     first = list(happened(run))
     assert list(happened(run)) == first
 
 
 def test_no_more_than_max_parallel_run_at_once(private: Client) -> None:
-    run = start.submit(specs(*["sleep 0.05"] * 12), RunOptions(max_parallel=2))
+    run = private.submit(specs(*["sleep 0.05"] * 12), RunOptions(max_parallel=2))
     running, most = 0, 0
     for event in happened(run):
         running += {"started": 1, "finished": -1, "ended": 0}[event.kind]
@@ -94,7 +94,7 @@ def test_no_more_than_max_parallel_run_at_once(private: Client) -> None:
 
 
 def test_fail_fast_stops_what_runs_and_starts_nothing_new(private: Client) -> None:
-    run = start.submit(
+    run = private.submit(
         specs("sleep 600", "sleep 600", "fail 1", *["never"] * 20),
         RunOptions(max_parallel=3, fail_fast=True),
     )
@@ -107,18 +107,18 @@ def test_fail_fast_stops_what_runs_and_starts_nothing_new(private: Client) -> No
 
 
 def test_a_canceled_run_ends_with_a_result_for_each_task(private: Client) -> None:
-    run = start.submit(specs("sleep 600", "never"), RunOptions(max_parallel=1))
+    run = private.submit(specs("sleep 600", "never"), RunOptions(max_parallel=1))
     events = []
     for event in happened(run):
         events.append(event)
         if event.kind == "started":
             run.cancel("interrupted")
-    assert [result.status for result in results(events)] == [Outcome.CANCELED] * 2
+    assert [result.status for result in results(events)] == [TaskStatus.CANCELED] * 2
     assert [result.exit_code for result in results(events)] == [-1, -1]
 
 
 def test_a_run_canceled_before_a_worker_is_up_ends(private: Client) -> None:
-    run = start.submit(specs("a", "b", "c"), RunOptions(max_parallel=3))
+    run = private.submit(specs("a", "b", "c"), RunOptions(max_parallel=3))
     run.cancel("interrupted")
     ended = results(list(happened(run)))
     assert len(ended) == 3
@@ -243,7 +243,7 @@ def test_slots_are_shared_out(slots: int, cores: int, shares: list[int]) -> None
 
 
 def test_a_dead_server_is_an_error_that_says_so(private: Client) -> None:
-    run = start.submit(specs("sleep 600"), RunOptions())
+    run = private.submit(specs("sleep 600"), RunOptions())
     events = happened(run)
     assert next(events).kind == "started"
     (server,) = [p for p in processes("server.sock") if p.name().endswith("-server")]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from clinvk.core.spec import Outcome, TaskResult, TaskSpec
-from clinvk.output.formatter import Form
+from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus
+from clinvk.output.formatter import Formatter
 from clinvk.output.output_dir import OutputDir
 from clinvk.runs.client import Event
 
@@ -31,8 +31,10 @@ from clinvk.runs.client import Event
 def test_names(tmp_path: Path, task: dict[str, str], name: str) -> None:
     directory = tmp_path / "o"
     spec = TaskSpec(backend="echo", prompt="p", **task)  # type: ignore[arg-type]
-    result = TaskResult(index=0, status=Outcome.OK, exit_code=0, duration_seconds=0, output="a")
-    OutputDir(str(directory), [spec]).saw(Event(kind="finished", index=0, result=result), Form())
+    result = TaskResult(index=0, status=TaskStatus.OK, exit_code=0, duration_seconds=0, output="a")
+    OutputDir(str(directory), [spec]).saw(
+        Event(kind="finished", index=0, result=result), Formatter()
+    )
     (written,) = directory.iterdir()
     assert written.name == name
     assert written.stat().st_mode & 0o777 == 0o600
@@ -42,6 +44,6 @@ def test_names(tmp_path: Path, task: dict[str, str], name: str) -> None:
 def test_numbers_are_as_wide_as_the_last_one(tmp_path: Path) -> None:
     spec = TaskSpec(backend="echo", prompt="p")
     files = OutputDir(str(tmp_path), [spec] * 1000)
-    result = TaskResult(index=9, status=Outcome.OK, exit_code=0, duration_seconds=0)
-    files.saw(Event(kind="finished", index=9, result=result), Form())
+    result = TaskResult(index=9, status=TaskStatus.OK, exit_code=0, duration_seconds=0)
+    files.saw(Event(kind="finished", index=9, result=result), Formatter())
     assert [path.name for path in tmp_path.iterdir()] == ["0010_echo.json"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from clinvk.backends.base import Command, Finished
+from clinvk.backends.base import Command, ProcessResult
 from tests import harness
 from workers.execution import process, process_tree
 from workers.execution.process import OutputLimits, StopSignal, run
@@ -31,7 +31,7 @@ def marker(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def execute(tmp_path: Path, marker: str) -> Callable[..., Finished]:
+def execute(tmp_path: Path, marker: str) -> Callable[..., ProcessResult]:
     def execute_(
         code: str,
         stdin: bytes = b"",
@@ -40,11 +40,11 @@ def execute(tmp_path: Path, marker: str) -> Callable[..., Finished]:
         output_bytes: int = 1000,
         spill_bytes: int = 100_000,
         grace: float = 5.0,
-    ) -> Finished:
+    ) -> ProcessResult:
         with stop or StopSignal() as signal_:
             return run(
                 Command(argv=[PYTHON, "-c", code], stdin=stdin),
-                marks={process_tree.MARKER: marker},
+                tags={process_tree.MARKER: marker},
                 stop=signal_,
                 limits=OutputLimits(
                     output_bytes=output_bytes,
@@ -59,7 +59,7 @@ def execute(tmp_path: Path, marker: str) -> Callable[..., Finished]:
     return execute_
 
 
-Execute = Callable[..., Finished]
+Execute = Callable[..., ProcessResult]
 
 
 def test_output_code_and_directory_are_the_commands_own(execute: Execute, tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_output_code_and_directory_are_the_commands_own(execute: Execute, tmp_pa
     assert finished.stdout.text() == f"{tmp_path}\n"
     assert finished.stderr.text() == "no\n"
     assert finished.stopped_by is None
-    assert not finished.leftovers
+    assert not finished.orphans
 
 
 def test_prompt_of_many_megabytes_arrives_whole_and_stdin_ends(execute: Execute) -> None:
@@ -163,7 +163,7 @@ def test_what_escaped_into_a_session_of_its_own_is_ended_with_the_command(
 def test_what_a_command_left_behind_is_ended_and_reported(execute: Execute) -> None:
     finished = execute(SESSION_OF_ITS_OWN.format(0))
     assert finished.returncode == 0
-    assert finished.leftovers
+    assert finished.orphans
     assert not psutil.pid_exists(int(finished.stdout.text()))
 
 
@@ -198,7 +198,7 @@ def test_a_daemon_that_is_replaced_while_it_is_looked_for_is_ended(
         return [process for process in look(name, value) if process.pid in before]
 
     monkeypatch.setattr(process_tree, "marked", slowly)
-    assert execute(STARTS_ITS_SUCCESSOR).leftovers  # the marker's fixture looks for the rest
+    assert execute(STARTS_ITS_SUCCESSOR).orphans  # the marker's fixture looks for the rest
 
 
 OWN_CHILD = """
@@ -224,7 +224,7 @@ def test_a_background_child_that_holds_the_pipes_does_not_hold_the_task(execute:
     finished = execute(
         "import subprocess; print(subprocess.Popen(['sleep', '600']).pid, flush=True)"
     )
-    assert finished.leftovers
+    assert finished.orphans
     assert not psutil.pid_exists(int(finished.stdout.text()))
 
 
@@ -273,7 +273,7 @@ def test_a_program_that_is_not_there_raises(tmp_path: Path, marker: str) -> None
     with StopSignal() as stop, pytest.raises(FileNotFoundError):
         run(
             Command(argv=["/no/such/program"], stdin=b""),
-            marks={process_tree.MARKER: marker},
+            tags={process_tree.MARKER: marker},
             stop=stop,
             limits=OutputLimits(spill_dir=tmp_path),
         )

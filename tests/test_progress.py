@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from clinvk.core.spec import Outcome, TaskResult, TaskSpec
+from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus
 from clinvk.output import progress
 from clinvk.runs.client import Event
 from tests import harness
@@ -75,7 +75,7 @@ def specs(count: int, name: str = "a task") -> list[TaskSpec]:
     return [TaskSpec(backend="echo", prompt=f"{name} {number}") for number in range(1, count + 1)]
 
 
-def ended(index: int, status: Outcome = Outcome.OK) -> Event:
+def ended(index: int, status: TaskStatus = TaskStatus.OK) -> Event:
     result = TaskResult(index=index, status=status, exit_code=0, duration_seconds=0.0, output="x")
     return Event(kind="finished", index=index, result=result)
 
@@ -135,10 +135,10 @@ def test_a_frame_says_how_much_is_done(live: Callable[..., progress.Live], scree
         for index in range(3):
             display.saw(started(index))
         display.saw(ended(0))
-        display.saw(ended(1, Outcome.TIMEOUT))
+        display.saw(ended(1, TaskStatus.TIMEOUT))
         frame = drawn(screen, "2/5, 1 running, 1 ok, 1 failed")
         assert not any("[1]" in line for line in frame)
-        display.saw(ended(2, Outcome.CANCELED))
+        display.saw(ended(2, TaskStatus.CANCELED))
         drawn(screen, "3/5, 0 running, 1 ok, 1 failed, 1 canceled")
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clinvk.backends.base import Command
-from clinvk.core.spec import Outcome, TaskResult, TaskSpec
+from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus
 from clinvk.output import json_document, plan, sanitize, text, text_width
 from clinvk.runs.report import Report
 
@@ -70,9 +70,9 @@ def test_columns_stay_in_line_whatever_stands_in_them() -> None:
         TaskSpec(backend="漢字", prompt="\nfirst\nsecond"),
     ]
     results = [
-        TaskResult(index=0, status=Outcome.CANCELED, exit_code=-1, duration_seconds=0),
-        TaskResult(index=1, status=Outcome.TIMEOUT, exit_code=-1, duration_seconds=3600.5),
-        TaskResult(index=2, status=Outcome.LOST, exit_code=-1, duration_seconds=1, error="e\nf"),
+        TaskResult(index=0, status=TaskStatus.CANCELED, exit_code=-1, duration_seconds=0),
+        TaskResult(index=1, status=TaskStatus.TIMEOUT, exit_code=-1, duration_seconds=3600.5),
+        TaskResult(index=2, status=TaskStatus.LOST, exit_code=-1, duration_seconds=1, error="e\nf"),
     ]
     report = Report(run_id="r", specs=specs, results=results, started_ms=0, ended_ms=4200)
     assert list(text.table(report, 80))[3:] == [

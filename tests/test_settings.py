@@ -196,6 +196,6 @@ def test_nothing_secret_is_shown(load) -> None:  # type: ignore[no-untyped-def]
 def test_what_a_lost_worker_means_is_settled_like_all_else(load) -> None:  # type: ignore[no-untyped-def]
     task = TaskSpec(backend="claude", prompt="x")
     settled = load("unified_flags: {on_worker_lost: fail, max_attempts: 5}")
-    assert settled.resolve(task).most_losses == 1
-    assert settled.resolve(replace(task, on_worker_lost="retry")).most_losses == 5
-    assert load("{}").resolve(task).most_losses is None
+    assert settled.resolve(task).effective_max_attempts == 1
+    assert settled.resolve(replace(task, on_worker_lost="retry")).effective_max_attempts == 5
+    assert load("{}").resolve(task).effective_max_attempts is None

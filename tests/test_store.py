@@ -7,46 +7,48 @@ from dataclasses import replace
 
 import pytest
 
-from clinvk.core.spec import ErrorKind, Outcome, RunOptions, TaskResult, TaskSpec
+from clinvk.core.spec import ErrorKind, RunOptions, TaskResult, TaskSpec, TaskStatus
 from clinvk.store import failure_detector
 from clinvk.store import store as store_module
 from clinvk.store.failure_detector import Server
-from clinvk.store.store import Canceled, Handout, Lease, Store, key
+from clinvk.store.store import Canceled, Dispatched, Lease, Store, key
 
 RUN = "20260102-030405-abcdef01"
-HOLDER = "w/1"
+OWNER = "w/1"
 
 
 def submit(
     store: Store, backends: str = "a a a a", run: str = RUN, **options: int | bool
-) -> list[Handout]:
+) -> list[Dispatched]:
     """Submit a run to a fleet that has more than enough slots."""
     store.announce("w", {"slots": 9999, "queues": ["clinvk.a", "clinvk.b"]})
     specs = [TaskSpec(backend=name, prompt=f"p{i}") for i, name in enumerate(backends.split())]
     submitted = store.submit(run, specs, RunOptions(**options))  # type: ignore[arg-type]
     assert submitted.run == run
-    return list(submitted.admission.handouts)
+    return list(submitted.admission.dispatched)
 
 
-def result(index: int, status: Outcome = Outcome.OK) -> TaskResult:
-    kind = None if status is Outcome.OK else ErrorKind.FAILED
+def result(index: int, status: TaskStatus = TaskStatus.OK) -> TaskResult:
+    kind = None if status is TaskStatus.OK else ErrorKind.FAILED
     return TaskResult(
         index=index, status=status, exit_code=0, duration_seconds=0.1, error_kind=kind
     )
 
 
-def finish(store: Store, index: int, status: Outcome = Outcome.OK, attempt: int = 1) -> list[int]:
-    recorded = store.finish(Lease(RUN, index, attempt), result(index, status))
+def finish(
+    store: Store, index: int, status: TaskStatus = TaskStatus.OK, dispatch: int = 1
+) -> list[int]:
+    recorded = store.finish(Lease(RUN, index, dispatch), result(index, status))
     assert recorded.ok
-    return [handout.index for handout in recorded.admission.handouts]
+    return [dispatched.index for dispatched in recorded.admission.dispatched]
 
 
-def claim(store: Store, index: int, attempt: int = 1) -> str:
-    return store.claim(Lease(RUN, index, attempt), HOLDER, secrets.token_hex(4)).verdict
+def claim(store: Store, index: int, dispatch: int = 1) -> str:
+    return store.claim(Lease(RUN, index, dispatch), OWNER, secrets.token_hex(4)).verdict
 
 
-def renew(store: Store, *leases: Lease, holder: str = HOLDER) -> list[Lease]:
-    return store.renew(holder, "server:1", leases)
+def renew(store: Store, *leases: Lease, owner: str = OWNER) -> list[Lease]:
+    return store.renew(owner, "server:1", leases)
 
 
 def kinds(store: Store) -> list[str]:
@@ -55,8 +57,8 @@ def kinds(store: Store) -> list[str]:
 
 def test_no_more_than_max_parallel_are_handed_out_in_task_order(store: Store) -> None:
     assert submit(store, "a b a b a", max_parallel=2) == [
-        Handout(RUN, 0, 1, "clinvk.a"),
-        Handout(RUN, 1, 1, "clinvk.b"),
+        Dispatched(RUN, 0, 1, "clinvk.a"),
+        Dispatched(RUN, 1, 1, "clinvk.b"),
     ]
     assert claim(store, 0) == claim(store, 1) == "go"
     assert finish(store, 1) == [2]
@@ -67,7 +69,7 @@ def test_no_more_than_max_parallel_are_handed_out_in_task_order(store: Store) ->
 
 def test_a_claim_gives_the_spec_once(store: Store) -> None:
     submit(store)
-    first = store.claim(Lease(RUN, 0, 1), HOLDER, "a")
+    first = store.claim(Lease(RUN, 0, 1), OWNER, "a")
     assert first.verdict == "go"
     assert TaskSpec.from_wire(first.spec) == TaskSpec(backend="a", prompt="p0")
     assert claim(store, 0) == "stale"
@@ -75,16 +77,16 @@ def test_a_claim_gives_the_spec_once(store: Store) -> None:
 
 def test_claims_of_what_is_not_out_are_stale(store: Store) -> None:
     submit(store, max_parallel=1)
-    assert claim(store, 0, attempt=2) == "stale"
+    assert claim(store, 0, dispatch=2) == "stale"
     assert claim(store, 3) == "stale"
-    assert store.claim(Lease("no-such-run", 0, 1), HOLDER, "a").verdict == "stale"
+    assert store.claim(Lease("no-such-run", 0, 1), OWNER, "a").verdict == "stale"
 
 
 def test_an_answer_that_was_lost_can_be_asked_for_again(store: Store) -> None:
     submit(store, "a")
-    first = store.claim(Lease(RUN, 0, 1), HOLDER, "a")
-    assert store.claim(Lease(RUN, 0, 1), HOLDER, "a") == first
-    assert store.claim(Lease(RUN, 0, 1), HOLDER, "another message").verdict == "stale"
+    first = store.claim(Lease(RUN, 0, 1), OWNER, "a")
+    assert store.claim(Lease(RUN, 0, 1), OWNER, "a") == first
+    assert store.claim(Lease(RUN, 0, 1), OWNER, "another message").verdict == "stale"
     assert store.claim(Lease(RUN, 0, 1), "another/2", "a").verdict == "stale"
     assert store.finish(Lease(RUN, 0, 1), result(0)).ok
     assert store.finish(Lease(RUN, 0, 1), result(0)).ok
@@ -96,7 +98,7 @@ def test_a_result_is_recorded_once(store: Store) -> None:
     submit(store, "a")
     claim(store, 0)
     finish(store, 0)
-    again = store.finish(Lease(RUN, 0, 1), result(0, Outcome.FAILED))
+    again = store.finish(Lease(RUN, 0, 1), result(0, TaskStatus.FAILED))
     assert not again.ok
     assert list(store.results(RUN, [0])) == [result(0)]
     assert store.summary(RUN).ok == 1  # type: ignore[union-attr]
@@ -131,7 +133,7 @@ def test_a_run_closes_once_and_only_when_all_results_are_in(store: Store) -> Non
     claim(store, 1)
     finish(store, 0)
     assert not store.aggregate(RUN)
-    finish(store, 1, Outcome.TIMEOUT)
+    finish(store, 1, TaskStatus.TIMEOUT)
     assert store.aggregate(RUN)
     assert store.aggregate(RUN)
     summary = store.summary(RUN)
@@ -146,12 +148,12 @@ def test_fail_fast_takes_back_all_that_no_worker_has(store: Store) -> None:
     submit(store, "a a a a a", max_parallel=3, fail_fast=True)
     claim(store, 0)
     claim(store, 1)  # 2 is published and not claimed, 3 and 4 are pending
-    recorded = store.finish(Lease(RUN, 0, 1), result(0, Outcome.FAILED))
+    recorded = store.finish(Lease(RUN, 0, 1), result(0, TaskStatus.FAILED))
     assert recorded.canceled == Canceled(2, [2])
-    assert recorded.admission.handouts == []
+    assert recorded.admission.dispatched == []
     assert claim(store, 2) == "canceled"
     assert renew(store, Lease(RUN, 1, 1)) == [Lease(RUN, 1, 1)]
-    finish(store, 1, Outcome.CANCELED)
+    finish(store, 1, TaskStatus.CANCELED)
     assert store.aggregate(RUN)
     summary = store.summary(RUN)
     assert summary is not None
@@ -161,7 +163,7 @@ def test_fail_fast_takes_back_all_that_no_worker_has(store: Store) -> None:
 def test_without_fail_fast_a_failure_stops_nothing(store: Store) -> None:
     submit(store, "a a", max_parallel=1)
     claim(store, 0)
-    assert finish(store, 0, Outcome.FAILED) == [1]
+    assert finish(store, 0, TaskStatus.FAILED) == [1]
 
 
 def test_cancel_is_told_to_workers_and_happens_once(store: Store) -> None:
@@ -182,7 +184,7 @@ def test_renewal_keeps_what_is_ours_and_names_what_is_not(store: Store) -> None:
     claim(store, 0)
     mine, stale = Lease(RUN, 0, 1), Lease(RUN, 0, 7)
     assert renew(store, mine, stale) == [stale]
-    assert renew(store, mine, holder="w/2") == [mine]
+    assert renew(store, mine, owner="w/2") == [mine]
 
 
 def test_a_claim_that_the_server_lost_is_made_good_by_its_renewal(store: Store) -> None:
@@ -192,7 +194,7 @@ def test_a_claim_that_the_server_lost_is_made_good_by_its_renewal(store: Store) 
     assert finish(store, 0) == []
 
 
-def test_what_a_holder_gives_up_is_handed_out_at_once(
+def test_what_an_owner_gives_up_is_handed_out_at_once(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Store, "server", lambda _: Server("server", 1, None))
@@ -200,27 +202,27 @@ def test_what_a_holder_gives_up_is_handed_out_at_once(
     claim(store, 0)
     claim(store, 1)
     store.claim(Lease(RUN, 2, 1), "w/2", "a")
-    assert store.surrender(HOLDER, Lease(RUN, 0, 1), Lease(RUN, 2, 1)) == 1
+    assert store.release(OWNER, Lease(RUN, 0, 1), Lease(RUN, 2, 1)) == 1
     assert renew(store, Lease(RUN, 0, 1)) == [Lease(RUN, 0, 1)]
-    assert store.reap().admission.handouts == [Handout(RUN, 0, 2, "clinvk.a")]
-    assert store.surrender(HOLDER) == 1
-    assert store.reap().admission.handouts == [Handout(RUN, 1, 2, "clinvk.a")]
-    assert store.reap().admission.handouts == []
+    assert store.reap().admission.dispatched == [Dispatched(RUN, 0, 2, "clinvk.a")]
+    assert store.release(OWNER) == 1
+    assert store.reap().admission.dispatched == [Dispatched(RUN, 1, 2, "clinvk.a")]
+    assert store.reap().admission.dispatched == []
 
 
 @pytest.fixture
 def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leases that have run out as soon as they are given, and whose holders are gone."""
+    """Leases that have run out as soon as they are given, and whose owners are gone."""
     monkeypatch.setattr(Store, "server", lambda _: Server("server", 1, None))
-    monkeypatch.setattr(failure_detector, "why_lost", lambda *_: "its worker ended")
+    monkeypatch.setattr(failure_detector, "loss_reason", lambda *_: "its worker ended")
     monkeypatch.setattr(store_module, "LEASE_MS", 0)
-    monkeypatch.setattr(store_module, "HANDOUT_MS", 0)
+    monkeypatch.setattr(store_module, "CLAIM_TIMEOUT_MS", 0)
     monkeypatch.setattr(store_module, "COMPLETE_AFTER_MS", 0)
 
 
-def given_up(store: Store) -> list[tuple[Lease, int]]:
+def exhausted(store: Store) -> list[tuple[Lease, int]]:
     """Reap; return the tasks that are given up and how often they were lost."""
-    return [(task.lease, task.losses) for task in store.reap().given_up]
+    return [(task.lease, task.losses) for task in store.reap().exhausted]
 
 
 @pytest.mark.usefixtures("no_time")
@@ -228,33 +230,33 @@ def test_a_lost_task_is_handed_out_again_and_its_first_worker_is_refused(store: 
     submit(store, "a a a", max_parallel=1)
     claim(store, 0)
     reaped = store.reap()
-    assert reaped.admission.handouts == [Handout(RUN, 0, 2, "clinvk.a")]
+    assert reaped.admission.dispatched == [Dispatched(RUN, 0, 2, "clinvk.a")]
     assert renew(store, Lease(RUN, 0, 1)) == [Lease(RUN, 0, 1)]
     assert not store.finish(Lease(RUN, 0, 1), result(0)).ok
-    assert claim(store, 0, attempt=1) == "stale"
-    assert claim(store, 0, attempt=2) == "go"
-    assert finish(store, 0, attempt=2) == [1]
+    assert claim(store, 0, dispatch=1) == "stale"
+    assert claim(store, 0, dispatch=2) == "go"
+    assert finish(store, 0, dispatch=2) == [1]
     assert kinds(store) == ["started", "lost", "started", "finished"]
 
 
 @pytest.mark.usefixtures("no_time")
 def test_a_message_that_nobody_claimed_is_published_again_without_end(store: Store) -> None:
     submit(store, "a")
-    for attempt in range(2, 10):
+    for dispatch in range(2, 10):
         reaped = store.reap()
-        assert reaped.given_up == []
-        assert reaped.admission.handouts == [Handout(RUN, 0, attempt, "clinvk.a")]
+        assert reaped.exhausted == []
+        assert reaped.admission.dispatched == [Dispatched(RUN, 0, dispatch, "clinvk.a")]
 
 
 @pytest.mark.usefixtures("no_time")
-def test_a_task_that_kills_its_workers_is_given_up(store: Store) -> None:
+def test_a_task_that_kills_its_workers_is_released(store: Store) -> None:
     submit(store, "a")
-    for attempt in (1, 2):
-        claim(store, 0, attempt)
-        assert store.reap().given_up == []
+    for dispatch in (1, 2):
+        claim(store, 0, dispatch)
+        assert store.reap().exhausted == []
     claim(store, 0, 3)
-    assert given_up(store) == given_up(store) == [(Lease(RUN, 0, 3), 3)]
-    finish(store, 0, Outcome.LOST, attempt=3)
+    assert exhausted(store) == exhausted(store) == [(Lease(RUN, 0, 3), 3)]
+    finish(store, 0, TaskStatus.LOST, dispatch=3)
     assert store.aggregate(RUN)
 
 
@@ -269,9 +271,9 @@ def test_a_task_that_must_not_be_repeated_is_not(store: Store) -> None:
     store.submit(RUN, specs, RunOptions(max_attempts=1))
     for index in range(3):
         claim(store, index)
-    assert given_up(store) == [(Lease(RUN, 0, 1), 1), (Lease(RUN, 2, 1), 1)]
+    assert exhausted(store) == [(Lease(RUN, 0, 1), 1), (Lease(RUN, 2, 1), 1)]
     claim(store, 1, 2)
-    assert (Lease(RUN, 1, 2), 2) in given_up(store)
+    assert (Lease(RUN, 1, 2), 2) in exhausted(store)
 
 
 @pytest.mark.usefixtures("no_time")
@@ -279,8 +281,8 @@ def test_a_task_lost_in_a_canceled_run_is_not_started_again(store: Store) -> Non
     submit(store, "a")
     claim(store, 0)
     store.cancel(RUN, "interrupted")
-    assert given_up(store) == [(Lease(RUN, 0, 1), 1)]
-    assert store.reap().admission.handouts == []
+    assert exhausted(store) == [(Lease(RUN, 0, 1), 1)]
+    assert store.reap().admission.dispatched == []
 
 
 @pytest.mark.usefixtures("no_time")
@@ -308,9 +310,9 @@ def test_tasks_are_recorded_once_though_an_answer_was_lost(store: Store) -> None
         return call(verb, *args)
 
     store._call = twice  # type: ignore[method-assign]
-    assert [handout.index for handout in submit(store, "a b a", max_parallel=9)] == [0, 1, 2]
+    assert [dispatched.index for dispatched in submit(store, "a b a", max_parallel=9)] == [0, 1, 2]
     assert "record" in asked
-    assert store.admit().handouts == []
+    assert store.admit().dispatched == []
 
 
 def test_a_run_that_is_not_there_has_no_summary(store: Store) -> None:
@@ -369,10 +371,10 @@ def test_a_connection_that_was_closed_while_nothing_was_asked_is_made_again(
 ) -> None:
     monkeypatch.setattr(store_module, "REST_SECONDS", 0.0)
     store = Store.connect(broker_url, answer_seconds=5.0)  # tries nothing again
-    assert store.admit().handouts == []
+    assert store.admit().dispatched == []
     ((connection, _),) = store._idle
     store.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-    assert store.admit().handouts == []
+    assert store.admit().dispatched == []
     assert [idle for idle, _ in store._idle] == [connection]
 
 

@@ -32,7 +32,7 @@ def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     assert list(temporary.iterdir()) == []
 
 
-def in_shell(line: str, tmp_path: Path, **environment: str) -> harness.Outcome:
+def in_shell(line: str, tmp_path: Path, **environment: str) -> harness.Completed:
     (tmp_path / "t.json").write_text(TASK)
     python = f"exec {sys.executable} -m clinvk parallel -q -f t.json --output-dir out "
     shell = ["sh", "-c", line.replace("clinvk ", python)]

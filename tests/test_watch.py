@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from clinvk.core.errors import BrokerError, ClinvkError, WireError
-from clinvk.core.spec import Outcome, RunSummary, TaskResult, TaskSpec
+from clinvk.core.spec import RunSummary, TaskResult, TaskSpec, TaskStatus
 from clinvk.runs import follow
 from clinvk.runs.client import Event
 
@@ -27,7 +27,7 @@ class Broken:
 
     def events(self) -> Iterator[Event]:
         result = TaskResult(
-            index=1, status=Outcome.OK, exit_code=0, duration_seconds=1, output="answer"
+            index=1, status=TaskStatus.OK, exit_code=0, duration_seconds=1, output="answer"
         )
         for _ in range(self.count):
             yield Event(kind="finished", at_ms=5, index=1, result=result)

@@ -50,23 +50,23 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         process_tree.become_subreaper()
         config = WorkerConfig.load()
         url = parent.app.conf.broker_url
-        holder = f"{_name(parent.hostname)}/{secrets.token_hex(4)}"
-        executor = Executor(config, worker=parent.hostname, holder=holder)
+        owner = f"{_name(parent.hostname)}/{secrets.token_hex(4)}"
+        executor = Executor(config, worker=parent.hostname, owner=owner)
         store = Store.connect(url)
         queues = sorted(parent.app.amqp.queues.consume_from)
         for queue, limits in config.queues.items():
             store.limit(queue_of(queue), "config", **limits)
         self.renewer = LeaseRenewer(
             Dispatcher(parent.app, Store.connect(url, ANSWER_SECONDS)),
-            holder,
+            owner,
             worker_info.entry(slots=parent.concurrency, queues=queues),
             LivenessConnection(url),
         )
         if config.has_supervisor:
-            self.supervisor = supervisor.start(holder, url)
+            self.supervisor = supervisor.start(owner, url)
             process_tree.own(self.supervisor.pid)
             atexit.register(self._dismiss_supervisor)  # tasks have ended by then
-        parent.pool.hurry = self._hurry
+        parent.pool.abort = self._abort
         self.renewer.start()
         _context = WorkerContext(self.renewer, Dispatcher(parent.app, store), executor, parent)
         if config.tells_versions:
@@ -79,15 +79,15 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         """
         if self.renewer is not None:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-                signal.signal(number, self._hurry)
-            self.renewer.retire()
+                signal.signal(number, self._abort)
+            self.renewer.drain()
 
     def terminate(self, parent: Any) -> None:  # noqa: ARG002
         """Stop all commands and let other workers have their tasks."""
         if self.renewer is not None:
             self.renewer.close()
 
-    def _hurry(self, *_signal: object) -> None:
+    def _abort(self, *_signal: object) -> None:
         assert self.renewer is not None
         if self.renewer.is_closing:
             return
@@ -96,11 +96,11 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def _dismiss_supervisor(self) -> None:
         if self.supervisor is not None and self.renewer is not None and self.renewer.is_idle:
-            supervisor.farewell(self.supervisor)
+            supervisor.shutdown(self.supervisor)
 
 
 def _name(worker: str) -> str:
-    """Return a worker's name as a part of a holder, and of a lease's entry."""
+    """Return a worker's name as a part of a owner, and of a lease's entry."""
     return re.sub(r"[:/\s]", "_", worker)
 
 

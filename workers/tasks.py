@@ -13,17 +13,17 @@ from workers.app import app
 
 
 @app.task(name=EXECUTE)  # type: ignore[untyped-decorator]
-def execute(run: str, index: int, attempt: int) -> bool:
-    """Run one attempt of one task. Returns whether it is the last of its chord to end.
+def execute(run: str, index: int, dispatch: int) -> bool:
+    """Run one dispatch of one task. Returns whether it is the last of its chord to end.
 
     Raises:
-        Ignore: this attempt is not, or no longer, the one that counts: somebody else returns
+        Ignore: this dispatch is not, or no longer, the one that counts: somebody else returns
             to the chord for the task.
     """
     here = bootstep.context()
     renewer, dispatcher, executor = here.renewer, here.dispatcher, here.executor
-    lease = Lease(run, index, attempt)
-    claim = dispatcher.claim(lease, executor.holder)
+    lease = Lease(run, index, dispatch)
+    claim = dispatcher.claim(lease, executor.owner)
     if claim.verdict == "stale":
         raise Ignore
     if claim.verdict == "canceled":
@@ -37,7 +37,7 @@ def execute(run: str, index: int, attempt: int) -> bool:
         else:
             recorded = None
     if recorded is None:
-        dispatcher.surrender(lease, executor.holder)
+        dispatcher.release(lease, executor.owner)
     if recorded is None or not recorded.ok:
         raise Ignore
     if recorded.message is not None:

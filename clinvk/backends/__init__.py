@@ -20,7 +20,7 @@ def builtin_names() -> tuple[str, ...]:
     return tuple(backend.name for backend in BUILTIN)
 
 
-class Registry:
+class BackendRegistry:
     """Backends by name."""
 
     def __init__(self, backends: Mapping[str, Backend]) -> None:

@@ -1,8 +1,8 @@
 """The whole contract of a backend, on one page.
 
-A backend turns a `TaskSpec` into a `Command` and what the operating system said (`Finished`)
-into what the CLI meant (`Answer`). Both methods are pure: no clock, no file, no process. To add
-a CLI, write one module with a subclass of `Backend`, list it in `clinvk/backends/__init__.py`,
+A backend turns a `TaskSpec` into a `Command` and what the operating system said (`ProcessResult`)
+into what the CLI meant (`ParsedOutput`). Both methods are pure: no clock, no file, no process. To
+add a CLI, write one module with a subclass of `Backend`, list it in `clinvk/backends/__init__.py`,
 and record transcripts of its output under `tests/transcripts/<name>/`.
 """
 
@@ -17,7 +17,7 @@ from typing import Literal
 
 from clinvk.core.spec import ErrorKind, TaskSpec, Usage
 
-StoppedBy = Literal["timeout", "canceled", "cut_off", "handed_back"]
+StoppedBy = Literal["timeout", "canceled", "disconnected", "requeued"]
 """Its deadline, the run's cancellation, the worker's lost touch with Redis, or its shutdown. The
 last two are no result: the task goes to another worker."""
 
@@ -76,11 +76,11 @@ class Captured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
+class ProcessResult:
     """What the operating system said about a process that ended.
 
     `returncode` is -N for signal N. `stopped_by` is set when we ended it: never infer that
-    from the code, since some CLIs exit 0 when they are stopped. `leftovers` says that it left
+    from the code, since some CLIs exit 0 when they are stopped. `orphans` says that it left
     processes behind, which were ended.
     """
 
@@ -88,12 +88,12 @@ class Finished:
     stdout: Captured
     stderr: Captured
     duration_seconds: float = 0.0
-    leftovers: bool = False
+    orphans: bool = False
     stopped_by: StoppedBy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class ParsedOutput:
     """What the CLI meant. A task is ok exactly when `error_kind` is None.
 
     `error` is one readable line. Fields that the CLI did not report stay None.
@@ -131,7 +131,7 @@ class Backend(ABC):
         """Build the command line that runs `spec`. The prompt goes to stdin, never to argv."""
 
     @abstractmethod
-    def parse(self, finished: Finished) -> Answer:
+    def parse(self, finished: ProcessResult) -> ParsedOutput:
         """Read the CLI's output. Exit code 0 alone is not success."""
 
 

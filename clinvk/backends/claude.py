@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from clinvk.backends import parsing
-from clinvk.backends.base import Answer, Backend, Command, Finished, unsupported
+from clinvk.backends.base import Backend, Command, ParsedOutput, ProcessResult, unsupported
 from clinvk.backends.parsing import Json
 from clinvk.core.spec import ErrorKind, TaskSpec
 
@@ -65,7 +65,7 @@ class Claude(Backend):
             warnings=tuple(warnings),
         )
 
-    def parse(self, finished: Finished) -> Answer:
+    def parse(self, finished: ProcessResult) -> ParsedOutput:
         """Read the one JSON object of `--output-format json`."""
         result: Json = {}
         for event in parsing.objects(finished.stdout.lines()):
@@ -76,7 +76,7 @@ class Claude(Backend):
         if finished.returncode == 0 and result.get("is_error") is False and answer is not None:
             if parsing.count(result, "num_turns") == 0 and _NOT_SENT.match(answer):
                 return parsing.failure(answer, ErrorKind.INVALID, **known)
-            return Answer(output=answer, **known)
+            return ParsedOutput(output=answer, **known)
         message = _message(result) or parsing.no_answer(finished)
         return parsing.failure(message, _kind(result, message), **known)
 

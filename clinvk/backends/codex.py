@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from clinvk.backends import parsing
-from clinvk.backends.base import Answer, Backend, Command, Finished, unsupported
+from clinvk.backends.base import Backend, Command, ParsedOutput, ProcessResult, unsupported
 from clinvk.backends.parsing import Json
 from clinvk.core.spec import ErrorKind, TaskSpec
 
@@ -61,7 +61,7 @@ class Codex(Backend):
             warnings=tuple(warnings),
         )
 
-    def parse(self, finished: Finished) -> Answer:
+    def parse(self, finished: ProcessResult) -> ParsedOutput:
         """Read the events of `--json`: the last agent message of a completed turn."""
         answer: str | None = None
         session_id: str | None = None
@@ -89,7 +89,7 @@ class Codex(Backend):
         }
         if finished.returncode == 0 and completed and not failed:
             if answer is not None:
-                return Answer(output=answer, **known)
+                return ParsedOutput(output=answer, **known)
             return parsing.failure("the model gave no answer (refused)", ErrorKind.REFUSED, **known)
         message = parsing.text(parsing.mapping(failed or {}, "error"), "message") or last_error
         message = message or parsing.no_answer(finished, _NOISE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from clinvk.backends import parsing
-from clinvk.backends.base import Answer, Backend, Command, Finished, unsupported
+from clinvk.backends.base import Backend, Command, ParsedOutput, ProcessResult, unsupported
 from clinvk.core.spec import ErrorKind, TaskSpec
 
 UNSUPPORTED = (
@@ -46,10 +46,10 @@ class Configured(Backend):
             ),
         )
 
-    def parse(self, finished: Finished) -> Answer:
+    def parse(self, finished: ProcessResult) -> ParsedOutput:
         """Take stdout as the answer."""
         output = finished.stdout.text().rstrip("\r\n")
         if finished.returncode == 0:
-            return Answer(output=output)
+            return ParsedOutput(output=output)
         words = parsing.last_line(finished.stderr) or parsing.ended(finished)
         return parsing.failure(words, ErrorKind.FAILED)

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from clinvk.backends import parsing
-from clinvk.backends.base import Answer, Backend, Command, Finished, unsupported
+from clinvk.backends.base import Backend, Command, ParsedOutput, ProcessResult, unsupported
 from clinvk.core.spec import ErrorKind, TaskSpec
 
 PROGRAM = Path(__file__).with_name("echo_cli.py")
@@ -38,7 +38,7 @@ class Echo(Backend):
             ),
         )
 
-    def parse(self, finished: Finished) -> Answer:
+    def parse(self, finished: ProcessResult) -> ParsedOutput:
         """Read the one event that it prints."""
         event = next(parsing.objects(finished.stdout.lines()), {})
         if error := parsing.text(event, "error"):
@@ -48,7 +48,7 @@ class Echo(Backend):
         if finished.returncode != 0 or event.get("type") != "result" or answer is None:
             return parsing.failure(parsing.no_answer(finished), ErrorKind.FAILED)
         counts = parsing.mapping(event, "usage")
-        return Answer(
+        return ParsedOutput(
             output=answer,
             model=parsing.text(event, "model"),
             usage=parsing.usage(

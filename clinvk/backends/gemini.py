@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from clinvk.backends import parsing
-from clinvk.backends.base import Answer, Backend, Command, Finished, unsupported
+from clinvk.backends.base import Backend, Command, ParsedOutput, ProcessResult, unsupported
 from clinvk.backends.parsing import Json
 from clinvk.core.spec import ErrorKind, TaskSpec
 
@@ -84,7 +84,7 @@ class Gemini(Backend):
             warnings=tuple(warnings),
         )
 
-    def parse(self, finished: Finished) -> Answer:
+    def parse(self, finished: ProcessResult) -> ParsedOutput:
         """Read the events of `stream-json`: the assistant's deltas, and the terminal result."""
         parts: list[str] = []
         start: Json = {}
@@ -114,7 +114,7 @@ class Gemini(Backend):
         if truncated := _truncated(finished):  # whatever it answered, it was to something else
             return parsing.failure(truncated, ErrorKind.TOO_LARGE, **known)
         if finished.returncode == 0 and result.get("status") == "success" and answer.strip():
-            return Answer(output=answer, **known)
+            return ParsedOutput(output=answer, **known)
         if complaint := _usage_error(finished):
             return parsing.failure(complaint, ErrorKind.INVALID, **known)
         message = parsing.text(parsing.mapping(result, "error"), "message") or last_error
@@ -138,12 +138,12 @@ def _modes(spec: TaskSpec) -> list[str]:
     return [*argv, "--no-sandbox"] if spec.sandbox_mode == "full" else argv
 
 
-def _truncated(finished: Finished) -> str | None:
+def _truncated(finished: ProcessResult) -> str | None:
     """Find the note that the prompt was cut off, among those that mean nothing."""
     return next((line for line in finished.stderr.lines() if "input truncated" in line), None)
 
 
-def _usage_error(finished: Finished) -> str | None:
+def _usage_error(finished: ProcessResult) -> str | None:
     """Return what it says about its command line, which stands before its long usage."""
     said: list[str] = []
     for line in finished.stderr.lines():
@@ -154,7 +154,7 @@ def _usage_error(finished: Finished) -> str | None:
     return None
 
 
-def _kind(finished: Finished, result: Json, message: str) -> ErrorKind:
+def _kind(finished: ProcessResult, result: Json, message: str) -> ErrorKind:
     status = EXIT_STATUSES.get(finished.returncode)
     if status is not None:
         return parsing.kind_of_status(status, message)
@@ -167,6 +167,6 @@ def _kind(finished: Finished, result: Json, message: str) -> ErrorKind:
     )
 
 
-def _ended_empty(finished: Finished, result: Json) -> bool:
+def _ended_empty(finished: ProcessResult, result: Json) -> bool:
     """Whether the CLI calls the turn a success, yet the model said nothing."""
     return finished.returncode == 0 and result.get("status") == "success"

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from clinvk.backends.base import Answer, Captured, Finished
+from clinvk.backends.base import Captured, ParsedOutput, ProcessResult
 from clinvk.core.spec import ErrorKind, Usage
 
 ERROR_CHARS = 500
@@ -102,7 +102,7 @@ def usage(input_tokens: int, output_tokens: int, total_tokens: int = 0) -> Usage
     )
 
 
-def no_answer(finished: Finished, noise: re.Pattern[str] | None = None) -> str:
+def no_answer(finished: ProcessResult, noise: re.Pattern[str] | None = None) -> str:
     """Say why a CLI ended without an answer: its first complaint, else its last words.
 
     Lines of stderr that `noise` is found in say nothing.
@@ -116,7 +116,7 @@ def no_answer(finished: Finished, noise: re.Pattern[str] | None = None) -> str:
     return last or ended(finished)
 
 
-def ended(finished: Finished) -> str:
+def ended(finished: ProcessResult) -> str:
     """Say no more than that a CLI ended, and how."""
     if finished.returncode < 0:
         return f"ended by signal {-finished.returncode} without an answer"
@@ -173,6 +173,6 @@ def kind_of_text(message: str, patterns: Sequence[tuple[str, ErrorKind]]) -> Err
     return None
 
 
-def failure(message: str, kind: ErrorKind, **known: Any) -> Answer:
+def failure(message: str, kind: ErrorKind, **known: Any) -> ParsedOutput:
     """Return an answer that is an error, with what is known of the attempt."""
-    return Answer(error=one_line(message) or "failed", error_kind=kind, **known)
+    return ParsedOutput(error=one_line(message) or "failed", error_kind=kind, **known)

@@ -16,8 +16,17 @@ import redis
 from celery import Celery
 
 from clinvk.broker.message import task_id, template
-from clinvk.core.spec import ErrorKind, Outcome, RunOptions, TaskResult, TaskSpec
-from clinvk.store.store import Canceled, Claim, GivenUp, Lease, Recorded, Store, Submitted, passes
+from clinvk.core.spec import ErrorKind, RunOptions, TaskResult, TaskSpec, TaskStatus
+from clinvk.store.store import (
+    Canceled,
+    Claim,
+    ExhaustedTask,
+    Lease,
+    Recorded,
+    Store,
+    Submitted,
+    is_transient,
+)
 
 T = TypeVar("T")
 
@@ -41,27 +50,27 @@ class Dispatcher:
         message = template(self.app, run)
         return self.store.submit(run, specs, options, run_key, digest, message)
 
-    def claim(self, lease: Lease, holder: str) -> Claim:
+    def claim(self, lease: Lease, owner: str) -> Claim:
         """Ask to run a task; waits for Redis, if need be: a late claim is refused."""
         nonce = secrets.token_hex(4)
-        return _insist(lambda: self.store.claim(lease, holder, nonce))
+        return _retry(lambda: self.store.claim(lease, owner, nonce))
 
-    def surrender(self, lease: Lease, holder: str) -> None:
+    def release(self, lease: Lease, owner: str) -> None:
         """Let somebody else have a task of which nothing runs here any more."""
-        _insist(lambda: self.store.surrender(holder, lease))
+        _retry(lambda: self.store.release(owner, lease))
 
     def finish(self, lease: Lease, result: TaskResult, queues: Iterable[str] = ()) -> Recorded:
         """Record a result and let the next tasks out; `queues` as in `Store.finish`.
 
         A result is worth money: it waits for Redis to come back, however long that takes.
         """
-        recorded = _insist(lambda: self.store.finish(lease, result, queues))
+        recorded = _retry(lambda: self.store.finish(lease, result, queues))
         self._take_back(lease.run, recorded.canceled)
         return recorded
 
     def results(self, run: str, indexes: Sequence[int]) -> list[TaskResult | None]:
         """Read results that a task builds on; waits for Redis as well."""
-        return _insist(lambda: list(self.store.results(run, indexes)))
+        return _retry(lambda: list(self.store.results(run, indexes)))
 
     def cancel(self, run: str, reason: str) -> None:
         """Cancel a run: nothing of it starts any more, and workers stop what runs."""
@@ -79,34 +88,34 @@ class Dispatcher:
     def reap(self) -> None:
         """Hand out again what was lost, and close what its chord did not close."""
         reaped = self.store.reap()
-        for given_up in reaped.given_up:
-            summary = self.store.summary(given_up.lease.run)
+        for exhausted in reaped.exhausted:
+            summary = self.store.summary(exhausted.lease.run)
             is_canceled = summary is None or summary.canceled_run
-            if self.finish(given_up.lease, _lost(given_up, is_canceled=is_canceled)).is_last:
-                self.store.aggregate(given_up.lease.run)
+            if self.finish(exhausted.lease, _lost(exhausted, is_canceled=is_canceled)).is_last:
+                self.store.aggregate(exhausted.lease.run)
         for run in reaped.complete:
             self.store.aggregate(run)
 
 
-def _insist(call: Callable[[], T]) -> T:
+def _retry(call: Callable[[], T]) -> T:
     for delay_seconds in chain((0.1, 0.5, 1.0), repeat(2.0)):
         try:
             return call()
         except redis.RedisError as error:
-            if not passes(error):
+            if not is_transient(error):
                 raise
             time.sleep(delay_seconds)
     raise AssertionError  # the delays never end
 
 
-def _lost(given_up: GivenUp, *, is_canceled: bool) -> TaskResult:
-    times = "" if given_up.losses == 1 else f" for the {given_up.losses}. time"
+def _lost(exhausted: ExhaustedTask, *, is_canceled: bool) -> TaskResult:
+    times = "" if exhausted.losses == 1 else f" for the {exhausted.losses}. time"
     return TaskResult(
-        index=given_up.lease.index,
-        status=Outcome.CANCELED if is_canceled else Outcome.LOST,
+        index=exhausted.lease.index,
+        status=TaskStatus.CANCELED if is_canceled else TaskStatus.LOST,
         exit_code=-1,
         duration_seconds=0.0,
-        error=f"canceled; {given_up.why}" if is_canceled else f"lost{times}: {given_up.why}",
+        error=f"canceled; {exhausted.why}" if is_canceled else f"lost{times}: {exhausted.why}",
         error_kind=ErrorKind.CANCELED if is_canceled else ErrorKind.LOST,
-        attempts=max(1, given_up.losses),
+        attempts=max(1, exhausted.losses),
     )

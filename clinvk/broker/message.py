@@ -6,8 +6,8 @@ message is written here as text with placeholders, by Celery's own encoder of it
 (version 2), in the envelope of kombu's Redis transport; `tests/test_message.py` holds it to what
 Celery itself would publish.
 
-    @INDEX@ @ATTEMPT@   numbers: the task in its run, and which handout of it this is
-    @LEASE@             run:index:attempt, unique for each message
+    @INDEX@ @DISPATCH@   numbers: the task in its run, and which dispatched of it this is
+    @LEASE@             run:index:dispatch, unique for each message
     @QUEUE@             the Celery queue of the task's backend
 """
 
@@ -33,12 +33,12 @@ def template(app: Celery, run: str) -> str:
     message = app.amqp.as_task_v2(
         name,
         EXECUTE,
-        (run, "@INDEX@", "@ATTEMPT@"),
+        (run, "@INDEX@", "@DISPATCH@"),
         group_id=run,
         group_index="@INDEX@",
         chord=_body(app, run),
         ignore_result=True,
-        argsrepr=f"('{run}', @INDEX@, @ATTEMPT@)",
+        argsrepr=f"('{run}', @INDEX@, @DISPATCH@)",
         kwargsrepr="{}",
     )
     envelope = {
@@ -64,4 +64,4 @@ def _body(app: Any, run: str) -> Any:
 
 def _numbers(text: str) -> str:
     """Take the quotes off the placeholders that stand for numbers."""
-    return text.replace('"@INDEX@"', "@INDEX@").replace('"@ATTEMPT@"', "@ATTEMPT@")
+    return text.replace('"@INDEX@"', "@INDEX@").replace('"@DISPATCH@"', "@DISPATCH@")

@@ -19,12 +19,12 @@ class TaskPool(ThreadPool):  # type: ignore[misc]
     """A thread pool whose tasks wake the event loop as they end.
 
     Attributes:
-        hurry: stops the commands that run; set by the lease renewer.
+        abort: stops the commands that run; set by the lease renewer.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.hurry: Callable[[], None] = lambda: None
+        self.abort: Callable[[], None] = lambda: None
         self._loop: Any = None
 
     def register_with_event_loop(self, loop: Any) -> None:
@@ -39,7 +39,7 @@ class TaskPool(ThreadPool):  # type: ignore[misc]
 
     def terminate_job(self, *_: object) -> None:
         """Have all commands stopped: Celery asks so of every task at a cold shutdown."""
-        self.hurry()
+        self.abort()
 
     def _wake(self, _future: object) -> None:
         # Unless the slot has its next task already (clinvk/broker/consumer.py).

@@ -6,11 +6,11 @@ a second run. Here the store's record says what was handed out, and the reaper p
 what nobody claimed. It also saves two round trips for each task, and a worker whose server is
 out of memory can take messages all the same.
 
-`Backend` completes chords by the store's count. Celery's would keep each member's return, count
-them, and fail the chord for a member that was revoked; the run's record has the results, and its
-`remaining` is counted in the very script that records them. So a member that returns costs nothing
-here, and the one that was last (`workers/tasks.py` returns that) has the chord's body called. Where
-that fails, or its worker dies before it, the reaper closes the run.
+`ResultBackend` completes chords by the store's count. Celery's would keep each member's return,
+count them, and fail the chord for a member that was revoked; the run's record has the results, and
+its `remaining` is counted in the very script that records them. So a member that returns costs
+nothing here, and the one that was last (`workers/tasks.py` returns that) has the chord's body
+called. Where that fails, or its worker dies before it, the reaper closes the run.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def urls(broker_url: str) -> tuple[str, str]:
         broker_url += ("&" if "?" in broker_url else "?") + "ssl_cert_reqs=required"
     path = re.sub(r"^((redis\+)?socket|unix):///", "socket:///", broker_url)
     broker = f"{ALIAS}+{path}" if path.startswith("socket:") else path
-    return broker, f"{__name__}.Backend+{path}"
+    return broker, f"{__name__}.ResultBackend+{path}"
 
 
 class QoS(kombu_redis.QoS):
@@ -76,7 +76,7 @@ class Transport(kombu_redis.Transport):
     Channel = Channel
 
 
-class Backend(RedisBackend):  # type: ignore[misc]
+class ResultBackend(RedisBackend):  # type: ignore[misc]
     """Celery's Redis backend, whose chords are counted by the store."""
 
     def on_chord_part_return(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from clinvk.commands.parallel import carry_out, make_job
+from clinvk.commands.parallel import carry_out, plan_run
 from clinvk.core.spec import RunOptions
 from clinvk.taskfile import chain, reader
 
@@ -21,7 +21,7 @@ def run(settings: Settings, options: ChainOptions) -> int:
     run_options = RunOptions(kind="chain", max_parallel=1, fail_fast=parsed.stop_on_failure)
     steps = [settings.resolve(step) for step in parsed.steps]
     backends = {step.backend for step in steps}
-    job = make_job(
+    planned = plan_run(
         settings, options, steps, parsed.sources, backends, run_options, parsed.output_dir
     )
-    return carry_out(settings, options, job)
+    return carry_out(settings, options, planned)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from clinvk.backends import Registry
-from clinvk.commands.parallel import Job, broker_url, carry_out, make_job
+from clinvk.backends import BackendRegistry
+from clinvk.commands.parallel import PlannedRun, broker_url, carry_out, plan_run
 from clinvk.core.errors import BrokerError, TaskFileError, UsageError
 from clinvk.core.spec import RunOptions, TaskSpec, queue_of
 from clinvk.local import reach
@@ -39,16 +39,16 @@ def run(settings: Settings, options: CompareOptions) -> int:
     run_options = RunOptions(kind="compare", max_parallel=1 if options.sequential else len(specs))
     settled = [settings.resolve(spec) for spec in specs]
     backends = {spec.backend for spec in specs}
-    job = make_job(settings, options, settled, [source] * len(specs), backends, run_options)
-    return carry_out(settings, options, side_by_side(job) if options.side_by_side else job)
+    planned = plan_run(settings, options, settled, [source] * len(specs), backends, run_options)
+    return carry_out(settings, options, side_by_side(planned) if options.side_by_side else planned)
 
 
-def side_by_side(job: Job) -> Job:
+def side_by_side(planned: PlannedRun) -> PlannedRun:
     """Show the answers in columns."""
-    form = SideBySide(len(job.specs), presenter.width())
-    if job.view.is_text and not form.fits:
+    form = SideBySide(len(planned.specs), presenter.width())
+    if planned.view.is_text and not form.fits:
         progress.note(f"warning: {presenter.width()} columns are too few for --side-by-side")
-    return replace(job, view=replace(job.view, form=form))
+    return replace(planned, view=replace(planned.view, form=form))
 
 
 def read_prompt(options: CompareOptions) -> tuple[str, str]:
@@ -91,7 +91,7 @@ def served_here(settings: Settings, broker: str | None, options: CompareOptions)
     Raises:
         BrokerError: there is none.
     """
-    registry = Registry.from_config(settings.worker.backends)
+    registry = BackendRegistry.from_config(settings.worker.backends)
     wanted = [
         name
         for name, enabled in settings.backends.items()
@@ -119,7 +119,7 @@ def check_installed(settings: Settings, specs: Sequence[TaskSpec]) -> None:
         BrokerError: it does not.
     """
     installed = settings.installed()
-    registry = Registry.from_config(settings.worker.backends)
+    registry = BackendRegistry.from_config(settings.worker.backends)
     for spec in specs:
         if spec.backend not in installed:
             hint = registry.get(spec.backend).install_hint

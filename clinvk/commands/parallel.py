@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from clinvk.backends import Registry
+from clinvk.backends import BackendRegistry
 from clinvk.config.settings import broker_problem
 from clinvk.core.errors import UsageError
 from clinvk.core.spec import RunOptions, TaskSpec, queue_of
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class PlannedRun:
     """A run with everything decided."""
 
     specs: Sequence[TaskSpec]
@@ -46,7 +46,7 @@ def run(settings: Settings, options: ParallelOptions) -> int:
     return carry_out(settings, options, decide(settings, options))
 
 
-def decide(settings: Settings, options: ParallelOptions) -> Job:
+def decide(settings: Settings, options: ParallelOptions) -> PlannedRun:
     """Read the task file and settle every setting."""
     with reader.opened(options.file, sys.stdin.buffer) as (stream, name):
         batch = reader.parse(
@@ -57,7 +57,7 @@ def decide(settings: Settings, options: ParallelOptions) -> Job:
         max_parallel=pick(options.max_parallel, batch.max_parallel, "parallel", "max_workers"),
         fail_fast=pick(options.fail_fast, batch.fail_fast, "parallel", "fail_fast"),
     )
-    return make_job(
+    return plan_run(
         settings,
         options,
         batch.tasks,
@@ -68,7 +68,7 @@ def decide(settings: Settings, options: ParallelOptions) -> Job:
     )
 
 
-def make_job(
+def plan_run(
     settings: Settings,
     options: CommonOptions,
     specs: Sequence[TaskSpec],
@@ -76,7 +76,7 @@ def make_job(
     backends: Collection[str],
     run_options: RunOptions,
     output_dir: str | None = None,
-) -> Job:
+) -> PlannedRun:
     """Settle what is the same for each kind of run; `output_dir` is the file's own.
 
     Of the tasks, all is settled (`Settings.resolve`), and `backends` are those that they name.
@@ -86,7 +86,7 @@ def make_job(
         quiet=options.quiet,
         with_table=settings.config.parallel.aggregate_output,
     )
-    return Job(
+    return PlannedRun(
         specs=specs,
         sources=sources,
         backends=backends,
@@ -111,54 +111,54 @@ def broker_url(settings: Settings, options: CommonOptions) -> str | None:
     return settings.pick(options.broker, None, "broker_url") or None
 
 
-def carry_out(settings: Settings, options: CommonOptions, job: Job) -> int:
-    """Run a job, or show what it would run."""
-    return show_plan(settings, job) if options.dry_run else execute(settings, job)
+def carry_out(settings: Settings, options: CommonOptions, planned: PlannedRun) -> int:
+    """Start a planned run, or show what it would run."""
+    return show_plan(settings, planned) if options.dry_run else execute(settings, planned)
 
 
-def show_plan(settings: Settings, job: Job) -> int:
+def show_plan(settings: Settings, planned: PlannedRun) -> int:
     """Print every command as it would run."""
-    registry = Registry.from_config(settings.worker.backends)
+    registry = BackendRegistry.from_config(settings.worker.backends)
     warnings: dict[str, None] = {}
 
-    def planned() -> Iterator[plan.Planned]:
-        for item in plan.plan(job.specs, job.sources, registry.get):
+    def rows() -> Iterator[plan.Planned]:
+        for item in plan.plan(planned.specs, planned.sources, registry.get):
             warnings.update(dict.fromkeys(item[2].warnings))
             yield item
 
     progress.Output(sys.stdout).write_all(
-        json_document.listing({}, "tasks", plan.entries(planned()))
-        if job.view.as_json
-        else (f"{line}\n" for line in plan.lines(planned()))
+        json_document.listing({}, "tasks", plan.entries(rows()))
+        if planned.view.as_json
+        else (f"{line}\n" for line in plan.lines(rows()))
     )
     for warning in warnings:
         progress.note(f"warning: {one_line(warning)}")
     return EXIT_OK
 
 
-def execute(settings: Settings, job: Job) -> int:
+def execute(settings: Settings, planned: PlannedRun) -> int:
     """Run the tasks and print what became of them."""
-    if job.broker_url is None and (job.detach or job.run_key):
+    if planned.broker_url is None and (planned.detach or planned.run_key):
         raise UsageError(
             "--detach and --run-key need a broker: a private one ends with the command"
         )
-    files = OutputDir(job.output_dir, job.specs) if job.output_dir else None
-    screen = Screen(job.view, job.specs, job.run_options)
+    files = OutputDir(planned.output_dir, planned.specs) if planned.output_dir else None
+    screen = Screen(planned.view, planned.specs, planned.run_options)
     with (
         reach.connect(
-            job.broker_url,
+            planned.broker_url,
             worker=settings.worker,
-            queues=sorted(map(queue_of, job.backends)),
-            slots=min(job.run_options.max_parallel, len(job.specs)),
+            queues=sorted(map(queue_of, planned.backends)),
+            slots=min(planned.run_options.max_parallel, len(planned.specs)),
             server=settings.config.local.server,
         ) as client,
         follow.Interruption(progress.note) as interruption,
     ):
-        if job.broker_url is not None and not job.wait_for_workers:
-            client.check_served(job.backends)
-        run = client.submit(job.specs, job.run_options, job.run_key)
-        if job.detach:
+        if planned.broker_url is not None and not planned.wait_for_workers:
+            client.check_served(planned.backends)
+        run = client.submit(planned.specs, planned.run_options, planned.run_key)
+        if planned.detach:
             screen.submitted(run.id)
             return EXIT_OK
         screen.header()
-        return screen.show(run, job.specs, interruption, files)
+        return screen.show(run, planned.specs, interruption, files)

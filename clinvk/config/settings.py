@@ -32,7 +32,7 @@ from pydantic import (
     field_validator,
 )
 
-from clinvk.backends import Registry, builtin_names
+from clinvk.backends import BackendRegistry, builtin_names
 from clinvk.config import paths
 from clinvk.core import yaml_document
 from clinvk.core.errors import ConfigError
@@ -230,7 +230,7 @@ class Settings:
 
     def installed(self) -> list[str]:
         """Return the enabled backends whose programs are on this machine."""
-        registry = Registry.from_config(self.worker.backends)
+        registry = BackendRegistry.from_config(self.worker.backends)
         return [
             name
             for name, enabled in self.backends.items()

@@ -30,7 +30,7 @@ SandboxMode = Literal["default", "read-only", "workspace", "full"]
 RunKind = Literal["parallel", "chain", "compare"]
 
 
-class Outcome(StrEnum):
+class TaskStatus(StrEnum):
     """How a task ended. Every task of a run ends in exactly one of these."""
 
     OK = "ok"
@@ -147,7 +147,7 @@ class TaskSpec(Wire):
     inputs: dict[str, int] = field(default_factory=dict)
 
     @property
-    def most_losses(self) -> int | None:
+    def effective_max_attempts(self) -> int | None:
         """After how many losses this task is given up; None leaves it to the run."""
         return 1 if self.on_worker_lost == "fail" else self.max_attempts
 
@@ -194,7 +194,7 @@ class TaskResult(Wire):
     """
 
     index: int
-    status: Outcome
+    status: TaskStatus
     exit_code: int
     duration_seconds: float
     output: str | None = None
@@ -214,7 +214,7 @@ class TaskResult(Wire):
 
     @classmethod
     def _from_fields(cls, body: dict[str, Any]) -> Self:
-        body["status"] = Outcome(body["status"])
+        body["status"] = TaskStatus(body["status"])
         if "error_kind" in body:
             body["error_kind"] = ErrorKind(body["error_kind"])
         if "usage" in body:

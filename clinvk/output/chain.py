@@ -7,12 +7,12 @@ from typing import Any
 
 from clinvk.core.spec import RunOptions, RunSummary, TaskResult, TaskSpec
 from clinvk.output import json_document, text
-from clinvk.output.formatter import Form
+from clinvk.output.formatter import Formatter
 from clinvk.output.sanitize import one_line
 from clinvk.runs.report import FAILED, Report, rfc3339
 
 
-class Chain(Form):
+class Chain(Formatter):
     """The form of `clinvk chain`."""
 
     unit = "steps"

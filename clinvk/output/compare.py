@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 
-from clinvk.core.spec import Outcome, RunOptions, TaskResult, TaskSpec
+from clinvk.core.spec import RunOptions, TaskResult, TaskSpec, TaskStatus
 from clinvk.output import json_document, tables, text
-from clinvk.output.formatter import Form
+from clinvk.output.formatter import Formatter
 from clinvk.output.sanitize import one_line
 from clinvk.output.text_width import fit
 from clinvk.runs.report import Report, rfc3339
@@ -16,7 +16,7 @@ LEAST_CELLS = 30
 """A narrower column cannot be read: answers then stand one below the other."""
 
 
-class Compare(Form):
+class Compare(Formatter):
     """The form of `clinvk compare`."""
 
     unit = "backends"
@@ -119,7 +119,7 @@ def _table(report: Report, width: int) -> Iterator[str]:
     yield "-" * rule
     for row, result in zip(rows, report.results, strict=True):
         yield row
-        if result.error and result.status is not Outcome.CANCELED:
+        if result.error and result.status is not TaskStatus.CANCELED:
             yield fit(f"     Error: {one_line(result.error)}", max(width, rule))
     yield "-" * rule
 

@@ -10,7 +10,7 @@ from clinvk.output import json_document, text
 from clinvk.runs.report import Report
 
 
-class Form:
+class Formatter:
     """The form of `clinvk parallel`; what another kind shows in another way, it overrides."""
 
     unit = "tasks"

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from clinvk.core.spec import GIVEN_BY_RUN, Outcome, RunSummary, TaskResult, TaskSpec
+from clinvk.core.spec import GIVEN_BY_RUN, RunSummary, TaskResult, TaskSpec, TaskStatus
 from clinvk.runs.report import Report, rfc3339
 
 
@@ -62,7 +62,7 @@ def status(run: RunSummary) -> dict[str, Any]:
 def entry(spec: TaskSpec, result: TaskResult) -> dict[str, Any]:
     """Return one task's entry. Keys with nothing to say are left out."""
     body: dict[str, Any] = {"index": result.index, "backend": spec.backend, "status": result.status}
-    if result.status is Outcome.OK:
+    if result.status is TaskStatus.OK:
         body["output"] = result.output or ""
     optional = {
         "output_file": result.output_file,

@@ -11,7 +11,7 @@ from pathlib import Path
 from clinvk.core.errors import UsageError
 from clinvk.core.spec import TaskSpec
 from clinvk.output import json_document
-from clinvk.output.formatter import Form
+from clinvk.output.formatter import Formatter
 from clinvk.runs.client import Event
 from clinvk.runs.report import Report
 
@@ -40,7 +40,7 @@ class OutputDir:
                 error
             )
 
-    def saw(self, event: Event, form: Form) -> None:
+    def saw(self, event: Event, form: Formatter) -> None:
         """Write the file of a task that ended."""
         if event.result is None:
             return
@@ -51,7 +51,7 @@ class OutputDir:
         whole = {"task": json_document.task(spec), "result": form.entry(spec, event.result)}
         self._write(name, [json_document.dump(whole)])
 
-    def close(self, report: Report, form: Form) -> None:
+    def close(self, report: Report, form: Formatter) -> None:
         """Write the summary."""
         self._write("summary.json", form.document(report))
 

@@ -11,7 +11,7 @@ from clinvk.core.spec import RunOptions, TaskSpec
 from clinvk.output import json_document, progress
 from clinvk.output.chain import Chain
 from clinvk.output.compare import Compare
-from clinvk.output.formatter import Form
+from clinvk.output.formatter import Formatter
 from clinvk.output.output_dir import OutputDir
 from clinvk.output.sanitize import one_line
 from clinvk.runs import follow
@@ -19,7 +19,7 @@ from clinvk.runs.client import Event, Run
 from clinvk.runs.report import EXIT_BROKER, EXIT_OK, EXIT_SIGNAL, EXIT_TASK_FAILED, Report
 
 PIPED_WIDTH = 80
-FORMS: dict[str, Form] = {"chain": Chain(), "compare": Compare()}
+FORMATTERS: dict[str, Formatter] = {"chain": Chain(), "compare": Compare()}
 """Of each kind of run; any other has that of `parallel`."""
 
 
@@ -30,7 +30,7 @@ class View:
     as_json: bool = False
     quiet: bool = False
     with_table: bool = True
-    form: Form = field(default_factory=Form)
+    form: Formatter = field(default_factory=Formatter)
 
     @property
     def is_text(self) -> bool:
@@ -39,7 +39,7 @@ class View:
 
     def of(self, kind: str) -> View:
         """Return the same view in the form of this kind of run."""
-        return replace(self, form=FORMS.get(kind, self.form))
+        return replace(self, form=FORMATTERS.get(kind, self.form))
 
 
 class Screen:
@@ -138,7 +138,7 @@ def width() -> int:
 class _Saver:
     """Writes results to the output directory; a full disk costs the files, not the run."""
 
-    def __init__(self, files: OutputDir | None, form: Form) -> None:
+    def __init__(self, files: OutputDir | None, form: Formatter) -> None:
         self._files = files
         self._form = form
         self.failed = False

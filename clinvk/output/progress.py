@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import IO, TYPE_CHECKING
 
-from clinvk.core.spec import Outcome, TaskSpec
+from clinvk.core.spec import TaskSpec, TaskStatus
 from clinvk.runs.client import Event
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class Live(Quiet):
         self._told: deque[str] = deque()
         self._rows: dict[int, tuple[str, str]] = {}
         self._running: dict[int, float] = {}
-        self._outcomes: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
+        self._outcomes: dict[TaskStatus, int] = dict.fromkeys(TaskStatus, 0)
         self._started_at = time.monotonic()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._redraw, name="clinvk-display", daemon=True)
@@ -228,17 +228,19 @@ class Live(Quiet):
         text = Text(head, style="cyan", no_wrap=True, overflow="crop", end="")
         return Text.assemble(text, fit(title, room), no_wrap=True, overflow="crop")
 
-    def _totals(self, outcomes: dict[Outcome, int], running: int, seconds: float) -> RenderableType:
+    def _totals(
+        self, outcomes: dict[TaskStatus, int], running: int, seconds: float
+    ) -> RenderableType:
         from rich.text import Text
 
         total = len(self._specs)
         ended = sum(outcomes.values())
-        failed = ended - outcomes[Outcome.OK] - outcomes[Outcome.CANCELED]
-        words = [f"{ended}/{total}", f"{running} running", f"{outcomes[Outcome.OK]} ok"]
+        failed = ended - outcomes[TaskStatus.OK] - outcomes[TaskStatus.CANCELED]
+        words = [f"{ended}/{total}", f"{running} running", f"{outcomes[TaskStatus.OK]} ok"]
         if failed:
             words.append(f"{failed} failed")
-        if outcomes[Outcome.CANCELED]:
-            words.append(f"{outcomes[Outcome.CANCELED]} canceled")
+        if outcomes[TaskStatus.CANCELED]:
+            words.append(f"{outcomes[TaskStatus.CANCELED]} canceled")
         words.append(elapsed(seconds))
         tail = ", ".join(words)
         room = min(30, self._console.width - len(tail) - 6)  # a terminal echoes ^C behind it

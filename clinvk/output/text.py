@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from clinvk.core.spec import Outcome, TaskResult, TaskSpec
+from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus
 from clinvk.output.sanitize import harmless, one_line
 from clinvk.output.text_width import first_line, fit, pad, title
 from clinvk.runs.report import Report
@@ -26,7 +26,7 @@ def ended(result: TaskResult, width: int) -> str:
     """Say how one task ended, in one line."""
     said = (
         first_line(result.output or "")
-        if result.status is Outcome.OK
+        if result.status is TaskStatus.OK
         else f"{result.status.upper()}: {one_line(result.error or '')}"
     )
     return fit(f"[{result.index + 1}] {said}".rstrip(), width)
@@ -52,7 +52,7 @@ def table(report: Report, width: int, unit: str = "TASK") -> Iterator[str]:
     yield "-" * RULE_CELLS
     for spec, result in report.rows():
         yield _row(spec, result, width)
-        if result.error and result.status is not Outcome.CANCELED:
+        if result.error and result.status is not TaskStatus.CANCELED:
             yield fit(f"     Error: {one_line(result.error)}", max(width, RULE_CELLS))
     yield "-" * RULE_CELLS
 

@@ -22,11 +22,11 @@ from clinvk.broker.dispatcher import Dispatcher
 from clinvk.core.errors import BrokerError, UsageError
 from clinvk.core.spec import (
     ErrorKind,
-    Outcome,
     RunOptions,
     RunSummary,
     TaskResult,
     TaskSpec,
+    TaskStatus,
     queue_of,
 )
 from clinvk.core.worker_config import mask_password
@@ -250,7 +250,7 @@ class CeleryRun:
             if has_ended[index]:
                 continue
             result = _never_started(index)
-            yield Event(kind="finished", at_ms=at_ms, index=index, attempt=0, result=result)
+            yield Event(kind="finished", at_ms=at_ms, index=index, dispatch=0, result=result)
 
     def cancel(self, reason: str) -> None:
         """Mark the run canceled; its events go on until `ended`. Safe from any thread."""
@@ -278,7 +278,7 @@ def _never_started(index: int) -> TaskResult:
     """Give the result of a task that has none: its run was canceled before it began."""
     return TaskResult(
         index=index,
-        status=Outcome.CANCELED,
+        status=TaskStatus.CANCELED,
         exit_code=-1,
         duration_seconds=0.0,
         error="canceled before it started",
@@ -302,11 +302,13 @@ def _event(entry: dict[str, str], result: TaskResult | None) -> Event | None:
                 kind="started",
                 at_ms=at_ms,
                 index=index,
-                attempt=int(entry["attempt"]),
+                dispatch=int(entry["dispatch"]),
                 worker=entry["worker"],
             )
         case "finished":
-            attempt = int(entry["attempt"])
-            return Event(kind="finished", at_ms=at_ms, index=index, attempt=attempt, result=result)
+            dispatch = int(entry["dispatch"])
+            return Event(
+                kind="finished", at_ms=at_ms, index=index, dispatch=dispatch, result=result
+            )
         case _:  # an event of a newer version, or one that the display has no use for
             return None

@@ -13,7 +13,7 @@ from clinvk.core.spec import RunOptions, RunSummary, TaskResult, TaskSpec
 class Event:
     """Something that happened in a run.
 
-    `started`: attempt `attempt` of task `index` began on `worker`.
+    `started`: dispatch `dispatch` of task `index` began on `worker`.
     `finished`: task `index` has its one `result`. Comes exactly once for each index.
     `ended`: the run is over, the last event.
     `idle`: nothing happened for a second.
@@ -23,7 +23,7 @@ class Event:
     kind: Literal["started", "finished", "ended", "idle", "away"]
     at_ms: int = 0
     index: int = -1
-    attempt: int = 1
+    dispatch: int = 1
     worker: str | None = None
     result: TaskResult | None = None
     why: str = ""

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from clinvk.core.errors import BrokerError, ClinvkError, WireError
-from clinvk.core.spec import ErrorKind, Outcome, TaskResult, TaskSpec
+from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus
 from clinvk.runs.client import Event, Run
 from clinvk.runs.report import Report
 from clinvk.runs.spool import Spool
@@ -166,7 +166,7 @@ class _Results(Spool[TaskResult]):
 
     def __init__(self, count: int) -> None:
         super().__init__(TaskResult, count=count)
-        self.outcomes = Counter[Outcome]()
+        self.outcomes = Counter[TaskStatus]()
         self.warned = set[int]()
 
     def __setitem__(self, index: int, result: TaskResult) -> None:
@@ -200,7 +200,7 @@ def _now_ms() -> int:
 def _unknown(index: int, why: str) -> TaskResult:
     return TaskResult(
         index=index,
-        status=Outcome.LOST,
+        status=TaskStatus.LOST,
         exit_code=-1,
         duration_seconds=0.0,
         error=why,

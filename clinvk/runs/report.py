@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from clinvk.core.spec import Outcome, TaskResult, TaskSpec
+from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus
 
 EXIT_OK = 0
 EXIT_TASK_FAILED = 1
@@ -17,7 +17,7 @@ EXIT_BROKER = 4
 EXIT_SIGNAL = 128
 """Plus the signal's number: 130 for Ctrl-C, 143 for SIGTERM."""
 
-FAILED = (Outcome.FAILED, Outcome.TIMEOUT, Outcome.LOST)
+FAILED = (TaskStatus.FAILED, TaskStatus.TIMEOUT, TaskStatus.LOST)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Report:
     results: Sequence[TaskResult]
     started_ms: int
     ended_ms: int
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    outcomes: Counter[TaskStatus] = field(default_factory=Counter)
     warned: Collection[int] | None = None
 
     def __post_init__(self) -> None:
@@ -44,7 +44,7 @@ class Report:
     def counts(self) -> tuple[int, int, int]:
         """Return how many completed, failed and were canceled; they add up to the total."""
         failed = sum(self.outcomes[outcome] for outcome in FAILED)
-        return self.outcomes[Outcome.OK], failed, self.outcomes[Outcome.CANCELED]
+        return self.outcomes[TaskStatus.OK], failed, self.outcomes[TaskStatus.CANCELED]
 
     def warnings(self) -> Iterator[str]:
         """Yield each warning once, in task order."""

@@ -1,10 +1,10 @@
 """Who is dead, and who is only out of touch: the rules of both sides, with their times.
 
-A task may be handed out again only when nothing of its last attempt runs any more. What tells a
+A task may be handed out again only when nothing of its last dispatch runs any more. What tells a
 reaper so, in the order of how much it says:
 
-    given up    the holder itself, or the warden that saw its end, says that nothing runs
-    closed      the holder's standing connection (its beacon) to this very server has closed, and
+    given up    the owner itself, or the warden that saw its end, says that nothing runs
+    closed      the owner's standing connection (its beacon) to this very server has closed, and
                 its lease is over. A process that dies closes its sockets; one that lives opens
                 another and renews
     silent      nothing was heard for SILENCE_MS, whatever the reason: a machine that lost its
@@ -14,7 +14,7 @@ A worker that hears nothing of Redis must have stopped its commands before any o
 of it by mistake:
 
     its beacon stands          the server cannot see it closed either: SILENT_SECONDS
-    closed, and nobody answers somebody else may be answered: CUT_OFF_SECONDS
+    closed, and nobody answers somebody else may be answered: DISCONNECTED_SECONDS
     closed, and refused        no server listens (or it cannot write), so nobody can reap: not while
                                that goes on. A server that comes back has no beacon of ours, so
                                that only silence counts
@@ -34,7 +34,7 @@ ANSWER_SECONDS = 2.0
 """How long a renewer waits for an answer, or for a connection."""
 STOP_SECONDS = 4.0
 """What a worker out of touch needs to end its commands: TERM, KILL, and what escaped."""
-CUT_OFF_SECONDS = LEASE_MS / 1000 - ANSWER_SECONDS - STOP_SECONDS - 1.0
+DISCONNECTED_SECONDS = LEASE_MS / 1000 - ANSWER_SECONDS - STOP_SECONDS - 1.0
 SILENT_SECONDS = 75.0
 SILENCE_MS = int(1000 * (SILENT_SECONDS + ANSWER_SECONDS + STOP_SECONDS + 4.0))
 
@@ -48,7 +48,7 @@ class Overdue:
 
     lease: str
     is_running: bool
-    holder: str
+    owner: str
     beacon: str
     over_ms: int | None
 
@@ -62,13 +62,13 @@ class Server:
     clients: Set[int] | None
 
 
-def why_lost(overdue: Overdue, server: Server) -> str | None:
+def loss_reason(overdue: Overdue, server: Server) -> str | None:
     """Say why a task counts as lost, or None where that is not certain."""
     if overdue.over_ms is None:
         return "its worker gave it up"
     if not overdue.is_running:
         # Only a message is lost, and a late one is refused. But a server that crashed may have
-        # lost the claim itself, and its holder must have had the time to renew it.
+        # lost the claim itself, and its owner must have had the time to renew it.
         return "nobody claimed it" if server.up_ms > LEASE_MS else None
     run_id, _, client = overdue.beacon.partition(":")
     if run_id == server.run_id and server.clients is not None and int(client) not in server.clients:
@@ -78,7 +78,7 @@ def why_lost(overdue: Overdue, server: Server) -> str | None:
     return None
 
 
-def cut_off_at(heard_at: float, *, beacon_stands: bool, refused_at: float | None) -> float:
+def stop_deadline(heard_at: float, *, beacon_stands: bool, refused_at: float | None) -> float:
     """Return when a worker that hears nothing must stop its commands, on its own clock.
 
     `heard_at` is when it last asked for something that was answered; `refused_at` is when it last
@@ -86,4 +86,4 @@ def cut_off_at(heard_at: float, *, beacon_stands: bool, refused_at: float | None
     """
     if beacon_stands:
         return heard_at + SILENT_SECONDS
-    return max(heard_at, refused_at or heard_at) + CUT_OFF_SECONDS
+    return max(heard_at, refused_at or heard_at) + DISCONNECTED_SECONDS

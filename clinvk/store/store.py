@@ -40,7 +40,7 @@ from clinvk.store.failure_detector import LEASE_MS, Overdue, Server
 
 WORKER_MS = 15_000
 """How long a worker may be silent before its slots no longer count."""
-HANDOUT_MS = 15_000
+CLAIM_TIMEOUT_MS = 15_000
 """How long a published task may go unclaimed before it is published again. Admission lets out
 only what free slots can take, so a claim follows at once unless its worker has died."""
 INLINE_BYTES = 1 << 16
@@ -65,10 +65,10 @@ KEYS = {
     "specs": "clinvk:run:{}:specs",  # hash: index -> TaskSpec
     "message": "clinvk:run:{}:message",  # string: the Celery message of its tasks, a template
     "pending": "clinvk:run:{}:pending:{}",  # list per queue: indexes not handed out
-    "out": "clinvk:run:{}:out",  # hash: index -> attempt, state, queue
-    "attempts": "clinvk:run:{}:attempts",  # hash: index -> attempts so far, where not 0
-    "limits": "clinvk:run:{}:limits",  # hash: index -> most losses, where not the run's
-    "losses": "clinvk:run:{}:losses",  # hash: index -> attempts whose worker was lost
+    "out": "clinvk:run:{}:out",  # hash: index -> dispatch, state, queue
+    "dispatches": "clinvk:run:{}:dispatches",  # hash: index -> its last dispatch, if it was lost
+    "max_attempts": "clinvk:run:{}:max_attempts",  # hash: index -> its own, if not the run's
+    "worker_losses": "clinvk:run:{}:worker_losses",  # hash: index -> how often its worker was lost
     "results": "clinvk:run:{}:results",  # hash: index -> TaskResult
     "blob": "clinvk:run:{}:blob:{}",  # string: an output over INLINE_BYTES
     "events": "clinvk:run:{}:events",  # stream: what happened, in order
@@ -89,36 +89,36 @@ KEYS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Handout:
+class Dispatched:
     """A task that admission let out: its Celery message is in its queue."""
 
     run: str
     index: int
-    attempt: int
+    dispatch: int
     queue: str
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to run one attempt of a task and to record its result."""
+    """The right to run one dispatch of a task and to record its result."""
 
     run: str
     index: int
-    attempt: int
+    dispatch: int
 
     @classmethod
     def parse(cls, name: str) -> Self:
         """Read what `str` of a lease wrote."""
-        run, index, attempt = name.rsplit(":", 2)
-        return cls(run, int(index), int(attempt))
+        run, index, dispatch = name.rsplit(":", 2)
+        return cls(run, int(index), int(dispatch))
 
     @property
     def args(self) -> tuple[str, int, int]:
         """The three parts, as the scripts take them."""
-        return self.run, self.index, self.attempt
+        return self.run, self.index, self.dispatch
 
     def __str__(self) -> str:
-        return f"{self.run}:{self.index}:{self.attempt}"
+        return f"{self.run}:{self.index}:{self.dispatch}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ class Claim:
 class Admission:
     """Tasks that were let out, and when to ask again where only time stands in the way."""
 
-    handouts: Sequence[Handout]
+    dispatched: Sequence[Dispatched]
     retry_after_ms: int
 
 
@@ -165,7 +165,7 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class GivenUp:
+class ExhaustedTask:
     """A task that will not be tried again: why it was lost this time, and how often it was."""
 
     lease: Lease
@@ -177,7 +177,7 @@ class GivenUp:
 class Reaped:
     """What the reaper found: tasks to give up, tasks it let out, runs to aggregate."""
 
-    given_up: Sequence[GivenUp]
+    exhausted: Sequence[ExhaustedTask]
     admission: Admission
     complete: Sequence[str]
 
@@ -193,7 +193,7 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueState:
-    """A queue's limits, as its owner set them, and what it is doing."""
+    """A queue's limits, as its operator set them, and what it is doing."""
 
     name: str
     max_concurrency: int | None
@@ -204,15 +204,26 @@ class QueueState:
     slots: int
 
 
-PASSING = ("LOADING", "READONLY", "MISCONF", "MASTERDOWN", "NOREPLICAS", "OOM", "BUSY", "TRYAGAIN")
+TRANSIENT = (
+    "LOADING",
+    "READONLY",
+    "MISCONF",
+    "MASTERDOWN",
+    "NOREPLICAS",
+    "OOM",
+    "BUSY",
+    "TRYAGAIN",
+)
 """Errors of a server that may be well again later."""
 SERVES_NOBODY = ("LOADING", "MISCONF")
 """Those in which it does nothing for anybody, reapers included."""
 
 
-def passes(error: redis.RedisError) -> bool:
+def is_transient(error: redis.RedisError) -> bool:
     """Whether what failed may work later: the server is away, or cannot write just now."""
-    return isinstance(error, redis.ConnectionError | redis.TimeoutError) or _code(error) in PASSING
+    return (
+        isinstance(error, redis.ConnectionError | redis.TimeoutError) or _code(error) in TRANSIENT
+    )
 
 
 def serves_nobody(error: BaseException | None) -> bool:
@@ -242,7 +253,7 @@ def driver() -> redis.DriverInfo:
     return redis.DriverInfo()
 
 
-def patience(answer_seconds: float | None) -> dict[str, Any]:
+def connection_timeouts(answer_seconds: float | None) -> dict[str, Any]:
     """Return options of connections; with `answer_seconds` they wait so long, and try once."""
     if answer_seconds is None:
         return {"driver_info": driver()}
@@ -282,7 +293,7 @@ class Store:
         With `answer_seconds`, a verb that takes longer fails, and none is tried again.
         """
         url = redis_url(broker_url)
-        store = cls(redis.Redis.from_url(url, **patience(answer_seconds)))
+        store = cls(redis.Redis.from_url(url, **connection_timeouts(answer_seconds)))
         store._url = url
         return store
 
@@ -292,7 +303,7 @@ class Store:
         Raises:
             redis.RedisError: it does not.
         """
-        with redis.Redis.from_url(self._url, **patience(PING_SECONDS)) as client:
+        with redis.Redis.from_url(self._url, **connection_timeouts(PING_SECONDS)) as client:
             client.ping()
 
     def close(self) -> None:
@@ -372,7 +383,7 @@ class Store:
             # What is there already may be what a full server has no room for.
             names = [key("pending", run, queue) for queue in queues]
             with contextlib.suppress(redis.RedisError):
-                self.redis.unlink(key("specs", run), key("limits", run), *names)
+                self.redis.unlink(key("specs", run), key("max_attempts", run), *names)
             raise
         seconds, micros = self.redis.time()
         record: dict[str, str | int] = {
@@ -394,7 +405,7 @@ class Store:
         self.redis.pexpire(key("run", run), SUBMITTING_MS)
         self.redis.set(key("message", run), message, px=SUBMITTING_MS)
         verdict, existing, its_digest, admission = self._call(
-            "open", run, HANDOUT_MS, run_key, digest
+            "open", run, CLAIM_TIMEOUT_MS, run_key, digest
         )
         if verdict == b"taken":
             return Submitted(existing.decode(), _admission(admission), its_digest.decode())
@@ -402,7 +413,8 @@ class Store:
 
     def _record(self, run: str, chunk: Sequence[tuple[int, TaskSpec]], *, is_ordered: bool) -> None:
         rows = (
-            (index, spec.queue, spec.most_losses or "", spec.to_wire()) for index, spec in chunk
+            (index, spec.queue, spec.effective_max_attempts or "", spec.to_wire())
+            for index, spec in chunk
         )
         flag = "1" if is_ordered else ""
         self._call("record", run, SUBMITTING_MS, flag, *chain.from_iterable(rows))
@@ -415,34 +427,34 @@ class Store:
         fields = json.loads(entry)
         return (fields["run"], fields["digest"]) if self.summary(fields["run"]) else None
 
-    def claim(self, lease: Lease, holder: str, nonce: str) -> Claim:
+    def claim(self, lease: Lease, owner: str, nonce: str) -> Claim:
         """Ask to run a task that was handed out, as a worker's first act.
 
-        `holder` is the worker process, "<worker>/<token>"; `nonce` is one for each message, so
+        `owner` is the worker process, "<worker>/<token>"; `nonce` is one for each message, so
         that the same question may be asked again when its answer was lost.
         """
-        verdict, *rest = self._call("claim", *lease.args, holder, nonce, LEASE_MS)
+        verdict, *rest = self._call("claim", *lease.args, owner, nonce, LEASE_MS)
         return Claim(verdict.decode(), *rest)
 
-    def renew(self, holder: str, beacon: str, leases: Iterable[Lease]) -> list[Lease]:
-        """Keep these leases, and the holder's beacon; returns those whose tasks must be stopped."""
-        stop = self._call("renew", holder, beacon, BEACON_MS, LEASE_MS, *map(str, leases))
+    def renew(self, owner: str, beacon: str, leases: Iterable[Lease]) -> list[Lease]:
+        """Keep these leases, and the owner's beacon; returns those whose tasks must be stopped."""
+        stop = self._call("renew", owner, beacon, BEACON_MS, LEASE_MS, *map(str, leases))
         return [Lease.parse(name.decode()) for name in stop]
 
-    def surrender(self, holder: str, *leases: Lease) -> int:
-        """Say that nothing runs any more under these leases, or under any that a holder has."""
-        return int(self._call("surrender", holder, *map(str, leases)))
+    def release(self, owner: str, *leases: Lease) -> int:
+        """Say that nothing runs any more under these leases, or under any that a owner has."""
+        return int(self._call("release", owner, *map(str, leases)))
 
     def finish(self, lease: Lease, result: TaskResult, queues: Iterable[str] = ()) -> Recorded:
-        """Record a result, unless another attempt has the task by now.
+        """Record a result, unless another dispatch has the task by now.
 
         Takes a message out of the first of these queues that has one: those that the worker
         serves, whose slot is free with this. Where the answer is lost, so is the message, and
-        the reaper publishes it again (`HANDOUT_MS`).
+        the reaper publishes it again (`CLAIM_TIMEOUT_MS`).
         """
         result = self._store_large(lease, result)
         recorded, is_last, unpublished, published, admission, message = self._call(
-            "finish", *lease.args, result.status.value, result.to_wire(), HANDOUT_MS, *queues
+            "finish", *lease.args, result.status.value, result.to_wire(), CLAIM_TIMEOUT_MS, *queues
         )
         return Recorded(
             bool(recorded),
@@ -458,8 +470,8 @@ class Store:
         output = result.output.encode("utf-8", "replace")
         if len(output) <= INLINE_BYTES:
             return result
-        # Named after the attempt: what a refused one has stored is never read, and expires.
-        name = f"{lease.index}-{lease.attempt}"
+        # Named after the dispatch: what a refused one has stored is never read, and expires.
+        name = f"{lease.index}-{lease.dispatch}"
         lifetime_ms = int(self.redis.hget(key("run", lease.run), "lifetime_ms") or 0)
         if lifetime_ms:
             self.redis.set(key("blob", lease.run, name), output, px=2 * lifetime_ms)
@@ -483,25 +495,27 @@ class Store:
         return bool(self._call("aggregate", run))
 
     def admit(self) -> Admission:
-        """Let out what time, or an owner, has made room for."""
-        return _admission(self._call("admit", HANDOUT_MS))
+        """Let out what time, or an operator, has made room for."""
+        return _admission(self._call("admit", CLAIM_TIMEOUT_MS))
 
     def reap(self) -> Reaped:
         """Find what was lost and hand it out again."""
-        rows, admission, complete = self._call("reap", REAP_LIMIT, COMPLETE_AFTER_MS, HANDOUT_MS)
+        rows, admission, complete = self._call(
+            "reap", REAP_LIMIT, COMPLETE_AFTER_MS, CLAIM_TIMEOUT_MS
+        )
         lost: dict[str, str] = {}
         if rows:
             server = self.server()
             for overdue in map(_overdue, rows):
-                if why := failure_detector.why_lost(overdue, server):
+                if why := failure_detector.loss_reason(overdue, server):
                     lost[overdue.lease] = why
-        given_up: list[tuple[bytes, int]] = []
+        exhausted: list[tuple[bytes, int]] = []
         if lost:
-            given_up, admission = self._call("lose", HANDOUT_MS, *chain(*lost.items()))
+            exhausted, admission = self._call("lose", CLAIM_TIMEOUT_MS, *chain(*lost.items()))
         return Reaped(
             [
-                GivenUp(Lease.parse(name.decode()), lost[name.decode()], losses)
-                for name, losses in given_up
+                ExhaustedTask(Lease.parse(name.decode()), lost[name.decode()], losses)
+                for name, losses in exhausted
             ],
             _admission(admission),
             [run.decode() for run in complete],
@@ -521,11 +535,11 @@ class Store:
     def announce(self, worker: str, entry: Mapping[str, Any]) -> Admission:
         """Tell the fleet that a worker is there: `slots`, `queues` (Celery's names) and more."""
         text = json.dumps(entry, sort_keys=True)
-        return _admission(self._call("announce", worker, WORKER_MS, text, HANDOUT_MS))
+        return _admission(self._call("announce", worker, WORKER_MS, text, CLAIM_TIMEOUT_MS))
 
-    def retire(self, worker: str) -> Admission:
+    def drain(self, worker: str) -> Admission:
         """Tell the fleet that a worker takes nothing more."""
-        return _admission(self._call("announce", worker, WORKER_MS, "", HANDOUT_MS))
+        return _admission(self._call("announce", worker, WORKER_MS, "", CLAIM_TIMEOUT_MS))
 
     def workers(self) -> dict[str, dict[str, Any]]:
         """Return the workers that are there, by name, with what they announced."""
@@ -534,10 +548,12 @@ class Store:
         found = zip(names, entries, strict=True)
         return {name: json.loads(entry) for name, entry in found if entry is not None}
 
-    def limit(self, queue: str, source: str = "owner", **limits: str | int | float | None) -> None:
+    def limit(
+        self, queue: str, source: str = "operator", **limits: str | int | float | None
+    ) -> None:
         """Set limits of a queue: `max_concurrency`, `rate` with `interval_ms`, `paused`.
 
-        None takes a limit away. What source "config" sets never overrides an owner's word.
+        None takes a limit away. What source "config" sets never overrides an operator's word.
         """
         pairs = [
             part
@@ -585,7 +601,7 @@ class Store:
         """Wait for events of a run after a position ("0" is its beginning).
 
         Each event has `kind`, `position` and `at_ms`; `started`, `finished` and `lost` have
-        `index` and `attempt`. `block_ms` must stay below redis-py's socket timeout (5 s).
+        `index` and `dispatch`. `block_ms` must stay below redis-py's socket timeout (5 s).
         """
         return self._read_stream(key("events", run), after, block_ms)
 
@@ -708,11 +724,11 @@ def _chunks(specs: Iterable[TaskSpec]) -> Iterator[list[tuple[int, TaskSpec]]]:
 
 
 def _overdue(row: Sequence[Any]) -> Overdue:
-    lease, state, holder, beacon, over_ms = row
+    lease, state, owner, beacon, over_ms = row
     return Overdue(
         lease.decode(),
         state == b"r",
-        holder.decode(),
+        owner.decode(),
         beacon.decode(),
         None if over_ms < 0 else over_ms,
     )
@@ -720,7 +736,8 @@ def _overdue(row: Sequence[Any]) -> Overdue:
 
 def _admission(answer: Sequence[Any]) -> Admission:
     rows, retry_after_ms = answer
-    handouts = [
-        Handout(run.decode(), index, attempt, queue.decode()) for run, index, attempt, queue in rows
+    dispatched = [
+        Dispatched(run.decode(), index, dispatch, queue.decode())
+        for run, index, dispatch, queue in rows
     ]
-    return Admission(handouts, retry_after_ms)
+    return Admission(dispatched, retry_after_ms)

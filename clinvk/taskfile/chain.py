@@ -15,7 +15,7 @@ from clinvk.core.validation_errors import nearest
 from clinvk.taskfile import reader
 
 
-class ChainOptions(BaseModel):
+class ChainFileOptions(BaseModel):
     """The top level of a chain's file, beside its steps."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -41,7 +41,7 @@ def parse(text: str, name: str, backends: Mapping[str, bool]) -> Chain:
     Raises:
         TaskFileError: with all problems of the file.
     """
-    content = reader.load(text, name, backends, LAYOUT)
+    content = reader.load(text, name, backends, SCHEMA)
     options = content.options
     return Chain(
         steps=list(_connected(content.tasks, pass_working_dir=options.pass_working_dir)),
@@ -67,7 +67,7 @@ def _connected(steps: Sequence[TaskSpec], *, pass_working_dir: bool) -> Iterator
             indexes[step.name] = index
 
 
-def _problems(raw: reader.Raw) -> Iterator[str]:
+def _problems(raw: reader.RawTasks) -> Iterator[str]:
     """Find placeholders that stand for nothing."""
     names = [_text(body, "name") or None for _, body in raw.tasks]
     for index, (number, body) in enumerate(raw.tasks):
@@ -94,4 +94,6 @@ def _text(body: Any, field: str) -> str:
     return value if isinstance(value, str) else ""  # what else it is, is told elsewhere
 
 
-LAYOUT = reader.Layout(key="steps", options=ChainOptions, unique=("id", "name"), check=_problems)
+SCHEMA = reader.FileSchema(
+    key="steps", options=ChainFileOptions, unique=("id", "name"), check=_problems
+)

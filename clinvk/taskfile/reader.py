@@ -2,7 +2,7 @@
 
 JSON (`{"tasks": [...]}` or a bare list), JSON Lines (one task a line, whatever the file is
 called, so that `head -n 10` gives a task file again) and YAML, all through the same models. What
-a file has at its top is its `Layout`: the tasks of `parallel` here, the steps of a chain in
+a file has at its top is its `FileSchema`: the tasks of `parallel` here, the steps of a chain in
 `clinvk.taskfile.chain`.
 """
 
@@ -50,7 +50,7 @@ _TASK = TypeAdapter(TaskSpec)
 Options = TypeVar("Options", bound=BaseModel)
 
 
-class Places(Sequence[str]):
+class SourceLocations(Sequence[str]):
     """Where each task stands, for messages: `tasks.json: tasks[4]`. Keeps its number only."""
 
     def __init__(self, before: str, after: str) -> None:
@@ -102,7 +102,7 @@ class FileOptions(BaseModel):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Raw:
+class RawTasks:
     """A file's tasks before they are looked at, each with its number.
 
     A number between `before` and `after` is a task's place in the file. The tasks may be read
@@ -123,7 +123,7 @@ class Raw:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout(Generic[Options]):
+class FileSchema(Generic[Options]):
     """What stands at the top of a file: a list called `key`, and `options` beside it.
 
     `unique` are fields that no two tasks may have the same; `check` finds what is wrong with
@@ -133,11 +133,11 @@ class Layout(Generic[Options]):
     key: str
     options: type[Options]
     unique: Sequence[str] = ("id",)
-    check: Callable[[Raw], Iterator[str]] | None = None
+    check: Callable[[RawTasks], Iterator[str]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Content(Generic[Options]):
+class ParsedFile(Generic[Options]):
     """A file that is in order; `sources` names each task's place."""
 
     tasks: Sequence[TaskSpec]
@@ -146,7 +146,7 @@ class Content(Generic[Options]):
     options: Options
 
 
-TASKS = Layout(key="tasks", options=FileOptions)
+TASKS = FileSchema(key="tasks", options=FileOptions)
 
 Settle = Callable[[TaskSpec], TaskSpec]
 
@@ -219,16 +219,16 @@ def parse(
 
 
 def load(
-    text: str, name: str, backends: Mapping[str, bool], layout: Layout[Options]
-) -> Content[Options]:
-    """Validate a file of this layout.
+    text: str, name: str, backends: Mapping[str, bool], schema: FileSchema[Options]
+) -> ParsedFile[Options]:
+    """Validate a file of this schema.
 
     Raises:
         TaskFileError: with all problems of the file.
     """
     with _not_too_deep(name):
-        raw = _raw(io.StringIO(text), name, layout.key)
-        return _validate(raw, name, backends, layout, _as_it_is)
+        raw = _raw(io.StringIO(text), name, schema.key)
+        return _validate(raw, name, backends, schema, _as_it_is)
 
 
 @contextmanager
@@ -240,17 +240,17 @@ def _not_too_deep(name: str) -> Iterator[None]:
 
 
 def _validate(
-    raw: Raw,
+    raw: RawTasks,
     name: str,
     backends: Mapping[str, bool],
-    layout: Layout[Options],
+    schema: FileSchema[Options],
     settle: Settle,
-) -> Content[Options]:
-    if layout.check is not None:
+) -> ParsedFile[Options]:
+    if schema.check is not None:
         raw = dataclasses.replace(raw, tasks=list(raw.tasks))
-    tasks, sources = Spool(TaskSpec), Places(f"{name}: {raw.before}", raw.after)
+    tasks, sources = Spool(TaskSpec), SourceLocations(f"{name}: {raw.before}", raw.after)
     named: dict[str, None] = {}
-    unique = {field_name: _Values() for field_name in layout.unique}
+    unique = {field_name: _Values() for field_name in schema.unique}
     problems: list[str] = []
     number = None
     for number, body in raw.tasks:
@@ -262,27 +262,29 @@ def _validate(
             tasks.append(settle(task))
             sources.add(number)
             named[task.backend] = None
-    options, wrong = _options(raw.options, layout)
+    options, wrong = _options(raw.options, schema)
     wrong = raw.problems + wrong
     if number is None and not wrong:
-        wrong.append(f"has no {layout.key}")
+        wrong.append(f"has no {schema.key}")
     problems = wrong + problems
     for field_name, values in unique.items():
         problems += [
             f"{raw.at(number)}: {field_name} {shown(value)} is taken by {raw.at(first)}"
             for number, value, first in values.repeated()
         ]
-    problems += layout.check(raw) if layout.check is not None else ()
+    problems += schema.check(raw) if schema.check is not None else ()
     if problems or options is None:
         raise TaskFileError([f"{name}: {problem}" for problem in problems])
-    return Content(tasks=tasks, sources=sources, backends=named, options=options)
+    return ParsedFile(tasks=tasks, sources=sources, backends=named, options=options)
 
 
-def _options(given: dict[str, Any], layout: Layout[Options]) -> tuple[Options | None, list[str]]:
+def _options(
+    given: dict[str, Any], schema: FileSchema[Options]
+) -> tuple[Options | None, list[str]]:
     try:
-        return layout.options.model_validate(given), []
+        return schema.options.model_validate(given), []
     except ValidationError as error:
-        known = (*layout.options.model_fields, layout.key)
+        known = (*schema.options.model_fields, schema.key)
         return None, [f"{_place(item['loc'])}: {describe(item, known)}" for item in error.errors()]
 
 
@@ -306,7 +308,7 @@ def _decoded(stream: Iterable[bytes], name: str) -> Iterator[str]:
         position += len(line)
 
 
-def _find(text: str, name: str, key: str) -> Raw:
+def _find(text: str, name: str, key: str) -> RawTasks:
     """Load a file that may have something around it; what is in order as it is stays so."""
     try:
         return _load(text, name, key)
@@ -326,13 +328,13 @@ def _find(text: str, name: str, key: str) -> Raw:
     raise problem
 
 
-def _load(text: str, name: str, key: str) -> Raw:
+def _load(text: str, name: str, key: str) -> RawTasks:
     if not text.strip():
         _fail(f"{name}: is empty")
     return _whole(text, name, key)
 
 
-def _raw(lines: Iterator[str], name: str, key: str) -> Raw:
+def _raw(lines: Iterator[str], name: str, key: str) -> RawTasks:
     """Find out what a file is. It is read whole, unless it begins as JSON Lines do."""
     head = []
     for line in lines:
@@ -357,7 +359,7 @@ def _is_yaml(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))
 
 
-def _whole(text: str, name: str, key: str) -> Raw:
+def _whole(text: str, name: str, key: str) -> RawTasks:
     if _is_yaml(name):
         return _document(*_yaml(text, name), name, key)
     try:
@@ -368,8 +370,8 @@ def _whole(text: str, name: str, key: str) -> Raw:
         if len(lines) > 1 and all(_is_object(line) for _, line in lines):
             return _json_lines(lines, name)
         if text.lstrip()[0] in "{[":
-            cut_off = " (is it cut off?)" if _at_end(error) else ""
-            _fail(_not_json(name, error.msg, error.lineno, error.colno) + cut_off)
+            disconnected = " (is it cut off?)" if _at_end(error) else ""
+            _fail(_not_json(name, error.msg, error.lineno, error.colno) + disconnected)
     return _document(*_yaml(text, name), name, key)
 
 
@@ -418,9 +420,9 @@ def _integer(digits: str) -> int | float:
 _json = _Json()
 
 
-def _json_lines(lines: Iterable[tuple[int, str]], name: str) -> Raw:
+def _json_lines(lines: Iterable[tuple[int, str]], name: str) -> RawTasks:
     problems: list[str] = []
-    return Raw(
+    return RawTasks(
         tasks=_bodies(lines, name, problems),
         before="line ",
         after="",
@@ -459,14 +461,14 @@ def _yaml(text: str, name: str) -> tuple[Any, list[str]]:
         _fail(f"{name}: {error}")
 
 
-def _document(value: Any, problems: list[str], name: str, key: str) -> Raw:
+def _document(value: Any, problems: list[str], name: str, key: str) -> RawTasks:
     match value:
         case dict() if key in value:
             tasks = value[key]
             if not isinstance(tasks, list):
                 _fail(f"{name}: {key}: must be a list (got {shown(tasks)})")
             options = {str(option): set_ for option, set_ in value.items() if option != key}
-            return Raw(
+            return RawTasks(
                 tasks=enumerate(tasks),
                 before=f"{key}[",
                 after="]",
@@ -477,9 +479,9 @@ def _document(value: Any, problems: list[str], name: str, key: str) -> Raw:
             _fail(f"{name}: has {other}, not {key}: run it with {COMMANDS[other]}")
         case {"backend": _} | {"prompt": _}:  # JSON Lines of one line
             line = [(1, value)]
-            return Raw(tasks=line, before="line ", after="", separator=": ", problems=problems)
+            return RawTasks(tasks=line, before="line ", after="", separator=": ", problems=problems)
         case list():
-            return Raw(tasks=enumerate(value), before="[", after="]", problems=problems)
+            return RawTasks(tasks=enumerate(value), before="[", after="]", problems=problems)
         case _:
             _fail(f'{name}: must be an object with a list of "{key}" (got {shown(value)})')
 

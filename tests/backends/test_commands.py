@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from clinvk.backends import Registry, builtin_names
-from clinvk.backends.base import Backend, Captured, Command, Finished
+from clinvk.backends import BackendRegistry, builtin_names
+from clinvk.backends.base import Backend, Captured, Command, ProcessResult
 from clinvk.core.spec import ErrorKind, TaskSpec
 
-REGISTRY = Registry.from_config(
+REGISTRY = BackendRegistry.from_config(
     {"mytool": {"command": ["mytool", "--stdin"], "env": {"KEY": "secret"}}}
 )
 CLAUDE = ["claude", "-p", "--output-format", "json", "--no-session-persistence"]
@@ -174,7 +174,7 @@ def test_a_configured_backend() -> None:
 
 def _parse(backend: Backend, returncode: int, stdout: bytes, stderr: bytes = b""):  # type: ignore[no-untyped-def]
     return backend.parse(
-        Finished(returncode=returncode, stdout=Captured.of(stdout), stderr=Captured.of(stderr))
+        ProcessResult(returncode=returncode, stdout=Captured.of(stdout), stderr=Captured.of(stderr))
     )
 
 

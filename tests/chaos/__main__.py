@@ -112,8 +112,8 @@ def await_end(raging: storm.Storm) -> None:
 
 def await_workers(raging: storm.Storm) -> list[str]:
     """Wait until every worker is there again; returns what is wrong with those that are not."""
-    give_up_at = time.monotonic() + harness.PATIENCE_SECONDS
-    while away := [unit.name for unit in raging.world.units if not unit.holder]:
+    give_up_at = time.monotonic() + harness.TIMEOUT_SECONDS
+    while away := [unit.name for unit in raging.world.units if not unit.owner]:
         if time.monotonic() > give_up_at:
             break
         raging.tend(0.1)

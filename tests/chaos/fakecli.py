@@ -1,6 +1,6 @@
 """A CLI for chaos that keeps its own record: `fakecli.py FOLDER`, and on stdin `NAME KIND SECONDS`.
 
-Each line of FOLDER/tasks.log is `WORD NANOSECONDS PID HOLDER LEASE`: which worker process runs it,
+Each line of FOLDER/tasks.log is `WORD NANOSECONDS PID OWNER LEASE`: which worker process runs it,
 and which attempt of which task it is (run:index:attempt), from its environment. The word is start,
 end, or overlap: for each task there is a file that its process locks, and so do its children;
 where the lock is taken, another execution still lives. The kernel lets it go when the last of them
@@ -18,7 +18,7 @@ LEFT_SECONDS = 600
 
 
 def note(word: str) -> None:
-    words = (word, time.monotonic_ns(), os.getpid(), HOLDER, LEASE)
+    words = (word, time.monotonic_ns(), os.getpid(), OWNER, LEASE)
     fd = os.open(f"{FOLDER}/tasks.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.write(fd, (" ".join(map(str, words)) + "\n").encode())
     os.close(fd)
@@ -67,5 +67,5 @@ def main() -> int:
 
 
 FOLDER = sys.argv[1]
-LEASE, HOLDER = os.environ["CLINVK_TASK"], os.environ["CLINVK_HOLDER"]
+LEASE, OWNER = os.environ["CLINVK_TASK"], os.environ["CLINVK_HOLDER"]
 sys.exit(main())

@@ -41,7 +41,7 @@ class Kill:
 
     kind: str
     unit: str
-    holder: str
+    owner: str
     at_ns: int
 
 
@@ -140,14 +140,14 @@ class Storm:
         unit = self._victim()
         if unit is None:
             return False
-        self.kills.append(Kill(kind, unit.name, unit.holder, time.monotonic_ns()))
+        self.kills.append(Kill(kind, unit.name, unit.owner, time.monotonic_ns()))
         how(unit)
         self.world.expect_restart(unit, self.dice.uniform(0.2, 4))
         return True
 
     def _deploy(self) -> bool:
         unit = self._victim()
-        if unit is None or unit.is_leaving or not unit.holder:
+        if unit is None or unit.is_leaving or not unit.owner:
             return False
         unit.leave()
         if self.dice.random() < 0.3:

@@ -32,7 +32,7 @@ class Execution:
     index: int
     attempt: int
     start_ns: int
-    holder: str
+    owner: str
     end_ns: int | None = None
 
 
@@ -49,7 +49,7 @@ class Log:
         log = cls()
         by_lease: dict[str, Execution] = {}
         lines = (line.split() for line in path.read_text().splitlines())
-        for word, at, _, holder, lease in sorted(lines, key=lambda line: int(line[1])):
+        for word, at, _, owner, lease in sorted(lines, key=lambda line: int(line[1])):
             _, index, attempt = lease.rsplit(":", 2)
             if word == "overlap":
                 log.overlaps.append(lease)
@@ -58,7 +58,7 @@ class Log:
             else:
                 if lease in by_lease:
                     log.again.append(lease)
-                by_lease[lease] = Execution(int(index), int(attempt), int(at), holder)
+                by_lease[lease] = Execution(int(index), int(attempt), int(at), owner)
                 log.executions[int(index)].append(by_lease[lease])
         return log
 
@@ -165,14 +165,14 @@ class Recovery:
 
 def recoveries(records: Records) -> tuple[list[Recovery], int]:
     """Return the recoveries, and how many executions were in flight at the kills."""
-    kills = {kill.holder: kill for kill in records.kills}
+    kills = {kill.owner: kill for kill in records.kills}
     units = {unit.name: unit for unit in records.units}
     finished = _attempts(records.events, "finished")
     found, in_flight = [], 0
     for index, ran in records.log.executions.items():
         # None ran of a task whose worker died between its claim and its start, and was final.
         for each, after in zip(ran, [*ran[1:], None], strict=False):
-            kill = kills.get(each.holder)
+            kill = kills.get(each.owner)
             if each.attempt in finished[index] or kill is None:
                 continue
             if after is not None and after.start_ns < kill.at_ns:
@@ -193,10 +193,10 @@ def _of_partitions(
     units = {unit.name: unit for unit in records.units}
     for index, ran in records.log.executions.items():
         for each, after in pairwise(ran):
-            kill = kills.get(each.holder)
+            kill = kills.get(each.owner)
             if kill is not None and kill.at_ns < after.start_ns:
                 continue
-            unit = units[each.holder.partition("@")[0]]
+            unit = units[each.owner.partition("@")[0]]
             cuts = [cut for cut in unit.cuts if _meet(cut, (each.start_ns, after.start_ns))]
             if cuts and each.attempt not in finished[index]:
                 since = max(cuts[0][0], each.start_ns)

@@ -123,7 +123,7 @@ class Unit:
         return b"workers" in _command(self.process.pid)
 
     @property
-    def holder(self) -> str:
+    def owner(self) -> str:
         """What its worker process calls itself; empty until its warden is there to be told."""
         if not self.is_up or self.process is None:
             return ""
@@ -138,7 +138,7 @@ class Unit:
 
     def leave(self) -> None:
         """Tell its worker to stop, as a deploy does."""
-        if self.holder and self.process is not None:
+        if self.owner and self.process is not None:
             self.is_leaving = True
             self.process.send_signal(signal.SIGTERM)
 

@@ -14,10 +14,10 @@ import pytest
 
 from clinvk import cli
 from clinvk.core.errors import BrokerError
-from clinvk.core.spec import ErrorKind, Outcome, RunOptions, RunSummary, TaskResult, TaskSpec
+from clinvk.core.spec import ErrorKind, RunOptions, RunSummary, TaskResult, TaskSpec, TaskStatus
 from clinvk.local import reach, start
 from clinvk.runs.client import Event
-from tests.harness import Outcome as Ended
+from tests.harness import Completed as Ended
 
 STARTED_MS = 1_767_323_045_000  # 2026-01-02T03:04:05Z
 
@@ -25,7 +25,7 @@ STARTED_MS = 1_767_323_045_000  # 2026-01-02T03:04:05Z
 def ok(index: int, output: str, seconds: float = 2.5, **more: Any) -> TaskResult:
     return TaskResult(
         index=index,
-        status=Outcome.OK,
+        status=TaskStatus.OK,
         exit_code=0,
         duration_seconds=seconds,
         output=output,
@@ -33,7 +33,7 @@ def ok(index: int, output: str, seconds: float = 2.5, **more: Any) -> TaskResult
     )
 
 
-def bad(index: int, error: str, status: Outcome = Outcome.FAILED, **more: Any) -> TaskResult:
+def bad(index: int, error: str, status: TaskStatus = TaskStatus.FAILED, **more: Any) -> TaskResult:
     more = {"exit_code": 1, "duration_seconds": 3.2, "error_kind": ErrorKind.FAILED} | more
     return TaskResult(index=index, status=status, error=error, **more)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clinvk.core.spec import Outcome, RunOptions
+from clinvk.core.spec import RunOptions, TaskStatus
 from tests.cli.conftest import Clinvk, FakeFleet, bad, ok
 
 STEPS = {
@@ -113,7 +113,7 @@ def test_quiet_is_the_total_alone(clinvk: Clinvk, pipeline: str) -> None:
 
 STOPPED = [
     bad(0, "API Error: 429 rate_limit_error"),
-    bad(1, "canceled before it started", Outcome.CANCELED, attempts=0, duration_seconds=0.0),
+    bad(1, "canceled before it started", TaskStatus.CANCELED, attempts=0, duration_seconds=0.0),
 ]
 
 
@@ -148,10 +148,10 @@ Total: 0/2 steps completed, 1 failed, 1 canceled (3.20s)
     ("results", "failed_step"),
     [
         (STOPPED, 1),
-        ([ok(0, "a"), bad(1, "slow", Outcome.TIMEOUT)], 2),
-        ([ok(0, "a"), bad(1, "gone", Outcome.LOST)], 2),
+        ([ok(0, "a"), bad(1, "slow", TaskStatus.TIMEOUT)], 2),
+        ([ok(0, "a"), bad(1, "gone", TaskStatus.LOST)], 2),
         ([bad(0, "a"), bad(1, "b")], 1),
-        ([ok(0, "a"), bad(1, "canceled", Outcome.CANCELED)], 0),
+        ([ok(0, "a"), bad(1, "canceled", TaskStatus.CANCELED)], 0),
     ],
 )
 def test_the_step_that_failed_first(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from clinvk.core.spec import ErrorKind, Outcome, RunOptions, Usage
+from clinvk.core.spec import ErrorKind, RunOptions, TaskStatus, Usage
 from tests.cli.conftest import Clinvk, FakeFleet, bad, ok
 
 SEED = {
@@ -79,9 +79,9 @@ def test_the_parts_of_the_total_add_up(clinvk: Clinvk, fake: FakeFleet) -> None:
     fake.results = [
         ok(0, "fine"),
         bad(1, "boom"),
-        bad(2, "too slow", Outcome.TIMEOUT),
-        bad(3, "gone", Outcome.LOST),
-        bad(4, "canceled", Outcome.CANCELED),
+        bad(2, "too slow", TaskStatus.TIMEOUT),
+        bad(3, "gone", TaskStatus.LOST),
+        bad(4, "canceled", TaskStatus.CANCELED),
     ]
     tasks = "".join('{"backend": "echo", "prompt": "x"}\n' for _ in range(5))
     ended = clinvk("parallel", stdin=tasks)
@@ -307,7 +307,7 @@ def test_a_broker_that_cannot_be_reached_is_exit_4(
 def test_a_signal_cancels_the_run_and_all_is_printed_in_order(
     clinvk: Clinvk, fake: FakeFleet, seed: str, number: signal.Signals, status: int
 ) -> None:
-    fake.results = [ok(2, "c"), ok(0, "a"), bad(1, "canceled", Outcome.CANCELED, exit_code=-1)]
+    fake.results = [ok(2, "c"), ok(0, "a"), bad(1, "canceled", TaskStatus.CANCELED, exit_code=-1)]
     fake.on_event = lambda event: event.index == 2 and os.kill(os.getpid(), number)  # type: ignore[assignment,return-value]
     ended = clinvk("parallel", "-f", seed, "--json", "-q")
     assert ended.status == status

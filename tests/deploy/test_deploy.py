@@ -233,7 +233,7 @@ def test_a_fleet_runs_as_the_documented_user(guarded: int) -> None:
     )
     tasks = '{"tasks": [{"backend": "echo", "prompt": "a"}, {"backend": "echo", "prompt": "b"}]}'
 
-    def celery(*arguments: str) -> harness.Outcome:
+    def celery(*arguments: str) -> harness.Completed:
         command = [*harness.PYTHON, "-m", "celery", "-A", "workers.app"]
         return harness.clinvk(*arguments, env=env, command=command)
 

@@ -82,9 +82,9 @@ class Watched:
     out: Path
     err: Path
 
-    def ended(self) -> harness.Outcome:
+    def ended(self) -> harness.Completed:
         """Wait for its end."""
-        return harness.Outcome(self.process.wait(), self.out.read_text(), self.err.read_text())
+        return harness.Completed(self.process.wait(), self.out.read_text(), self.err.read_text())
 
 
 class Fleet:
@@ -196,7 +196,7 @@ class Fleet:
         harness.wait_until(lambda: set(self.store.workers()) - known, "the worker to be known")
         return process
 
-    def clinvk(self, *arguments: str, stdin: str | None = None) -> harness.Outcome:
+    def clinvk(self, *arguments: str, stdin: str | None = None) -> harness.Completed:
         return harness.clinvk(*arguments, stdin=stdin, env=self.env)
 
     def watched(self, stdin: str) -> Watched:
@@ -265,5 +265,5 @@ def quick(count: int, name: str = "t") -> str:
     return tasks(*(f"{name}{n} {0.01 + n % 5 * 0.01}" for n in range(count)))
 
 
-def statuses(ended: harness.Outcome) -> list[str]:
+def statuses(ended: harness.Completed) -> list[str]:
     return [result["status"] for result in json.loads(ended.stdout)["results"]]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from clinvk.backends.base import Command, Finished
+from clinvk.backends.base import Command, ProcessResult
 from workers.execution import process_tree
 from workers.execution.process import OutputLimits, StopSignal, run
 
@@ -38,11 +38,11 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def execute(disk: Path, code: str, *arguments: str) -> Finished:
+def execute(disk: Path, code: str, *arguments: str) -> ProcessResult:
     with StopSignal() as stop:
         return run(
             Command(argv=[sys.executable, "-c", code, *arguments], stdin=b""),
-            marks={process_tree.MARKER: f"{disk}:0:1"},
+            tags={process_tree.MARKER: f"{disk}:0:1"},
             stop=stop,
             limits=OutputLimits(output_bytes=1000, spill_bytes=1 << 30, spill_dir=disk),
         )

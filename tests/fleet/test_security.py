@@ -122,7 +122,7 @@ def worker(url: str, folder: Path) -> Iterator[None]:
         process.wait()
 
 
-def submit(url: str) -> harness.Outcome:
+def submit(url: str) -> harness.Completed:
     return harness.clinvk("parallel", "--json", "-q", stdin=TASKS, env={BROKER_URL: url})
 
 

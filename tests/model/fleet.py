@@ -9,22 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from clinvk.core.spec import Outcome, RunOptions, TaskSpec
-from clinvk.store.store import Canceled, Handout, Lease
+from clinvk.core.spec import RunOptions, TaskSpec, TaskStatus
+from clinvk.store.store import Canceled, Dispatched, Lease
 
 
 @dataclass
 class Out:
-    """A task that is handed out (no claim yet) or running ("<holder>/<nonce>")."""
+    """A task that is handed out (no claim yet) or running ("<owner>/<nonce>")."""
 
-    attempt: int
+    dispatch: int
     claim: str = ""
     is_over: bool = False
-    is_given_up: bool = False
+    is_released: bool = False
 
-    def is_held_by(self, holder: str) -> bool:
+    def is_owned_by(self, owner: str) -> bool:
         """Whether this worker process claimed it."""
-        return self.claim.startswith(f"{holder}/")
+        return self.claim.startswith(f"{owner}/")
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Task:
     """One task of a run."""
 
     spec: TaskSpec
-    most_losses: int
+    max_attempts: int
     handed: int = 0
     losses: int = 0
     out: Out | None = None
@@ -94,17 +94,17 @@ class Model:
     def leases(self, queue: str | None = None) -> dict[Lease, Out]:
         """What is out, of a queue or of all."""
         return {
-            Lease(name, index, out.attempt): out
+            Lease(name, index, out.dispatch): out
             for name, run in self.runs.items()
             for index, out in run.out().items()
             if queue in (None, run.tasks[index].spec.queue)
         }
 
-    def owner(self, lease: Lease) -> Task | None:
-        """The task of a lease, if it is this attempt that has it."""
+    def task_of(self, lease: Lease) -> Task | None:
+        """The task of a lease, if it is this dispatch that has it."""
         run = self.runs.get(lease.run)
         task = run.tasks[lease.index] if run and lease.index < len(run.tasks) else None
-        return task if task and task.out and task.out.attempt == lease.attempt else None
+        return task if task and task.out and task.out.dispatch == lease.dispatch else None
 
     def waiting(self, queue: str) -> int:
         """How many tasks wait in a queue."""
@@ -115,7 +115,7 @@ class Model:
         return sum(slots for slots, serves in self.counted if queue is None or queue in serves)
 
     def slots_taken(self, queue: str | None = None) -> int:
-        """What is out and has its holder: where a lease is over, the slot has gone with it."""
+        """What is out and has its owner: where a lease is over, the slot has gone with it."""
         return sum(not out.is_over for out in self.leases(queue).values())
 
     def why_closed(self, name: str) -> str:
@@ -142,32 +142,36 @@ class Model:
 
     # Handing out.
 
-    def take(self, handouts: Iterable[Handout]) -> None:
+    def take(self, dispatched: Iterable[Dispatched]) -> None:
         """Take what was handed out, each time asking whether it could be."""
-        for handout in handouts:
-            self._take(handout)
+        for each in dispatched:
+            self._take(each)
         for name in self.queues:
             held_back = [run for run in self.runs if self.runs[run].wants(name)]
             assert self.why_closed(name) or not held_back, f"{name} holds back {held_back}"
 
-    def _take(self, handout: Handout) -> None:
-        run, queue = self.runs[handout.run], self.queues[handout.queue]
-        task = run.tasks[handout.index]
-        assert run.wants(handout.queue), f"{handout} of a run that wants nothing"
-        assert not self.why_closed(handout.queue), f"{handout}: {self.why_closed(handout.queue)}"
-        others = [name for name, its in self.runs.items() if its.wants(handout.queue)]
+    def _take(self, dispatched: Dispatched) -> None:
+        run, queue = self.runs[dispatched.run], self.queues[dispatched.queue]
+        task = run.tasks[dispatched.index]
+        assert run.wants(dispatched.queue), f"{dispatched} of a run that wants nothing"
+        assert not self.why_closed(dispatched.queue), (
+            f"{dispatched}: {self.why_closed(dispatched.queue)}"
+        )
+        others = [name for name, its in self.runs.items() if its.wants(dispatched.queue)]
         first = max(self.runs[name].options.priority for name in others)
-        assert run.options.priority == first, f"{handout} goes before a higher priority"
+        assert run.options.priority == first, f"{dispatched} goes before a higher priority"
         equals = [name for name in others if self.runs[name].options.priority == first]
-        is_its_turn = handout.run != queue.served_last or equals == [handout.run]
-        assert is_its_turn, f"{handout} is not the turn of its run"
-        assert handout.index == run.pending[handout.queue].pop(0), f"{handout} is not the next"
+        is_its_turn = dispatched.run != queue.served_last or equals == [dispatched.run]
+        assert is_its_turn, f"{dispatched} is not the turn of its run"
+        assert dispatched.index == run.pending[dispatched.queue].pop(0), (
+            f"{dispatched} is not the next"
+        )
         task.handed += 1
-        assert handout.attempt == task.handed, f"{handout} should be attempt {task.handed}"
-        task.out = Out(handout.attempt)
-        queue.served_last = handout.run
+        assert dispatched.dispatch == task.handed, f"{dispatched} should be dispatch {task.handed}"
+        task.out = Out(dispatched.dispatch)
+        queue.served_last = dispatched.run
         queue.is_used_up = True
-        queue.messages.append(Lease(handout.run, handout.index, handout.attempt))
+        queue.messages.append(Lease(dispatched.run, dispatched.index, dispatched.dispatch))
 
     # Verbs of a run.
 
@@ -186,56 +190,56 @@ class Model:
         self.runs[name] = Run(options, tasks, pending)
         return name
 
-    def claim(self, lease: Lease, holder: str, nonce: str) -> str:
+    def claim(self, lease: Lease, owner: str, nonce: str) -> str:
         """A worker's first act on a message; returns the verdict."""
-        run, task = self.runs.get(lease.run), self.owner(lease)
+        run, task = self.runs.get(lease.run), self.task_of(lease)
         out = task.out if task else None
-        if out and out.claim == f"{holder}/{nonce}":
+        if out and out.claim == f"{owner}/{nonce}":
             return "go"
         if run and run.state == "canceled":
             return "canceled"
         if not run or not out or out.claim:
             return "stale"
-        out.claim, out.is_over = f"{holder}/{nonce}", False
-        run.events.append(("started", str(lease.index), str(lease.attempt)))
+        out.claim, out.is_over = f"{owner}/{nonce}", False
+        run.events.append(("started", str(lease.index), str(lease.dispatch)))
         return "go"
 
-    def renew(self, holder: str, leases: Iterable[Lease]) -> list[Lease]:
+    def renew(self, owner: str, leases: Iterable[Lease]) -> list[Lease]:
         """Keep leases; returns those to stop."""
-        return [lease for lease in leases if not self._renew(holder, lease)]
+        return [lease for lease in leases if not self._renew(owner, lease)]
 
-    def _renew(self, holder: str, lease: Lease) -> bool:
-        task = self.owner(lease)
+    def _renew(self, owner: str, lease: Lease) -> bool:
+        task = self.task_of(lease)
         if not task or not task.out:
             return False
-        task.out.claim = task.out.claim or f"{holder}/renewed"
-        if not task.out.is_held_by(holder) or task.out.is_given_up:
+        task.out.claim = task.out.claim or f"{owner}/renewed"
+        if not task.out.is_owned_by(owner) or task.out.is_released:
             return False
         task.out.is_over = False
         return self.runs[lease.run].state == "running"
 
-    def surrender(self, holder: str, leases: Sequence[Lease]) -> int:
-        """Give leases up, all of a holder without any; returns how many."""
+    def release(self, owner: str, leases: Sequence[Lease]) -> int:
+        """Give leases up, all of a owner without any; returns how many."""
         count = 0
         for lease in leases or self.leases():
-            task = self.owner(lease)
-            if task and task.out and task.out.is_held_by(holder):
-                task.out.is_given_up = task.out.is_over = True
+            task = self.task_of(lease)
+            if task and task.out and task.out.is_owned_by(owner):
+                task.out.is_released = task.out.is_over = True
                 count += 1
         return count
 
-    def finish(self, lease: Lease, status: Outcome, result: bytes) -> tuple[bool, Canceled]:
+    def finish(self, lease: Lease, status: TaskStatus, result: bytes) -> tuple[bool, Canceled]:
         """Record a result once; returns whether it is recorded, and what was taken back."""
-        task = self.owner(lease)
+        task = self.task_of(lease)
         if not task:
             run = self.runs.get(lease.run)
             has_it = run and lease.index < len(run.tasks) and run.tasks[lease.index].result
             return has_it == result, Canceled(0, [])
         run = self.runs[lease.run]
         task.out, task.result = None, result
-        run.events.append(("finished", str(lease.index), str(lease.attempt)))
+        run.events.append(("finished", str(lease.index), str(lease.dispatch)))
         _count(run, status.value, 1)
-        if status is not Outcome.OK and run.options.fail_fast:
+        if status is not TaskStatus.OK and run.options.fail_fast:
             return True, self.cancel(lease.run)
         return True, Canceled(0, [])
 
@@ -265,19 +269,19 @@ class Model:
 
     def lose(self, lease: Lease) -> bool:
         """Hand a task out again, later; returns whether it is given up instead."""
-        task, run = self.owner(lease), self.runs[lease.run]
+        task, run = self.task_of(lease), self.runs[lease.run]
         assert task is not None
         assert task.out is not None
-        if not task.out.is_over:  # its holder has come back
+        if not task.out.is_over:  # its owner has come back
             return False
         is_claimed = bool(task.out.claim)
-        if run.state != "running" or (is_claimed and task.losses + 1 >= task.most_losses):
+        if run.state != "running" or (is_claimed and task.losses + 1 >= task.max_attempts):
             return True
         task.out = None
         run.pending[task.spec.queue].insert(0, lease.index)
         if is_claimed:
             task.losses += 1
-            run.events.append(("lost", str(lease.index), str(lease.attempt)))
+            run.events.append(("lost", str(lease.index), str(lease.dispatch)))
         return False
 
     # Workers and queues.
@@ -297,7 +301,7 @@ class Model:
 def _most_losses(spec: TaskSpec, options: RunOptions) -> int:
     if spec.on_worker_lost == "fail":
         return 1
-    return spec.max_attempts or options.max_attempts
+    return spec.effective_max_attempts or options.max_attempts
 
 
 def _count(run: Run, status: str, count: int) -> None:

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 
-from clinvk.core.spec import Outcome
+from clinvk.core.spec import TaskStatus
 from clinvk.store.store import Lease, Store, key
 
 
@@ -71,7 +71,7 @@ def _lifetimes(store: Store) -> dict[str, int]:
 
 def _run(store: Store, run: str, queues: list[str]) -> RunRecord:
     with store.redis.pipeline(transaction=False) as pipeline:
-        for name in ("run", "out", "losses", "results"):
+        for name in ("run", "out", "worker_losses", "results"):
             pipeline.hgetall(key(name, run))
         pipeline.xrange(key("events", run))
         for queue in queues:
@@ -92,12 +92,12 @@ def _run(store: Store, run: str, queues: list[str]) -> RunRecord:
 
 
 def _entry(text: str) -> tuple[int, str, str, str]:
-    attempt, state, queue, claim = text.split(":", 3)
-    return int(attempt), state, queue, claim
+    dispatch, state, queue, claim = text.split(":", 3)
+    return int(dispatch), state, queue, claim
 
 
 def _event(fields: dict[bytes, bytes]) -> tuple[str, ...]:
-    names = (b"kind", b"index", b"attempt")
+    names = (b"kind", b"index", b"dispatch")
     return tuple(fields[name].decode() for name in names if name in fields)
 
 
@@ -153,7 +153,7 @@ def _check_lifetimes(record: Record) -> None:
 
 def _check_counts(run: RunRecord) -> None:
     """The counts add up, and are those of the results."""
-    counts = {status.value: run.number(status) for status in Outcome}
+    counts = {status.value: run.number(status) for status in TaskStatus}
     assert sum(counts.values()) + run.number("remaining") == run.number("total"), counts
     ends = Counter(json.loads(wire)["status"] for wire in run.results.values())
     ends["canceled"] += run.number("total") - sum(_places(run).values())  # never began

@@ -26,7 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from clinvk.core.spec import ErrorKind, Outcome, RunOptions, TaskResult, TaskSpec
+from clinvk.core.spec import ErrorKind, RunOptions, TaskResult, TaskSpec, TaskStatus
 from clinvk.store import failure_detector
 from clinvk.store import store as store_module
 from clinvk.store.failure_detector import Overdue, Server
@@ -57,7 +57,7 @@ OPTIONS = st.builds(
     max_attempts=st.integers(1, 3),
     keep_seconds=st.sampled_from([3600.0, 7 * 86400.0, 30 * 86400.0]),
 )
-STATUSES = st.sampled_from([Outcome.OK, Outcome.OK, Outcome.FAILED, Outcome.TIMEOUT])
+STATUSES = st.sampled_from([TaskStatus.OK, TaskStatus.OK, TaskStatus.FAILED, TaskStatus.TIMEOUT])
 SERVES = st.lists(st.sampled_from(QUEUES), min_size=1, max_size=3, unique=True)
 
 
@@ -66,7 +66,7 @@ class Reaper(Store):
 
     Attributes:
         lost: the leases that the evidence says are lost.
-        renewing: those whose holders come back just then.
+        renewing: those whose owners come back just then.
     """
 
     def __init__(self, client: Any) -> None:
@@ -76,11 +76,11 @@ class Reaper(Store):
         self.asked: list[Overdue] = []
         self.let_out_first: Admission | None = None
 
-    def why_lost(self, overdue: Overdue, server: Server) -> str | None:
+    def loss_reason(self, overdue: Overdue, server: Server) -> str | None:
         """Stand in for the evidence."""
         self.asked.append(overdue)
         if overdue.lease in self.renewing:
-            self.renew(overdue.holder, "server:1", [Lease.parse(overdue.lease)])
+            self.renew(overdue.owner, "server:1", [Lease.parse(overdue.lease)])
         return "its worker ended" if overdue.lease in self.lost else None
 
     def server(self) -> Server:
@@ -107,7 +107,7 @@ class Machine(RuleBasedStateMachine):
         self.named = 0
 
     def _take(self, admission: Admission) -> None:
-        self.model.take(admission.handouts)
+        self.model.take(admission.dispatched)
         if self.model.is_held_up_by_time():
             assert 0 < admission.retry_after_ms < AGES_MS
 
@@ -116,7 +116,7 @@ class Machine(RuleBasedStateMachine):
         return f"{what}{self.named}"
 
     def _leases(self, **where: bool) -> list[Lease]:
-        """What is out, by what is so of it: is_claimed, is_over, is_given_up."""
+        """What is out, by what is so of it: is_claimed, is_over, is_released."""
         return [
             lease
             for lease, out in self.model.leases().items()
@@ -126,10 +126,10 @@ class Machine(RuleBasedStateMachine):
     def _any_lease(self, data: st.DataObject) -> Lease:
         """A lease that is, or was, or may be next, or cannot be."""
         known = [
-            Lease(name, index, attempt)
+            Lease(name, index, dispatch)
             for name, run in self.model.runs.items()
             for index, task in enumerate(run.tasks)
-            for attempt in range(1, task.handed + 2)
+            for dispatch in range(1, task.handed + 2)
         ]
         return data.draw(st.sampled_from([*known, Lease("r1", 8, 1), Lease("no-such-run", 0, 1)]))
 
@@ -151,9 +151,9 @@ class Machine(RuleBasedStateMachine):
         self.announce(worker, *self.model.workers[worker])
 
     @rule(worker=st.sampled_from(WORKERS))
-    def retire(self, worker: str) -> None:
+    def drain(self, worker: str) -> None:
         self.model.announce(worker, 0, [])
-        self._take(self.store.retire(worker))
+        self._take(self.store.drain(worker))
 
     @rule(data=st.data(), has_expired=st.booleans())
     @precondition(lambda self: self.model.workers)
@@ -210,7 +210,7 @@ class Machine(RuleBasedStateMachine):
         if submitted.run == name:
             self._take(submitted.admission)
         else:
-            assert (submitted.taken_by_digest, submitted.admission.handouts) == ("digest", [])
+            assert (submitted.taken_by_digest, submitted.admission.dispatched) == ("digest", [])
             assert not self.store.redis.keys(f"*{name}*")
 
     @rule(data=st.data())
@@ -229,22 +229,22 @@ class Machine(RuleBasedStateMachine):
 
     # What workers do.
 
-    @rule(data=st.data(), holder=st.sampled_from(HOLDERS), count=st.integers(1, 3))
+    @rule(data=st.data(), owner=st.sampled_from(HOLDERS), count=st.integers(1, 3))
     @precondition(lambda self: self._full_queues())
-    def receive_and_claim(self, data: st.DataObject, holder: str, count: int) -> None:
+    def receive_and_claim(self, data: st.DataObject, owner: str, count: int) -> None:
         for _ in range(count):
             if self._full_queues():
-                self._claim(self._receive(data), holder, self._name("n"))
+                self._claim(self._receive(data), owner, self._name("n"))
 
     @rule(data=st.data())
     @precondition(lambda self: self._full_queues())
     def message_is_dropped(self, data: st.DataObject) -> None:
         self._receive(data)
 
-    @rule(data=st.data(), holder=st.sampled_from(HOLDERS))
+    @rule(data=st.data(), owner=st.sampled_from(HOLDERS))
     @precondition(lambda self: self._full_queues())
-    def message_is_received(self, data: st.DataObject, holder: str) -> None:
-        self.in_hand.append((self._receive(data), holder, self._name("n")))
+    def message_is_received(self, data: st.DataObject, owner: str) -> None:
+        self.in_hand.append((self._receive(data), owner, self._name("n")))
 
     @rule(data=st.data())
     @precondition(lambda self: self.in_hand)
@@ -260,9 +260,9 @@ class Machine(RuleBasedStateMachine):
         assert self.store.redis.rpop(queue).decode() == f"{queue} {lease}"
         return lease
 
-    def _claim(self, lease: Lease, holder: str, nonce: str) -> str:
-        verdict = self.model.claim(lease, holder, nonce)
-        answer = self.store.claim(lease, holder, nonce)
+    def _claim(self, lease: Lease, owner: str, nonce: str) -> str:
+        verdict = self.model.claim(lease, owner, nonce)
+        answer = self.store.claim(lease, owner, nonce)
         assert answer.verdict == verdict
         if verdict == "go":
             task = self.model.runs[lease.run].tasks[lease.index]
@@ -270,11 +270,11 @@ class Machine(RuleBasedStateMachine):
             assert answer.attempts == 1 + task.losses
         return verdict
 
-    @rule(data=st.data(), holder=st.sampled_from(HOLDERS))
-    def claim_out_of_the_blue(self, data: st.DataObject, holder: str) -> None:
-        self._claim(self._any_lease(data), holder, self._name("n"))
+    @rule(data=st.data(), owner=st.sampled_from(HOLDERS))
+    def claim_out_of_the_blue(self, data: st.DataObject, owner: str) -> None:
+        self._claim(self._any_lease(data), owner, self._name("n"))
 
-    def _a_holder(self, data: st.DataObject) -> str:
+    def _an_owner(self, data: st.DataObject) -> str:
         """One that holds something, if there is one."""
         claims = {out.claim.rpartition("/")[0] for out in self.model.leases().values()} - {""}
         return data.draw(st.sampled_from(sorted(claims) or HOLDERS))
@@ -282,25 +282,25 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data())
     @precondition(lambda self: self._leases())
     def renew(self, data: st.DataObject) -> None:
-        holder = self._a_holder(data)
-        leases = [lease for lease, out in self.model.leases().items() if out.is_held_by(holder)]
+        owner = self._an_owner(data)
+        leases = [lease for lease, out in self.model.leases().items() if out.is_owned_by(owner)]
         leases += data.draw(st.lists(st.sampled_from(self._leases()), max_size=3))
         if data.draw(st.booleans()):
             leases.append(self._any_lease(data))
-        assert self.store.renew(holder, "server:1", leases) == self.model.renew(holder, leases)
+        assert self.store.renew(owner, "server:1", leases) == self.model.renew(owner, leases)
 
     @rule(data=st.data(), of_all=st.booleans())
     @precondition(lambda self: self._leases())
-    def surrender(self, data: st.DataObject, of_all: bool) -> None:
-        holder, leases = self._a_holder(data), []
+    def release(self, data: st.DataObject, of_all: bool) -> None:
+        owner, leases = self._an_owner(data), []
         if not of_all:
             leases = [data.draw(st.sampled_from([*self._leases(), Lease("no-such-run", 0, 1)]))]
-        count = self.model.surrender(holder, leases)
-        assert self.store.surrender(holder, *leases) == count
+        count = self.model.release(owner, leases)
+        assert self.store.release(owner, *leases) == count
 
     @rule(data=st.data(), status=STATUSES)
     @precondition(lambda self: self._leases(is_claimed=True))
-    def finish(self, data: st.DataObject, status: Outcome) -> None:
+    def finish(self, data: st.DataObject, status: TaskStatus) -> None:
         lease = data.draw(st.sampled_from(self._leases(is_claimed=True)))
         self._finish(lease, self._result(lease, status))
 
@@ -310,12 +310,12 @@ class Machine(RuleBasedStateMachine):
         self._finish(*data.draw(st.sampled_from(self.results)))
 
     @rule(data=st.data(), status=STATUSES)
-    def finish_out_of_the_blue(self, data: st.DataObject, status: Outcome) -> None:
+    def finish_out_of_the_blue(self, data: st.DataObject, status: TaskStatus) -> None:
         lease = self._any_lease(data)
         self._finish(lease, self._result(lease, status))
 
-    def _result(self, lease: Lease, status: Outcome) -> TaskResult:
-        kind = None if status is Outcome.OK else ErrorKind.FAILED
+    def _result(self, lease: Lease, status: TaskStatus) -> TaskResult:
+        kind = None if status is TaskStatus.OK else ErrorKind.FAILED
         return TaskResult(
             index=lease.index,
             status=status,
@@ -327,7 +327,7 @@ class Machine(RuleBasedStateMachine):
 
     def _finish(self, lease: Lease, result: TaskResult) -> None:
         self.results.append((lease, result))
-        is_new = self.model.owner(lease) is not None
+        is_new = self.model.task_of(lease) is not None
         is_ok, canceled = self.model.finish(lease, result.status, result.to_wire())
         recorded = self.store.finish(lease, result)
         assert recorded.ok == is_ok
@@ -335,7 +335,7 @@ class Machine(RuleBasedStateMachine):
         if is_new:
             self._take(recorded.admission)
         else:
-            assert recorded.admission.handouts == []
+            assert recorded.admission.dispatched == []
 
     # Time, and the reaper.
 
@@ -378,26 +378,26 @@ class Machine(RuleBasedStateMachine):
             for lease, out in self.model.leases().items()
             if out.is_over
         }
-        given_up = {str(lease) for lease in self._leases(is_given_up=True)}
+        exhausted = {str(lease) for lease in self._leases(is_released=True)}
         complete = {name for name, run in self.model.runs.items() if run.is_complete()}
         reaped = self.store.reap()
         asked = self.store.asked
         assert {_without_time(row) for row in asked} == overdue
-        assert {row.lease for row in asked if row.over_ms is None} == given_up
+        assert {row.lease for row in asked if row.over_ms is None} == exhausted
         assert self.store.let_out_first is not None
         self._take(self.store.let_out_first)
         for lease in map(Lease.parse, self.store.renewing):
             self.model.renew(self.model.leases()[lease].claim.rpartition("/")[0], [lease])
         really = [Lease.parse(row.lease) for row in asked if row.lease in self.store.lost]
-        assert [each.lease for each in reaped.given_up] == [
+        assert [each.lease for each in reaped.exhausted] == [
             lease for lease in really if self.model.lose(lease)
         ]
         if really:
             self._take(reaped.admission)
         assert set(reaped.complete) == complete
-        for lease in [each.lease for each in reaped.given_up if records]:
+        for lease in [each.lease for each in reaped.exhausted if records]:
             is_canceled = self.model.runs[lease.run].state == "canceled"
-            status = Outcome.CANCELED if is_canceled else Outcome.LOST
+            status = TaskStatus.CANCELED if is_canceled else TaskStatus.LOST
             self._finish(lease, self._result(lease, status))
         for run in reaped.complete if closes else ():
             assert self.store.aggregate(run) == self.model.aggregate(run)
@@ -413,13 +413,13 @@ class Machine(RuleBasedStateMachine):
             assert its.fields["state"] == run.state
             assert its.pending == {queue: ids for queue, ids in run.pending.items() if ids}
             assert its.out == {
-                index: (out.attempt, "rh"[not out.claim], tasks[index].spec.queue, out.claim)
+                index: (out.dispatch, "rh"[not out.claim], tasks[index].spec.queue, out.claim)
                 for index, out in run.out().items()
             }
             assert its.results == {i: t.result for i, t in tasks.items() if t.result is not None}
             assert its.losses == {i: t.losses for i, t in tasks.items() if t.losses}
             assert its.events == run.events
-            counts = {status.value: its.number(status) for status in Outcome}
+            counts = {status.value: its.number(status) for status in TaskStatus}
             assert {status: count for status, count in counts.items() if count} == run.counts
         slots = {name: self.model.slots(name) for name in QUEUES} | {"*": self.model.slots()}
         assert found.slots == {name: count for name, count in slots.items() if count or name == "*"}
@@ -458,7 +458,7 @@ class Machine(RuleBasedStateMachine):
                 lease = Lease.parse(text.decode().split()[1])
                 assert self.model.queues[queue].messages.pop(0) == lease
                 if self._claim(lease, "ample/1", self._name("n")) == "go" and lease.index % 2:
-                    self._finish(lease, self._result(lease, Outcome.OK))
+                    self._finish(lease, self._result(lease, TaskStatus.OK))
         self._run_out(self._leases(is_over=False))
         self._reap(self._leases(), closes=True, records=True)
 
@@ -468,13 +468,13 @@ def _is(out: Out, name: str) -> bool:
 
 
 def _without_time(row: Overdue) -> Overdue:
-    return Overdue(row.lease, row.is_running, row.holder, "", None)
+    return Overdue(row.lease, row.is_running, row.owner, "", None)
 
 
 @pytest.fixture
 def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time that never passes by itself."""
-    for name in ("LEASE_MS", "HANDOUT_MS", "WORKER_MS"):
+    for name in ("LEASE_MS", "CLAIM_TIMEOUT_MS", "WORKER_MS"):
         monkeypatch.setattr(store_module, name, AGES_MS)
     monkeypatch.setattr(store_module, "COMPLETE_AFTER_MS", 0)
 
@@ -496,5 +496,5 @@ PROFILE = settings(
 def test_the_verbs_do_as_the_model_says(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with store_module.redis.Redis.from_url(store_module.redis_url(broker_url)) as client:
         store = Reaper(client)
-        monkeypatch.setattr(failure_detector, "why_lost", store.why_lost)
+        monkeypatch.setattr(failure_detector, "loss_reason", store.loss_reason)
         run_state_machine_as_test(lambda: Machine(store), settings=PROFILE)

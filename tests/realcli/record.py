@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from clinvk.backends import Registry
+from clinvk.backends import BackendRegistry
 from clinvk.core.spec import TaskSpec
 from tests.realcli import fakeapi
 from tests.realcli.sealed import environment, seal
@@ -41,7 +41,7 @@ def scenarios(backend: str) -> dict[str, TaskSpec]:
 
 def record(backend: str, scenario: str, spec: TaskSpec, url: str) -> None:
     """Run one scenario and write its file."""
-    command = Registry.from_config({}).get(backend).command(spec)
+    command = BackendRegistry.from_config({}).get(backend).command(spec)
     with tempfile.TemporaryDirectory() as home:
         workdir = Path(home) / "work"
         workdir.mkdir()

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from clinvk.backends import Registry
-from clinvk.backends.base import Answer, Backend, Command, Finished
+from clinvk.backends import BackendRegistry
+from clinvk.backends.base import Backend, Command, ParsedOutput, ProcessResult
 from clinvk.core import placeholders
 from clinvk.core.errors import WireError
-from clinvk.core.spec import ErrorKind, Outcome, TaskResult, TaskSpec, not_blank, queue_of
+from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus, not_blank, queue_of
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.store.store import Claim, Lease
 from workers.execution import process_tree
@@ -47,7 +47,7 @@ class RefusedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class PreparedTask:
     """A task that is ready to run."""
 
     spec: TaskSpec
@@ -58,12 +58,12 @@ class Job:
 
 
 class Executor:
-    """Runs tasks on this machine. `holder` is this process, see `Store.claim`."""
+    """Runs tasks on this machine. `owner` is this process, see `Store.claim`."""
 
-    def __init__(self, config: WorkerConfig, worker: str, holder: str) -> None:
+    def __init__(self, config: WorkerConfig, worker: str, owner: str) -> None:
         self.worker = worker
-        self.holder = holder
-        self._registry = Registry.from_config(config.backends)
+        self.owner = owner
+        self._registry = BackendRegistry.from_config(config.backends)
         self._configured = frozenset(config.backends)
         self._policy = Policy.load(config.policy_file) if config.policy_file else Policy()
         self._limits = OutputLimits(
@@ -89,19 +89,19 @@ class Executor:
         """
         started = datetime.now(UTC)
         warnings: tuple[str, ...] = ()
-        finished: Finished | None = None
+        finished: ProcessResult | None = None
         try:
-            job = self._prepare(claim.spec, results)
-            warnings = job.warnings
-            finished = self._run(job, lease, stop)
-            answer = self._understand(job, finished)
+            prepared = self._prepare(claim.spec, results)
+            warnings = prepared.warnings
+            finished = self._run(prepared, lease, stop)
+            answer = self._understand(prepared, finished)
         except RefusedError as refusal:
-            answer = Answer(error=str(refusal), error_kind=refusal.kind)
+            answer = ParsedOutput(error=str(refusal), error_kind=refusal.kind)
         except Exception as error:  # a bug of ours must not cost the run, nor be tried again
             logger.exception("task %s", lease)
             reason = f"clinvk failed on worker {self.worker}: {type(error).__name__}: {error}"
-            answer = Answer(error=reason, error_kind=ErrorKind.FAILED)
-        if stop.reason in {"cut_off", "handed_back"}:
+            answer = ParsedOutput(error=reason, error_kind=ErrorKind.FAILED)
+        if stop.reason in {"disconnected", "requeued"}:
             return None
         return TaskResult(
             index=lease.index,
@@ -123,7 +123,7 @@ class Executor:
             end_time=_rfc3339(datetime.now(UTC)),
         )
 
-    def _prepare(self, wire: bytes, results: Results) -> Job:
+    def _prepare(self, wire: bytes, results: Results) -> PreparedTask:
         """Decode the spec, find its backend, build the command, check what it needs."""
         try:
             spec, warnings = _filled(TaskSpec.from_wire(wire), results)
@@ -143,58 +143,59 @@ class Executor:
             reason = f"refused by the policy of worker {self.worker}: {error}"
             raise RefusedError(ErrorKind.REFUSED, reason) from error
         command = backend.command(spec)
-        return Job(spec, backend, command, workdir, (*warnings, *command.warnings))
+        return PreparedTask(spec, backend, command, workdir, (*warnings, *command.warnings))
 
-    def _run(self, job: Job, lease: Lease, stop: StopSignal) -> Finished:
+    def _run(self, prepared: PreparedTask, lease: Lease, stop: StopSignal) -> ProcessResult:
         if stop.reason is not None:
             raise RefusedError(ErrorKind.CANCELED, "canceled before it started")
         try:
             return run(
-                job.command,
-                marks={process_tree.MARKER: str(lease), process_tree.HOLDER: self.holder},
+                prepared.command,
+                tags={process_tree.MARKER: str(lease), process_tree.OWNER: self.owner},
                 stop=stop,
                 limits=self._limits,
-                cwd=job.workdir,
-                timeout_seconds=job.spec.timeout_seconds,
+                cwd=prepared.workdir,
+                timeout_seconds=prepared.spec.timeout_seconds,
             )
         except OSError as error:
-            raise self._explained(job, error) from error
+            raise self._explained(prepared, error) from error
         except ValueError as error:  # a NUL in an argument
             raise RefusedError(
-                ErrorKind.INVALID, f"cannot start {job.spec.backend}: {error}"
+                ErrorKind.INVALID, f"cannot start {prepared.spec.backend}: {error}"
             ) from error
 
-    def _explained(self, job: Job, error: OSError) -> RefusedError:
+    def _explained(self, prepared: PreparedTask, error: OSError) -> RefusedError:
         """Say why a command could not be started."""
-        program, workdir = job.command.argv[0], job.workdir
+        program, workdir = prepared.command.argv[0], prepared.workdir
         if workdir is not None and not Path(workdir).is_dir():
             what = "is not a directory" if Path(workdir).exists() else "does not exist"
             return RefusedError(
                 ErrorKind.INVALID, f"workdir {workdir} {what} on worker {self.worker}"
             )
-        search = job.command.env.get("PATH", os.environ.get("PATH", os.defpath))
+        search = prepared.command.env.get("PATH", os.environ.get("PATH", os.defpath))
         if shutil.which(program, path=search) is None:
             return RefusedError(
                 ErrorKind.NOT_INSTALLED,
-                f"{program} is not installed on worker {self.worker}: {job.backend.install_hint}",
+                f"{program} is not installed on worker {self.worker}: "
+                f"{prepared.backend.install_hint}",
             )
         kind = ErrorKind.TOO_LARGE if error.errno == errno.E2BIG else ErrorKind.FAILED
         return RefusedError(kind, f"cannot start {program} on {self.worker}: {error}")
 
-    def _understand(self, job: Job, finished: Finished) -> Answer:
+    def _understand(self, prepared: PreparedTask, finished: ProcessResult) -> ParsedOutput:
         """Read the answer; that we stopped the command counts more than what it said."""
-        answer = job.backend.parse(finished)
+        answer = prepared.backend.parse(finished)
         if finished.stopped_by == "timeout":
-            limit = f"{job.spec.timeout_seconds:g}"
+            limit = f"{prepared.spec.timeout_seconds:g}"
             answer = replace(answer, error=f"stopped after {limit} s", error_kind=ErrorKind.TIMEOUT)
         elif finished.stopped_by == "canceled":
             answer = replace(answer, error="canceled", error_kind=ErrorKind.CANCELED)
-        if finished.leftovers:
-            warning = f"{job.spec.backend} left processes running; they were stopped"
+        if finished.orphans:
+            warning = f"{prepared.spec.backend} left processes running; they were stopped"
             answer = replace(answer, warnings=(*answer.warnings, warning))
         return self._within_limits(answer, finished)
 
-    def _within_limits(self, answer: Answer, finished: Finished) -> Answer:
+    def _within_limits(self, answer: ParsedOutput, finished: ProcessResult) -> ParsedOutput:
         limit = self._limits.output_bytes
         if finished.stdout.size > limit:
             kept = finished.stdout.path
@@ -219,7 +220,7 @@ def _filled(spec: TaskSpec, results: Results) -> tuple[TaskSpec, list[str]]:
     for text, index in spec.inputs.items():
         result = found[index]
         outputs[text] = (result.output if result else None) or ""
-        if result is None or result.status is not Outcome.OK:
+        if result is None or result.status is not TaskStatus.OK:
             ended = f"ended as {result.status}" if result else "has no result"
             what = "is not complete" if outputs[text] else "is empty"
             warnings.append(f"{text}: step {index + 1} {ended}, its output {what}")
@@ -238,19 +239,19 @@ def _expanded(workdir: str | None) -> str | None:
     return None if workdir is None else str(Path(workdir).expanduser())
 
 
-def _outcome(answer: Answer) -> Outcome:
+def _outcome(answer: ParsedOutput) -> TaskStatus:
     match answer.error_kind:
         case None:
-            return Outcome.OK
+            return TaskStatus.OK
         case ErrorKind.TIMEOUT:
-            return Outcome.TIMEOUT
+            return TaskStatus.TIMEOUT
         case ErrorKind.CANCELED:
-            return Outcome.CANCELED
+            return TaskStatus.CANCELED
         case _:
-            return Outcome.FAILED
+            return TaskStatus.FAILED
 
 
-def _exit_code(finished: Finished | None, answer: Answer) -> int:
+def _exit_code(finished: ProcessResult | None, answer: ParsedOutput) -> int:
     """Return the CLI's own code; -1 when we stopped it or never started it.
 
     A CLI that exits 0 without an answer has failed, with 1, so that scripts which look at the

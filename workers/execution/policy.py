@@ -14,8 +14,8 @@ version to version, so it is within a maximum only where that maximum is the hig
 ask, a CLI's own default refuses what it would ask for.
 
 A backend from the configuration has no modes, and may do what its program does: with a maximum in
-force it must be named in `backends`. Raw `extra` arguments can undo any mode: with a maximum in
-force only those that `extra` allows are accepted.
+force it must be named in `backends`. RawTasks `extra` arguments can undo any mode: with a maximum
+in force only those that `extra` allows are accepted.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from clinvk.backends.base import Command, Finished, StoppedBy
+from clinvk.backends.base import Command, ProcessResult, StoppedBy
 from workers.execution import process_tree
 from workers.execution.capture import Stderr, Stdout, memory_file, place_for
 
@@ -37,7 +37,7 @@ LEFTOVER_GRACE_SECONDS = 2.0
 TRIM_SECONDS = 0.5
 """How often the output is looked at: a flood may grow over its limit for so long."""
 CLEAR_LOOKS = 2
-"""How many looks for leftovers must find nothing: while one goes through the process table, a
+"""How many looks for orphans must find nothing: while one goes through the process table, a
 daemon may start the process that replaces it, and end."""
 STDERR_BYTES = 1 << 18
 
@@ -113,16 +113,16 @@ def _wake_pair() -> tuple[int, int]:
 def run(
     command: Command,
     *,
-    marks: Mapping[str, str],
+    tags: Mapping[str, str],
     stop: StopSignal,
     limits: OutputLimits,
     cwd: str | None = None,
     timeout_seconds: float | None = None,
     term_grace_seconds: float = TERM_GRACE_SECONDS,
-) -> Finished:
+) -> ProcessResult:
     """Run `command` and return what the operating system said of it.
 
-    `marks` are put into its environment, by which what escaped is found: of
+    `tags` are put into its environment, by which what escaped is found: of
     `process_tree.MARKER` there is one for each run.
 
     Raises:
@@ -134,24 +134,24 @@ def run(
         closing(Stdout(limits.output_bytes, limits.spill_bytes, limits.spill_dir, place)) as stdout,
         closing(Stderr(STDERR_BYTES, place)) as stderr,
     ):
-        process = _start(command, stdout.fd, stderr.fd, cwd, marks)
+        process = _start(command, stdout.fd, stderr.fd, cwd, tags)
         supervisor = _Supervisor(process, (stdout, stderr), stop, term_grace_seconds)
         deadline = None if timeout_seconds is None else started + timeout_seconds
         stopped_by = supervisor.wait(deadline)
         duration_seconds = time.monotonic() - started
-        leftovers = _end_leftovers(process.pid, marks[process_tree.MARKER])
-        return Finished(
+        orphans = _end_leftovers(process.pid, tags[process_tree.MARKER])
+        return ProcessResult(
             returncode=process.returncode,
             stdout=stdout.captured(),
             stderr=stderr.captured(),
             duration_seconds=duration_seconds,
             stopped_by=stopped_by,
-            leftovers=leftovers and stopped_by is None,
+            orphans=orphans and stopped_by is None,
         )
 
 
 def _start(
-    command: Command, stdout: int, stderr: int, cwd: str | None, marks: Mapping[str, str]
+    command: Command, stdout: int, stderr: int, cwd: str | None, tags: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
     stdin = memory_file(command.stdin)
     try:
@@ -161,15 +161,15 @@ def _start(
             stdout=stdout,
             stderr=stderr,
             cwd=cwd,
-            env=_environment(command.env, marks),
+            env=_environment(command.env, tags),
             start_new_session=True,
         )
     finally:
         os.close(stdin)
 
 
-def _environment(extra: Mapping[str, str], marks: Mapping[str, str]) -> dict[bytes, bytes]:
-    added = {os.fsencode(k): os.fsencode(v) for k, v in {**extra, **marks}.items()}
+def _environment(extra: Mapping[str, str], tags: Mapping[str, str]) -> dict[bytes, bytes]:
+    added = {os.fsencode(k): os.fsencode(v) for k, v in {**extra, **tags}.items()}
     return {**_inherited(), **added}
 
 
@@ -227,7 +227,7 @@ class _Supervisor:
                     kill_at = now + self._grace_seconds
 
     def _grace(self, stopped_by: StoppedBy) -> float:
-        hurried = stopped_by in {"cut_off", "handed_back"}
+        hurried = stopped_by in {"disconnected", "requeued"}
         return min(self._grace_seconds, HURRIED_GRACE_SECONDS) if hurried else self._grace_seconds
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MARKER = "CLINVK_TASK"
 """In the environment of what a task starts: its lease."""
-HOLDER = "CLINVK_HOLDER"
+OWNER = "CLINVK_HOLDER"
 """The same: the worker process that started it."""
 PR_SET_CHILD_SUBREAPER = 36
 PAGE_BYTES = 1 << 12

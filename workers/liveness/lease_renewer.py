@@ -19,14 +19,14 @@ import redis
 
 from clinvk.backends.base import StoppedBy
 from clinvk.broker.dispatcher import Dispatcher
-from clinvk.store.failure_detector import RENEW_SECONDS, cut_off_at
+from clinvk.store.failure_detector import RENEW_SECONDS, stop_deadline
 from clinvk.store.store import Lease, serves_nobody
 from workers.execution.process import StopSignal
 from workers.liveness.connection import LivenessConnection
 
 SIGNAL_BLOCK_MS = 1000
 RETRY_SECONDS = 0.5
-HAND_BACK_SECONDS = 10.0
+REQUEUE_SECONDS = 10.0
 """How long a worker that goes down at once waits for its commands to end."""
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 class LeaseRenewer:
     """The leases that this process holds, and the thread that keeps them.
 
-    `holder` names this process (see `Store.claim`). `entry` is what the worker announces of
+    `owner` names this process (see `Store.claim`). `entry` is what the worker announces of
     itself, at least its `slots` and `queues`. `dispatcher` is for that thread alone: its store
     must not wait for long.
 
@@ -47,14 +47,14 @@ class LeaseRenewer:
     def __init__(
         self,
         dispatcher: Dispatcher,
-        holder: str,
+        owner: str,
         entry: Mapping[str, Any],
         beacon: LivenessConnection,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._dispatcher = dispatcher
         self._store = dispatcher.store
-        self._holder = holder
+        self._owner = owner
         self._entry = dict(entry)
         self._beacon = beacon
         self._beacon_name = ""
@@ -68,7 +68,7 @@ class LeaseRenewer:
         self._ending: set[Lease] = set()
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._retired = False
+        self._is_draining = False
         self.is_closing = False
         self._thread = threading.Thread(target=self._keep, name="clinvk-lease-renewer", daemon=True)
 
@@ -80,18 +80,18 @@ class LeaseRenewer:
         """Add to what the worker announces of itself."""
         self._entry = {**self._entry, **more}
 
-    def retire(self) -> None:
+    def drain(self) -> None:
         """Take nothing more; what runs is kept until it ends."""
-        self._retired = True
+        self._is_draining = True
         self._shrink()
 
     def _shrink(self) -> None:
-        """Once retired, have as many slots as tasks that still run: theirs, and no others'.
+        """Once draining, have as many slots as tasks that still run: theirs, and no others'.
 
         With none at all, those tasks would be counted against the slots of the workers that
         take over. Called before a result is recorded, so that no slot is promised that is gone.
         """
-        if not self._retired:
+        if not self._is_draining:
             return
         try:
             with self._lock:
@@ -100,7 +100,7 @@ class LeaseRenewer:
                 self.describe(slots=running, draining=True)
                 self._announce()
             else:
-                self._store.retire(self._worker)
+                self._store.drain(self._worker)
         except redis.RedisError as error:
             logger.warning("could not tell the fleet: %s", error)
 
@@ -108,8 +108,8 @@ class LeaseRenewer:
         """Stop every command that still runs, let others have their tasks, and stop keeping."""
         with self._lock:
             self.is_closing = True
-        self.stop_all("handed_back")
-        give_up_at = time.monotonic() + HAND_BACK_SECONDS
+        self.stop_all("requeued")
+        give_up_at = time.monotonic() + REQUEUE_SECONDS
         while self._leases() and time.monotonic() < give_up_at:
             time.sleep(0.01)
         self._closing.set()
@@ -122,7 +122,7 @@ class LeaseRenewer:
             with self._lock:
                 self._held[lease] = stop
                 if self.is_closing:  # what comes now is too late
-                    stop.set("handed_back")
+                    stop.set("requeued")
             try:
                 yield stop
             finally:
@@ -184,14 +184,14 @@ class LeaseRenewer:
         else:
             name = self._beacon_name
         leases = self._leases()
-        stop = self._store.renew(self._holder, name, leases)
+        stop = self._store.renew(self._owner, name, leases)
         self._beacon_name, self._heard_at = name, asked_at
         self._renew_at = asked_at + RENEW_SECONDS
         if self._is_away:
             logger.warning("Redis can be used again")
         self._is_away = False
         self._stop("canceled", stop)
-        if not self._retired or leases:
+        if not self._is_draining or leases:
             self._announce()
 
     def _out_of_touch(self, error: redis.RedisError) -> None:
@@ -205,8 +205,8 @@ class LeaseRenewer:
         if serves_nobody(error):
             self._refused_at = now
         stands = bool(self._beacon_name) and self._beacon.stands
-        if now >= cut_off_at(self._heard_at, beacon_stands=stands, refused_at=self._refused_at):
-            self.stop_all("cut_off")
+        if now >= stop_deadline(self._heard_at, beacon_stands=stands, refused_at=self._refused_at):
+            self.stop_all("disconnected")
         self._closing.wait(RETRY_SECONDS)
 
     def _announce(self) -> None:
@@ -214,4 +214,4 @@ class LeaseRenewer:
 
     @property
     def _worker(self) -> str:
-        return self._holder.partition("/")[0]
+        return self._owner.partition("/")[0]

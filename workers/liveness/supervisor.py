@@ -7,7 +7,7 @@ the tasks run elsewhere at once. Where the supervisor dies too, leases run out i
 (`clinvk/store/failure_detector.py`); a container or unit that is killed whole takes the commands
 with it.
 
-Started by the worker as `python -m workers.liveness.supervisor HOLDER`, with the broker in the
+Started by the worker as `python -m workers.liveness.supervisor OWNER`, with the broker in the
 environment.
 """
 
@@ -28,15 +28,15 @@ GRACE_SECONDS = 2.0
 LOOKS = 3
 LOOK_SECONDS = 0.05
 """A process may just be starting another: only several looks that find nothing are an end."""
-PATIENCE_SECONDS = SILENCE_MS / 1000
+TIMEOUT_SECONDS = SILENCE_MS / 1000
 """How long to try to reach Redis; after that the leases count as lost without us."""
 RETRY_SECONDS = 0.5
 
 
-def start(holder: str, broker_url: str) -> subprocess.Popen[bytes]:
-    """Start the supervisor of this process; `farewell` ends it."""
+def start(owner: str, broker_url: str) -> subprocess.Popen[bytes]:
+    """Start the supervisor of this process; `shutdown` ends it."""
     return subprocess.Popen(
-        [sys.executable, "-m", "workers.liveness.supervisor", holder],
+        [sys.executable, "-m", "workers.liveness.supervisor", owner],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         env={**os.environ, BROKER_URL: broker_url},
@@ -45,7 +45,7 @@ def start(holder: str, broker_url: str) -> subprocess.Popen[bytes]:
     )
 
 
-def farewell(supervisor: subprocess.Popen[bytes]) -> None:
+def shutdown(supervisor: subprocess.Popen[bytes]) -> None:
     """Tell the supervisor that nothing is left to do, and wait for its end."""
     assert supervisor.stdin is not None
     try:
@@ -61,35 +61,35 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)  # meant for the worker; its end is what counts
     if os.read(0, 1) != ALL_IS_WELL:
-        holder = sys.argv[1]
-        end_commands(holder)
-        give_up(holder, os.environ[BROKER_URL])
+        owner = sys.argv[1]
+        end_commands(owner)
+        give_up(owner, os.environ[BROKER_URL])
     return 0
 
 
-def end_commands(holder: str) -> None:
+def end_commands(owner: str) -> None:
     """End all processes that a worker left."""
     from workers.execution import process_tree
 
     clear = 0
     while clear < LOOKS:
-        left = process_tree.marked(process_tree.HOLDER, holder)
+        left = process_tree.marked(process_tree.OWNER, owner)
         process_tree.end(left, GRACE_SECONDS)
         clear = 0 if left else clear + 1
         time.sleep(LOOK_SECONDS)
 
 
-def give_up(holder: str, broker_url: str) -> None:
+def give_up(owner: str, broker_url: str) -> None:
     """Give a worker's leases up, as soon as Redis can be told."""
     import redis
 
     from clinvk.store.store import Store
 
     store = Store.connect(broker_url)
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    give_up_at = time.monotonic() + TIMEOUT_SECONDS
     while time.monotonic() < give_up_at:
         try:
-            store.surrender(holder)
+            store.release(owner)
         except redis.RedisError:
             time.sleep(RETRY_SECONDS)
         else:

@@ -1,12 +1,12 @@
 -- Loaded in front of every verb. The functions *_key come from clinvk/store/store.py, the only
 -- place that knows how keys are named. Time is always the server's.
 --
--- An entry of `out` reads "<attempt>:<state>:<queue>:<claim>"; the state is
+-- An entry of `out` reads "<dispatch>:<state>:<queue>:<claim>"; the state is
 --   h  handed out: published; no worker has claimed it
---   r  running: a worker claimed it and holds its lease. The claim is "<holder>/<nonce>": which
+--   r  running: a worker claimed it and holds its lease. The claim is "<owner>/<nonce>": which
 --      worker process, and which call of it
 -- Both have a lease in their queue's sorted set, so that its size is what the queue has out. A
--- lease with the score 0 was given up by its holder: the next reaper takes it.
+-- lease with the score 0 was given up by its owner: the next reaper takes it.
 
 local DAY_MS = 86400000
 local SHARED_MS = 400 * DAY_MS
@@ -19,8 +19,8 @@ local function now_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
-local function lease_name(run, index, attempt)
-  return run .. ':' .. index .. ':' .. attempt
+local function lease_name(run, index, dispatch)
+  return run .. ':' .. index .. ':' .. dispatch
 end
 
 local function parse_entry(entry)
@@ -31,8 +31,8 @@ local function parse_lease(name)
   return string.match(name, '^(.+):(%d+):(%d+)$')
 end
 
-local function is_held_by(claim, holder)
-  return string.sub(claim, 1, #holder + 1) == holder .. '/'
+local function is_owned_by(claim, owner)
+  return string.sub(claim, 1, #owner + 1) == owner .. '/'
 end
 
 -- Redis refuses a script that begins with a write that could need memory when it is out of it,
@@ -81,7 +81,7 @@ local function touch(run)
   record.touched_ms = now_ms()
   redis.call('HSET', run_key(run), 'touched_ms', record.touched_ms)
   for _, key in ipairs({run_key(run), specs_key(run), results_key(run), events_key(run),
-                        out_key(run), attempts_key(run), losses_key(run), limits_key(run),
+                        out_key(run), dispatches_key(run), worker_losses_key(run), max_attempts_key(run),
                         message_key(run)}) do
     redis.call('PEXPIRE', key, lifetime_ms)
   end
@@ -130,7 +130,7 @@ local function leave_rings(run)
 end
 
 -- Find out how many slots workers that are there have, for each queue and in all, and how many are
--- taken. Where a lease is over, its holder is not there: its slots no longer count either, though it
+-- taken. Where a lease is over, its owner is not there: its slots no longer count either, though it
 -- may be long until the task is known to be lost.
 local function count_free(admission)
   local slots = redis.call('HGETALL', capacity_key())
@@ -165,11 +165,11 @@ end
 
 -- Put a task's Celery message into its queue. The run's template (clinvk/broker/message.py) has
 -- placeholders like @INDEX@.
-local function publish(run, index, attempt, queue)
+local function publish(run, index, dispatch, queue)
   local template = redis.call('GET', message_key(run))
   if not template or template == '' then return end
-  local values = {INDEX = index, ATTEMPT = attempt, QUEUE = queue,
-                  LEASE = lease_name(run, index, attempt)}
+  local values = {INDEX = index, DISPATCH = dispatch, QUEUE = queue,
+                  LEASE = lease_name(run, index, dispatch)}
   local message = string.gsub(template, '@(%u+)@', values)
   redis.call('LPUSH', queue, message)
 end
@@ -178,11 +178,11 @@ end
 local function hand(run, queue, admission)
   local record = record_of(run)
   local index = redis.call('LPOP', pending_key(run, queue))
-  local attempt = 1 + (tonumber(redis.call('HGET', attempts_key(run), index)) or 0)
-  redis.call('HSET', out_key(run), index, attempt .. ':h:' .. queue .. ':')
+  local dispatch = 1 + (tonumber(redis.call('HGET', dispatches_key(run), index)) or 0)
+  redis.call('HSET', out_key(run), index, dispatch .. ':h:' .. queue .. ':')
   keep(run, out_key(run))
-  redis.call('ZADD', leases_key(queue), admission.now + admission.handout_ms,
-             lease_name(run, index, attempt))
+  redis.call('ZADD', leases_key(queue), admission.now + admission.claim_timeout_ms,
+             lease_name(run, index, dispatch))
   touch_shared(leases_key(queue))
   local turn = redis.call('HINCRBY', queue_key(queue), 'turn', 1)
   redis.call('HINCRBY', queue_key(queue), 'waiting', -1)
@@ -195,8 +195,8 @@ local function hand(run, queue, admission)
   else
     redis.call('ZADD', ring_key(queue), 'XX', turn - record.priority * 1e12, run)
   end
-  publish(run, index, attempt, queue)
-  admission.handouts[#admission.handouts + 1] = {run, tonumber(index), attempt, queue}
+  publish(run, index, dispatch, queue)
+  admission.dispatched[#admission.dispatched + 1] = {run, tonumber(index), dispatch, queue}
   admission.runs[run] = true
   admission.taken[queue] = (admission.taken[queue] or 0) + 1
   admission.free = admission.free - 1
@@ -231,10 +231,10 @@ local function hand_next(queue, admission)
 end
 
 -- Let out what the window of each run, the limits of each queue and the fleet's free slots
--- allow. Returns {{{run, index, attempt, queue}, ...}, milliseconds to come back}.
-local function admit(handout_ms)
-  local admission = {now = now_ms(), handout_ms = tonumber(handout_ms), retry_ms = 3600000,
-                     handouts = {}, runs = {}, slots = {}, taken = {}}
+-- allow. Returns {{{run, index, dispatch, queue}, ...}, milliseconds to come back}.
+local function admit(claim_timeout_ms)
+  local admission = {now = now_ms(), claim_timeout_ms = tonumber(claim_timeout_ms), retry_ms = 3600000,
+                     dispatched = {}, runs = {}, slots = {}, taken = {}}
   local waiting = redis.call('SMEMBERS', waiting_key())
   if #waiting > 0 then count_free(admission) end
   local progress = true
@@ -247,7 +247,7 @@ local function admit(handout_ms)
     end
   end
   for run in pairs(admission.runs) do touch_sometimes(run) end
-  return {admission.handouts, admission.retry_ms}
+  return {admission.dispatched, admission.retry_ms}
 end
 
 -- Note that `count` more tasks of a run have their result; the last one makes it complete,
@@ -289,10 +289,10 @@ local function cancel(run, reason)
   local published = {}
   local out = redis.call('HGETALL', out_key(run))
   for i = 1, #out, 2 do
-    local attempt, state, queue = parse_entry(out[i + 1])
+    local dispatch, state, queue = parse_entry(out[i + 1])
     if state == 'h' then
       redis.call('HDEL', out_key(run), out[i])
-      redis.call('ZREM', leases_key(queue), lease_name(run, out[i], attempt))
+      redis.call('ZREM', leases_key(queue), lease_name(run, out[i], dispatch))
       published[#published + 1] = tonumber(out[i])
     end
   end

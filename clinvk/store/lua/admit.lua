@@ -1,3 +1,3 @@
--- admit(handout_ms) -> admission
--- See admit() in _prelude.lua. For when time, or an owner, has opened a queue.
+-- admit(claim_timeout_ms) -> admission
+-- See admit() in _prelude.lua. For when time, or an operator, has opened a queue.
 return admit(ARGV[1])

@@ -1,4 +1,4 @@
--- announce(worker, lifetime_ms, entry, handout_ms) -> admission
+-- announce(worker, lifetime_ms, entry, claim_timeout_ms) -> admission
 -- A worker says that it is there, and what it is; without an entry, that it is gone.
 --   ARGV[1]  worker name
 --   ARGV[2]  how long this holds

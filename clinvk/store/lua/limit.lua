@@ -1,11 +1,11 @@
 -- limit(queue, source, field, value, ...) -> 1 if set
 -- Set a queue's limits; an empty value takes one away.
 --   ARGV[1]  queue
---   ARGV[2]  'owner' for somebody who said so, 'config' for a worker's configuration, which
---            never overrides what an owner has set
+--   ARGV[2]  'operator' for somebody who said so, 'config' for a worker's configuration, which
+--            never overrides what an operator has set
 --   ARGV[3..] pairs of max_concurrency | interval_ms | rate | paused and value
 local queue, source = ARGV[1], ARGV[2]
-if source == 'config' and redis.call('HGET', queue_key(queue), 'set_by') == 'owner' then
+if source == 'config' and redis.call('HGET', queue_key(queue), 'set_by') == 'operator' then
   return 0
 end
 for i = 3, #ARGV, 2 do

@@ -1,42 +1,42 @@
--- lose(handout_ms, lease, why, lease, why, ...) -> {{{lease given up, losses}, ...}, admission}
--- Hand tasks out again, as the next attempt, whose leases ran out and whose holders are gone.
+-- lose(claim_timeout_ms, lease, why, lease, why, ...) -> {{{lease given up, losses}, ...}, admission}
+-- Hand tasks out again, as the next dispatch, whose leases ran out and whose owners are gone.
 --   ARGV[1]   how long a published task may go unclaimed
 --   ARGV[2..] pairs of a lease and why its task counts as lost
 -- A task that was never claimed was not lost: its message was, so that does not count. The first
 -- value lists the leases of tasks that were lost once too often, or whose run is canceled: they
 -- stay as they are until the caller records their end through finish.
 local now = now_ms()
-local given_up, runs = {}, {}
+local exhausted, runs = {}, {}
 
-local function requeue(run, index, attempt, queue)
+local function requeue(run, index, dispatch, queue)
   redis.call('HDEL', out_key(run), index)
-  redis.call('HSET', attempts_key(run), index, attempt)
+  redis.call('HSET', dispatches_key(run), index, dispatch)
   redis.call('LPUSH', pending_key(run, queue), index)
   redis.call('HINCRBY', queue_key(queue), 'waiting', 1)
   runs[run] = true
 end
 
-local function most_losses(run, index)
-  return tonumber(redis.call('HGET', limits_key(run), index) or record_of(run).max_attempts)
+local function max_attempts(run, index)
+  return tonumber(redis.call('HGET', max_attempts_key(run), index) or record_of(run).max_attempts)
 end
 
 local function lose(lease, why)
-  local run, index, attempt = parse_lease(lease)
+  local run, index, dispatch = parse_lease(lease)
   local current, state, queue = parse_entry(redis.call('HGET', out_key(run), index))
   local score = queue and tonumber(redis.call('ZSCORE', leases_key(queue), lease))
-  if current ~= attempt or not score or score > now then return end  -- renewed meanwhile
-  local losses = tonumber(redis.call('HGET', losses_key(run), index) or 0)
+  if current ~= dispatch or not score or score > now then return end  -- renewed meanwhile
+  local losses = tonumber(redis.call('HGET', worker_losses_key(run), index) or 0)
   local is_running = redis.call('HGET', run_key(run), 'state') == 'running'
-  if not is_running or (state == 'r' and losses + 1 >= most_losses(run, index)) then
-    given_up[#given_up + 1] = {lease, losses + (state == 'r' and 1 or 0)}
+  if not is_running or (state == 'r' and losses + 1 >= max_attempts(run, index)) then
+    exhausted[#exhausted + 1] = {lease, losses + (state == 'r' and 1 or 0)}
     return
   end
   redis.call('ZREM', leases_key(queue), lease)
-  requeue(run, index, attempt, queue)
+  requeue(run, index, dispatch, queue)
   if state == 'r' then
-    redis.call('HSET', losses_key(run), index, losses + 1)
+    redis.call('HSET', worker_losses_key(run), index, losses + 1)
     redis.call('XADD', events_key(run), '*', 'kind', 'lost', 'index', index,
-               'attempt', attempt, 'why', why)
+               'dispatch', dispatch, 'why', why)
   end
 end
 
@@ -45,4 +45,4 @@ for run in pairs(runs) do
   enter_rings(run)
   touch(run)
 end
-return {given_up, admit(ARGV[1])}
+return {exhausted, admit(ARGV[1])}

@@ -1,4 +1,4 @@
--- open(run, handout_ms, run_key, digest) -> {verdict, existing run, existing digest, admission}
+-- open(run, claim_timeout_ms, run_key, digest) -> {verdict, existing run, existing digest, admission}
 -- The last step of a submit: the run's tasks are all recorded, let them out.
 --   ARGV[1]  run id
 --   ARGV[2]  how long a published task may go unclaimed
@@ -14,7 +14,7 @@ if run_key_name ~= '' then
     local entry = cjson.decode(taken)
     if redis.call('EXISTS', run_key(entry.run)) == 1 then
       for _, queue in ipairs(record_of(run).queues) do redis.call('DEL', pending_key(run, queue)) end
-      redis.call('DEL', run_key(run), specs_key(run), limits_key(run), message_key(run))
+      redis.call('DEL', run_key(run), specs_key(run), max_attempts_key(run), message_key(run))
       return {'taken', entry.run, entry.digest, {{}, 0}}
     end
   end

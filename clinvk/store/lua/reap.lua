@@ -1,5 +1,5 @@
--- reap(limit, complete_after_ms, handout_ms)
---   -> {{{lease, state, holder, beacon, milliseconds over}, ...}, admission, {complete run...}}
+-- reap(limit, complete_after_ms, claim_timeout_ms)
+--   -> {{{lease, state, owner, beacon, milliseconds over}, ...}, admission, {complete run...}}
 -- Look for leases that ran out, let out what can be, and find runs that nobody has closed.
 --   ARGV[1]  how many leases of a queue to look at in one call
 --   ARGV[2]  how long a complete run may wait for its chord's body
@@ -14,14 +14,14 @@ for _, queue in ipairs(redis.call('SMEMBERS', queues_key())) do
                            'LIMIT', 0, ARGV[1])
   for i = 1, #found, 2 do
     local lease, score = found[i], tonumber(found[i + 1])
-    local run, index, attempt = parse_lease(lease)
+    local run, index, dispatch = parse_lease(lease)
     local current, state, _, claim = parse_entry(redis.call('HGET', out_key(run), index))
-    if current ~= attempt then
+    if current ~= dispatch then
       redis.call('ZREM', leases, lease)
     else
-      local holder = string.match(claim, '^(.*)/') or ''
-      local beacon = redis.call('GET', beacon_key(holder)) or ''
-      over[#over + 1] = {lease, state, holder, beacon, score == 0 and -1 or now - score}
+      local owner = string.match(claim, '^(.*)/') or ''
+      local beacon = redis.call('GET', beacon_key(owner)) or ''
+      over[#over + 1] = {lease, state, owner, beacon, score == 0 and -1 or now - score}
     end
   end
 end

@@ -13,13 +13,13 @@ local queues = {}
 for i = 4, #ARGV, 4 do
   local index, queue, limit, spec = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   redis.call('HSET', specs_key(run), index, spec)
-  if limit ~= '' then redis.call('HSET', limits_key(run), index, limit) end
+  if limit ~= '' then redis.call('HSET', max_attempts_key(run), index, limit) end
   if ARGV[3] ~= '1' or index == '0' then
     redis.call('RPUSH', pending_key(run, queue), index)
     queues[queue] = true
   end
 end
 redis.call('PEXPIRE', specs_key(run), lifetime_ms)
-redis.call('PEXPIRE', limits_key(run), lifetime_ms)
+redis.call('PEXPIRE', max_attempts_key(run), lifetime_ms)
 for queue in pairs(queues) do redis.call('PEXPIRE', pending_key(run, queue), lifetime_ms) end
 return 1

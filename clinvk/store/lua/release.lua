@@ -1,14 +1,14 @@
--- surrender(holder, lease...) -> number of leases given up
+-- release(owner, lease...) -> number of leases given up
 -- A worker process says, or somebody who saw its end says for it, that nothing runs any more
 -- under these leases: whoever reaps next may hand the tasks out again at once.
 --   ARGV[1]   worker process
 --   ARGV[2..] leases; without any, all that it holds
-local holder, count = ARGV[1], 0
+local owner, count = ARGV[1], 0
 
 local function give_up(lease, queue)
-  local run, index, attempt = parse_lease(lease)
+  local run, index, dispatch = parse_lease(lease)
   local current, state, _, claim = parse_entry(redis.call('HGET', out_key(run), index))
-  if current == attempt and state == 'r' and is_held_by(claim, holder) then
+  if current == dispatch and state == 'r' and is_owned_by(claim, owner) then
     redis.call('ZADD', leases_key(queue), 'XX', 0, lease)
     count = count + 1
   end
