@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clinvk.backends import Registry, builtin_names
-from clinvk.backends.base import Answer, Captured, Finished
+from clinvk.backends import BackendRegistry, builtin_names
+from clinvk.backends.base import Captured, ParsedOutput, ProcessResult
 from clinvk.core.spec import ErrorKind, Usage
 from tests.realcli.fakeapi import answer_to
 
 FOLDER = Path(__file__).parent.parent / "transcripts"
 RECORDED = sorted(FOLDER.glob("*/*.json"))
-REGISTRY = Registry.from_config({"mytool": {"command": ["mytool"]}})
+REGISTRY = BackendRegistry.from_config({"mytool": {"command": ["mytool"]}})
 
 OK = None
 EXPECTED: dict[str, dict[str, tuple[ErrorKind | None, str]]] = {
@@ -74,9 +74,9 @@ def load(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text()))
 
 
-def parse(backend: str, returncode: int, stdout: bytes, stderr: bytes) -> Answer:
+def parse(backend: str, returncode: int, stdout: bytes, stderr: bytes) -> ParsedOutput:
     return REGISTRY.get(backend).parse(
-        Finished(returncode=returncode, stdout=Captured.of(stdout), stderr=Captured.of(stderr))
+        ProcessResult(returncode=returncode, stdout=Captured.of(stdout), stderr=Captured.of(stderr))
     )
 
 
