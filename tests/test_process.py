@@ -203,7 +203,7 @@ def test_a_daemon_that_is_replaced_while_it_is_looked_for_is_ended(
 
 OWN_CHILD = """
 import subprocess
-from workers import process_tree
+from workers.execution import process_tree
 process_tree.become_subreaper()
 child = subprocess.Popen(["sleep", "600"])
 before = process_tree.adopted_alive()
