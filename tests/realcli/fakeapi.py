@@ -132,16 +132,16 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def do_HEAD(self) -> None:
-        """ParsedOutput the first thing that one CLI asks."""
+        """Answer the first thing that one CLI asks."""
         self._head(200, "text/plain", 0)
 
     def do_GET(self) -> None:
-        """ParsedOutput questions about models with nothing to say."""
+        """Answer questions about models with nothing to say."""
         self._json(200, {"data": [], "models": []})
 
     def do_POST(self) -> None:
-        """ParsedOutput a prompt."""
-        body = json.loads(self.rfile.read(int(self.headers.get("ParsedFile-Length", 0))) or b"{}")
+        """Answer a prompt."""
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
         said = json.dumps(body, ensure_ascii=False)
         scenario = (re.findall(r"scenario:(\w+)", said) or ["success"])[-1]
         question = (re.findall(r"question:([\w-]+)", said) or ["none"])[-1]
@@ -212,9 +212,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _head(self, status: int, kind: str, length: int | None) -> None:
         self.send_response(status)
-        self.send_header("ParsedFile-Type", kind)
+        self.send_header("Content-Type", kind)
         if length is not None:
-            self.send_header("ParsedFile-Length", str(length))
+            self.send_header("Content-Length", str(length))
         else:
             self.send_header("Connection", "close")
         self.end_headers()
