@@ -6,6 +6,7 @@ import ast
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,12 @@ def test_what_needs_no_fleet_does_not_load_one(arguments: list[str], allowed: se
 
 def test_public_names() -> None:
     assert sorted(clinvk.__all__) == ["__version__"]
+
+
+def test_each_package_says_that_it_is_typed() -> None:
+    """The wheel's classifier promises it; checkers look for the file."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert sorted(packages) == ["clinvk", "workers"]
+    for package in packages:
+        assert (ROOT / package / "py.typed").is_file(), package
