@@ -214,10 +214,10 @@ def worker(
     config: str | None, broker: str | None, queues: str | None, concurrency: int, name: str
 ) -> int:
     """Serve a fleet with this machine, until told to stop. SIGTERM lets running tasks end."""
-    from clinvk.commands import fleet
+    from clinvk.commands import worker as worker_command
     from clinvk.config import settings
 
-    return fleet.worker(settings.load(config), broker, queues, concurrency, name)
+    worker_command.run(settings.load(config), broker, queues, concurrency, name)
 
 
 def fleet_command(group: click.Group, name: str) -> Callable[[Callable[..., int]], click.Command]:

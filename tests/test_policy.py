@@ -150,14 +150,22 @@ def test_no_directory_is_the_workers_own(roots: Path, monkeypatch: pytest.Monkey
                 "extra: must be a list of strings (got '--x')",
             ],
         ),
+        (
+            "backends: [claude]\nmax_sandbox_mode: read-only\nbackends: ['*']",
+            ['is not valid YAML: "backends" stands twice at line 3, column 1'],
+        ),
+        ("backends: [claude", ["is not valid YAML: did not find expected ',' or ']' at line 2"]),
+        (b"\xff", ["is not UTF-8 text (byte 0)"]),
     ],
 )
-def test_bad_policy_files(tmp_path: Path, content: str, problems: list[str]) -> None:
+def test_bad_policy_files(tmp_path: Path, content: str | bytes, problems: list[str]) -> None:
     path = tmp_path / "policy.yaml"
-    path.write_text(content)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(ConfigError) as caught:
         Policy.load(str(path))
-    assert list(caught.value.problems) == [f"{path}: {problem}" for problem in problems]
+    assert len(caught.value.problems) == len(problems)
+    for found, problem in zip(caught.value.problems, problems, strict=True):
+        assert found.startswith(f"{path}: {problem}")
 
 
 def test_a_policy_file_that_is_not_there_stops_the_worker(tmp_path: Path) -> None:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from clinvk.config.settings import Settings, rate_limits
 from clinvk.core.errors import UsageError
 from clinvk.core.spec import RunOptions, queue_of
-from clinvk.core.worker_config import BROKER_URL, WORKER_CONFIG, mask_password
 from clinvk.output import json_document, progress, tables
 from clinvk.output.presenter import Screen, View
 from clinvk.runs import follow
 from clinvk.runs.report import EXIT_OK, EXIT_TASK_FAILED
-from workers.execution.policy import Policy
 
 if TYPE_CHECKING:
     from clinvk.runs.celery_client import CeleryClient
-
-LISTED_RUNS = 20
 
 
 @contextmanager
@@ -51,33 +45,6 @@ def broker_url(settings: Settings, broker: str | None) -> str:
 
 
 # Workers.
-
-
-def worker(
-    settings: Settings, broker: str | None, queues: str | None, concurrency: int, name: str
-) -> NoReturn:
-    """Become a worker of this machine; does not return."""
-    url = broker_url(settings, broker)
-    names = queues.split(",") if queues else settings.installed()
-    if not names:
-        raise UsageError("no backend's CLI is installed here: install one, or name --queues")
-    if unknown := [name for name in names if name not in settings.backends]:
-        raise UsageError(
-            f"unknown backend {', '.join(unknown)} (known: {', '.join(settings.backends)})"
-        )
-    if settings.worker.policy_file:
-        Policy.load(settings.worker.policy_file)  # here, where what is wrong is told in a line
-    with fleet(settings, broker):
-        progress.note(
-            f"clinvk worker {name}@{socket.gethostname()}: {', '.join(names)}; "
-            f"{concurrency} at once; {mask_password(url)}"
-        )
-    os.environ[BROKER_URL] = url
-    os.environ[WORKER_CONFIG] = settings.worker.dump()
-    arguments = ["--queues", ",".join(map(queue_of, names)), "--concurrency", str(concurrency)]
-    os.execv(  # noqa: S606
-        sys.executable, [sys.executable, "-m", "workers", *arguments, "--name", name]
-    )
 
 
 def workers(client: CeleryClient, *, as_json: bool) -> int:

@@ -14,21 +14,22 @@ version to version, so it is within a maximum only where that maximum is the hig
 ask, a CLI's own default refuses what it would ask for.
 
 A backend from the configuration has no modes, and may do what its program does: with a maximum in
-force it must be named in `backends`. RawTasks `extra` arguments can undo any mode: with a maximum
+force it must be named in `backends`. A task's `extra` arguments can undo any mode: with a maximum
 in force only those that `extra` allows are accepted.
 """
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from clinvk.core import yaml_document
 from clinvk.core.errors import ConfigError
 from clinvk.core.spec import TaskSpec
+from clinvk.core.validation_errors import nearest
 
 SANDBOX_ORDER = ("read-only", "workspace", "full")
 APPROVAL_ORDER = ("always", "default", "auto", "none")
@@ -59,14 +60,10 @@ class Policy:
         Raises:
             ConfigError: with all that is wrong; a worker must not start with half a policy.
         """
-        import yaml
-
         try:
-            values = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise ConfigError(
-                [f"{path}: cannot be read: {' '.join(str(error).split())}"]
-            ) from error
+            values = yaml_document.load(_read(path))
+        except ValueError as error:
+            raise ConfigError([f"{path}: {error}"]) from error
         if not isinstance(values, dict):
             raise ConfigError([f"{path}: must be a mapping of rules"])
         if problems := [f"{path}: {problem}" for problem in _problems(values)]:
@@ -136,6 +133,15 @@ class Policy:
         raise PolicyError(f"workdir_roots: {resolved} is below none of {_list(self.workdir_roots)}")
 
 
+def _read(path: str) -> str:
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: is not UTF-8 text (byte {error.start})"]) from error
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
+
+
 def _matches(word: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(word, pattern) for pattern in patterns)
 
@@ -149,9 +155,7 @@ def _problems(values: Mapping[Any, Any]) -> list[str]:
     problems = []
     for name, value in values.items():
         if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
-            hint = f', did you mean "{close[0]}"?' if close else ""
-            problems.append(f"{name}: unknown rule{hint}")
+            problems.append(f"{name}: unknown rule{nearest(str(name), known)}")
         elif name in {"max_sandbox_mode", "max_approval_mode"}:
             order = SANDBOX_ORDER if name == "max_sandbox_mode" else APPROVAL_ORDER
             if value not in order:

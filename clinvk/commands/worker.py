@@ -1,0 +1,61 @@
+"""`clinvk worker`: check everything that this machine was told, then become its worker."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from clinvk.commands import fleet
+from clinvk.config.settings import Settings, broker_problem
+from clinvk.core.errors import UsageError
+from clinvk.core.spec import queue_of
+from clinvk.core.worker_config import BROKER_URL, WORKER_CONFIG, mask_password
+from clinvk.output import progress
+from workers.execution.policy import Policy
+
+
+def run(
+    settings: Settings, broker: str | None, queues: str | None, concurrency: int, name: str
+) -> NoReturn:
+    """Replace this process with a worker; does not return.
+
+    Configuration and policy are checked before the broker is tried, so that a broken file is
+    reported as such however the network is.
+
+    Raises:
+        UsageError: no broker, no backend to serve, or an unknown one.
+        ConfigError: the policy file cannot be used.
+        BrokerError: the broker cannot be reached.
+    """
+    if settings.worker.policy_file:
+        Policy.load(settings.worker.policy_file)
+    backends = _backends(settings, queues)
+    url = fleet.broker_url(settings, broker)
+    if problem := broker_problem(url):
+        raise UsageError(f"--broker: {problem}")
+    with fleet.fleet(settings, broker):
+        progress.note(
+            f"clinvk worker {name}@{socket.gethostname()}: {', '.join(backends)}; "
+            f"{concurrency} at once; {mask_password(url)}"
+        )
+    os.environ[BROKER_URL] = url
+    os.environ[WORKER_CONFIG] = settings.worker.dump()
+    arguments = ["--queues", ",".join(map(queue_of, backends)), "--concurrency", str(concurrency)]
+    os.execv(  # noqa: S606
+        sys.executable, [sys.executable, "-m", "workers", *arguments, "--name", name]
+    )
+
+
+def _backends(settings: Settings, queues: str | None) -> Sequence[str]:
+    """Return the backends to serve: those named in `queues`, or all that are installed here."""
+    names = queues.split(",") if queues else settings.installed()
+    if not names:
+        raise UsageError("no backend's CLI is installed here: install one, or name --queues")
+    if unknown := [name for name in names if name not in settings.backends]:
+        raise UsageError(
+            f"unknown backend {', '.join(unknown)} (known: {', '.join(settings.backends)})"
+        )
+    return names
