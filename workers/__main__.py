@@ -14,6 +14,7 @@ from importlib import import_module
 
 from celery.app import backends
 
+from clinvk.backends import packaged_names
 from clinvk.store.store import driver, scripts
 from workers.app import app
 from workers.liveness import worker_info
@@ -37,6 +38,7 @@ def load() -> None:
     _ = app.Worker, app.control, app.events, app.log
     backends.by_url(app.conf.result_backend, app.loader)
     worker_info.clinvk_version()
+    packaged_names()
     driver()
     scripts()
 

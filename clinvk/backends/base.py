@@ -1,9 +1,10 @@
 """The whole contract of a backend, on one page.
 
-A backend turns a `TaskSpec` into a `Command` and what the operating system said (`ProcessResult`)
-into what the CLI meant (`ParsedOutput`). Both methods are pure: no clock, no file, no process. To
-add a CLI, write one module with a subclass of `Backend`, list it in `clinvk/backends/__init__.py`,
-and record transcripts of its output under `tests/transcripts/<name>/`.
+A backend turns a `TaskSpec` into a `Command`, and a `ProcessResult` (what the operating system
+said) into a `ParsedOutput` (what the CLI meant). Both methods are pure: no clock, no file, no
+process. To add a CLI, write one module with a subclass of `Backend`, declare it as an entry point
+of the group `clinvk.backends`, and record its output under `tests/transcripts/<name>/`; a backend
+can also live in a package of its own. docs/backends.md has a complete example.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from clinvk.core.spec import ErrorKind, TaskSpec, Usage
 StoppedBy = Literal["timeout", "canceled", "disconnected", "requeued"]
 """Its deadline, the run's cancellation, the worker's lost touch with Redis, or its shutdown. The
 last two are no result: the task goes to another worker."""
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+"""What a backend's name looks like: it becomes part of a queue's name."""
 
 LINE_CHARS = 1 << 26
 """Longer lines come in pieces, so that no output can fill the memory."""

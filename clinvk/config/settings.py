@@ -32,7 +32,8 @@ from pydantic import (
     field_validator,
 )
 
-from clinvk.backends import BackendRegistry, builtin_names
+from clinvk.backends import BackendRegistry, packaged_names
+from clinvk.backends.base import NAME_PATTERN
 from clinvk.config import paths
 from clinvk.core import yaml_document
 from clinvk.core.errors import ConfigError
@@ -50,8 +51,6 @@ FILE_ONLY = frozenset({"command", "env"})
 NEAR = 0.85
 """A variable this close to a setting's is taken for a slip."""
 NAMED_SECTIONS = frozenset({"backends", "queues"})
-BACKEND_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-"""It becomes part of a queue's name."""
 BROKER_SCHEMES = ("redis", "rediss", "redis+socket", "unix", "socket")
 
 
@@ -179,7 +178,7 @@ class Config(_Section):
     output_dir: str | None = None
     parallel: ParallelSection = ParallelSection()
     unified_flags: UnifiedSection = UnifiedSection()
-    backends: dict[Annotated[str, Field(pattern=BACKEND_NAME)], BackendSection] = {}
+    backends: dict[Annotated[str, Field(pattern=NAME_PATTERN)], BackendSection] = {}
     queues: dict[str, QueueSection] = {}
     runs: RunsSection = RunsSection()
     worker: WorkerSection = WorkerSection()
@@ -201,7 +200,7 @@ class Settings:
     @cached_property
     def backends(self) -> dict[str, bool]:
         """All backends by name, and whether each is enabled."""
-        names = [*builtin_names(), *self._configured]
+        names = [*packaged_names(), *self._configured]
         return {name: self._section(name).enabled for name in names}
 
     @property
@@ -461,7 +460,7 @@ def _overlay(
     values: dict[str, Any], origins: dict[Path_, str], environment: Mapping[str, str]
 ) -> list[str]:
     """Lay the environment over the file's values; returns what is wrong with it."""
-    backends = {name: BackendSection() for name in (*builtin_names(), *_names(values, "backends"))}
+    backends = {name: BackendSection() for name in (*packaged_names(), *_names(values, "backends"))}
     queues = {name: QueueSection() for name in (*backends, *_names(values, "queues"))}
     template = Config.model_construct(backends=backends, queues=queues)
     places = {variable(place): (place, default) for place, default in _leaves(template)}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from clinvk.backends import BackendRegistry, builtin_names
+from clinvk.backends import BackendRegistry, packaged_names
 from clinvk.backends.base import Backend, Captured, Command, ProcessResult
 from clinvk.core.spec import ErrorKind, TaskSpec
 
@@ -86,7 +86,7 @@ def test_modes(approval: Any, sandbox: Any) -> None:
     assert [bool(c.warnings) for c in (claude, codex, gemini)] == [unenforced, False, unenforced]
 
 
-@pytest.mark.parametrize("backend", [*builtin_names(), "mytool"])
+@pytest.mark.parametrize("backend", [*packaged_names(), "mytool"])
 def test_the_prompt_is_on_stdin_and_nowhere_else(backend: str) -> None:
     built = command(backend)
     assert built.stdin == "-p é".encode()

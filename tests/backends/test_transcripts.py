@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clinvk.backends import BackendRegistry, builtin_names
+from clinvk.backends import BackendRegistry, packaged_names
 from clinvk.backends.base import Captured, ParsedOutput, ProcessResult
 from clinvk.core.spec import ErrorKind, Usage
 from tests.realcli.fakeapi import answer_to
@@ -198,7 +198,7 @@ junk = st.one_of(
 
 
 @given(
-    backend=st.sampled_from([*builtin_names(), "mytool"]),
+    backend=st.sampled_from([*packaged_names(), "mytool"]),
     returncode=st.sampled_from([0, 1, 2, 41, 42, 53, 144, 145, 173, 244, -9, -15]),
     stdout=junk,
     stderr=junk,

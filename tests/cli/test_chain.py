@@ -218,7 +218,7 @@ def test_what_is_wrong_is_said_before_anything_runs(clinvk: Clinvk, fake: FakeFl
     assert (ended.stdout, ended.status) == ("", 2)
     assert ended.stderr == (
         '<stdin>: steps[1].backend: unknown backend "ecko", did you mean "echo"? '
-        "(known: claude, codex, gemini, echo)\n"
+        "(known: claude, codex, echo, gemini)\n"
         "<stdin>: steps[0].prompt: {{previous}} stands in the first step, and nothing comes "
         "before it\n"
     )

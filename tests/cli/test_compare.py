@@ -13,7 +13,7 @@ from clinvk.output import presenter
 from tests.cli.conftest import Clinvk, FakeFleet, bad, ok
 
 NAMED = ("--backends", "claude:opus,codex")
-KNOWN = "known: claude, codex, gemini, echo"
+KNOWN = "known: claude, codex, echo, gemini"
 
 
 @pytest.fixture(autouse=True)

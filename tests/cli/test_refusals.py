@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.conftest import Clinvk, FakeFleet
 
-KNOWN = "known: claude, codex, gemini, echo"
+KNOWN = "known: claude, codex, echo, gemini"
 
 
 def task(**fields: object) -> str:

@@ -22,7 +22,7 @@ import redis
 import yaml
 from cloudcoil.models.keda import v1alpha1 as keda
 
-from clinvk.backends import builtin_names
+from clinvk.backends import BackendRegistry, packaged_names
 from clinvk.core.spec import queue_of
 from clinvk.local.start import find_server
 from clinvk.store.store import KEYS
@@ -34,7 +34,8 @@ DEPLOY = ROOT / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
 DOCKERFILE = DEPLOY / "Dockerfile"
 UNIT = DEPLOY / "clinvk-worker@.service"
-QUEUES = [name for name in builtin_names() if name != "echo"]
+REGISTRY = BackendRegistry.from_config({})
+QUEUES = [name for name in packaged_names() if not REGISTRY.get(name).is_demo]
 KEYS_OF = {"claude": "ANTHROPIC_API_KEY", "codex": "CODEX_API_KEY", "gemini": "GEMINI_API_KEY"}
 LONGEST_TASK_SECONDS = 7200
 

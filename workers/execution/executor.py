@@ -76,8 +76,8 @@ class Executor:
 
     def backends(self, queues: Sequence[str]) -> list[Backend]:
         """Return the backends that these queues are for."""
-        found = map(self._registry.get, self._registry.names())
-        return [backend for backend in found if queue_of(backend.name) in queues]
+        served = [name for name in self._registry.names() if queue_of(name) in queues]
+        return [self._registry.get(name) for name in served]
 
     def execute(
         self, lease: Lease, claim: Claim, stop: StopSignal, results: Results
