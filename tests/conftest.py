@@ -1,17 +1,16 @@
-"""What all tests share: a real server, a clean home, and rules that every test must keep."""
+"""What the tests of all tiers share: a clean home, and rules that every test must keep."""
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import fakeredis
 import pytest
-import redis
 
-from clinvk.local.start import find_server
+from clinvk.store import failure_detector
+from clinvk.store import store as store_module
+from clinvk.store.failure_detector import Server
 from clinvk.store.store import Store
 from tests import harness
 
@@ -24,34 +23,6 @@ def _clean_environment(
     for name in harness.clinvk_variables():
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real server of this test process's own; its broker URL."""
-    directory = tmp_path_factory.mktemp("server")
-    socket = directory / "s.sock"
-    process = subprocess.Popen(
-        [find_server(None), "--port", "0", "--unixsocket", str(socket), "--save", ""],
-        cwd=directory,
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        with redis.Redis(unix_socket_path=str(socket)) as client:
-            harness.wait_until(lambda: harness.answers(client), "the test server to answer")
-        yield f"redis+socket://{socket}"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-@pytest.fixture
-def broker_url(server: str) -> Iterator[str]:
-    """An empty broker; at the end of the test each of our keys must have a lifetime."""
-    with redis.Redis(unix_socket_path=server.removeprefix("redis+socket://")) as client:
-        client.flushall()
-        yield server
-        assert harness.keys_without_lifetime(client) == []
 
 
 @pytest.fixture
@@ -68,12 +39,11 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         assert [path.name for path in directory.iterdir()] == []
 
 
-@pytest.fixture(params=["server", "fakeredis"])
-def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    """A store over a real server, and over fakeredis: the scripts do the same on both."""
-    if request.param == "server":
-        yield Store.connect(request.getfixturevalue("broker_url"))
-    else:
-        fake = Store(fakeredis.FakeRedis())
-        yield fake
-        assert harness.keys_without_lifetime(fake.redis) == []
+@pytest.fixture
+def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leases that have run out as soon as they are given, and whose owners are gone."""
+    monkeypatch.setattr(Store, "server", lambda _: Server("server", 1, None))
+    monkeypatch.setattr(failure_detector, "loss_reason", lambda *_: "its worker ended")
+    monkeypatch.setattr(store_module, "LEASE_MS", 0)
+    monkeypatch.setattr(store_module, "CLAIM_TIMEOUT_MS", 0)
+    monkeypatch.setattr(store_module, "COMPLETE_AFTER_MS", 0)

@@ -15,6 +15,10 @@ import psutil
 import redis
 
 TIMEOUT_SECONDS = 60.0
+ROOT = Path(__file__).parent.parent
+"""The repository."""
+EXAMPLES = ROOT / "examples"
+TRANSCRIPTS = ROOT / "tests" / "transcripts"
 PYTHON = [sys.executable]
 CLINVK = [*PYTHON, "-m", "clinvk"]
 

@@ -3,8 +3,8 @@
 Admission and publishing are one atomic step (`workers/lua/_prelude.lua`, hand): a task cannot be
 handed out without its message, whoever dies when, and no Python process spends time on it. So the
 message is written here as text with placeholders, by Celery's own encoder of its protocol
-(version 2), in the envelope of kombu's Redis transport; `tests/test_message.py` holds it to what
-Celery itself would publish.
+(version 2), in the envelope of kombu's Redis transport; `tests/local/broker/test_message.py` holds
+it to what Celery itself would publish.
 
     @INDEX@ @DISPATCH@   numbers: the task in its run, and which dispatched of it this is
     @LEASE@             run:index:dispatch, unique for each message

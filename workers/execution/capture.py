@@ -2,8 +2,8 @@
 
 Files, not pipes: CLIs made with node write to a pipe in the background and exit without waiting
 for its reader, so that of an answer longer than the pipe's buffer the end is lost (measured:
-tests/realcli). To a file they write at once. The file is opened to append, so that a flood can be
-cut off while the command goes on writing.
+tests/system/realcli). To a file they write at once. The file is opened to append, so that a flood
+can be cut off while the command goes on writing.
 """
 
 from __future__ import annotations

@@ -1,0 +1,34 @@
+"""The fixtures of tests that use a real server and real processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from clinvk.store.store import Store, redis_url
+from tests.server import broker_url, server
+
+__all__ = ["broker_url", "server"]
+
+
+@pytest.fixture
+def redis_client(broker_url: str) -> Iterator[redis.Redis]:
+    """A client of the empty server."""
+    with redis.Redis.from_url(redis_url(broker_url)) as client:
+        yield client
+
+
+@pytest.fixture
+def model_examples() -> int:
+    """Enough to reach the states that matter, in some ten seconds."""
+    return 120
+
+
+@pytest.fixture
+def store(broker_url: str) -> Iterator[Store]:
+    """A store over a real server."""
+    store = Store.connect(broker_url)
+    yield store
+    store.close()

@@ -1,0 +1,3 @@
+"""`tests/unit/store/model` over a real server."""
+
+from tests.unit.store.model.test_machine import *

@@ -1,0 +1,228 @@
+"""One task from its stored spec to its result; every way to fail is a result."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from clinvk.broker.dispatcher import Dispatcher
+from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus
+from clinvk.core.worker_config import WorkerConfig
+from clinvk.store.store import Claim, Lease
+from workers.execution.executor import Executor
+from workers.execution.process import StopSignal
+
+
+@pytest.fixture
+def execute(tmp_path: Path):  # type: ignore[no-untyped-def]
+    def run(
+        spec: TaskSpec | bytes,
+        code: str = "",
+        stop: StopSignal | None = None,
+        earlier: Sequence[TaskResult | None] = (),
+        **config: Any,
+    ) -> TaskResult | None:
+        backends = {"py": {"command": [sys.executable, "-c", code]}, "gone": {"command": ["/gone"]}}
+        worker = WorkerConfig(backends=backends, spill_dir=str(tmp_path / "spill"), **config)
+        # A run of this test's own: what a task leaves behind is found by the name of its lease.
+        lease = Lease(f"{tmp_path.name}-{os.getpid()}", 3, 2)
+        wire = spec if isinstance(spec, bytes) else spec.to_wire()
+        with stop or StopSignal() as signal:
+            return Executor(worker, "w@h", "w@h/1").execute(
+                lease,
+                Claim("go", wire, attempts=2),
+                signal,
+                lambda indexes: map(earlier.__getitem__, indexes),
+            )
+
+    return run
+
+
+def py(**fields: Any) -> TaskSpec:
+    return TaskSpec(backend="py", prompt="x", **fields)
+
+
+def test_what_a_result_tells(execute: Any) -> None:
+    result = execute(py(), "print('fine')")
+    assert (result.index, result.attempts, result.worker) == (3, 2, "w@h")
+    assert (result.status, result.exit_code, result.output) == (TaskStatus.OK, 0, "fine")
+    assert result.start_time <= result.end_time
+    assert result.start_time.endswith("Z")
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind", "error"),
+    [
+        (b"no json", ErrorKind.INVALID, "cannot decode a TaskSpec: "),
+        (b'{"v":99,"backend":"py"}', ErrorKind.INVALID, "TaskSpec is of wire version 99, "),
+        (b'{"v":1,"prompt":"x"}', ErrorKind.INVALID, "cannot decode a TaskSpec: "),
+        (
+            TaskSpec(backend="nope", prompt="x"),
+            ErrorKind.INVALID,
+            'worker w@h has no backend "nope" (it has claude, codex, echo, ',
+        ),
+        (
+            TaskSpec(backend="gone", prompt="x"),
+            ErrorKind.NOT_INSTALLED,
+            "/gone is not installed on worker w@h: ",
+        ),
+        (py(workdir="/no/where"), ErrorKind.INVALID, "workdir /no/where does not exist on worker"),
+        (py(extra=["a\0b"]), ErrorKind.INVALID, "cannot start py: embedded null byte"),
+        (py(extra=["x" * 3_000_000]), ErrorKind.TOO_LARGE, "cannot start "),
+    ],
+)
+def test_what_cannot_be_started(
+    execute: Any, spec: TaskSpec | bytes, kind: ErrorKind, error: str
+) -> None:
+    result = execute(spec)
+    assert (result.status, result.error_kind, result.exit_code) == (TaskStatus.FAILED, kind, -1)
+    assert result.error.startswith(error)
+
+
+def test_a_timeout_counts_more_than_what_the_command_says(execute: Any) -> None:
+    code = "import signal, sys, time\nsignal.signal(15, lambda *_: sys.exit(0))\n"
+    code += "print('an answer', flush=True)\ntime.sleep(600)"
+    result = execute(py(timeout_seconds=1), code)
+    assert (result.status, result.error_kind) == (TaskStatus.TIMEOUT, ErrorKind.TIMEOUT)
+    assert (result.exit_code, result.output) == (-1, None)
+    assert result.error == "stopped after 1 s"
+
+
+def test_a_task_canceled_before_its_start_is_not_started(execute: Any, tmp_path: Path) -> None:
+    stop = StopSignal()
+    stop.set("canceled")
+    result = execute(py(), f"open({str(tmp_path / 'ran')!r}, 'w')", stop=stop)
+    assert (result.status, result.exit_code) == (TaskStatus.CANCELED, -1)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_worker_that_was_cut_off_has_no_result(execute: Any) -> None:
+    stop = StopSignal()
+    stop.set("disconnected")
+    assert execute(py(), stop=stop) is None
+
+
+def test_output_over_the_limit_is_cut_and_kept_whole_in_a_file(execute: Any) -> None:
+    result = execute(py(), "print('é' * 3000)", output_bytes=1024)
+    assert len(result.output.encode()) <= 1024
+    assert set(result.output) <= {"é", "\ufffd"}
+    assert Path(result.output_file).read_text() == "é" * 3000 + "\n"
+    (warning,) = result.warnings
+    assert warning == (
+        "the output of 6001 bytes is over the limit of 1024: "
+        f"all of it is in {result.output_file} on w@h"
+    )
+
+
+def test_what_a_command_leaves_running_is_a_warning(execute: Any) -> None:
+    result = execute(py(), "import subprocess; subprocess.Popen(['sleep', '600'])")
+    assert result.status is TaskStatus.OK
+    assert result.warnings == ["py left processes running; they were stopped"]
+
+
+def test_death_by_signal(execute: Any) -> None:
+    result = execute(py(), "import os; os.kill(os.getpid(), 11)")
+    assert (result.exit_code, result.error) == (-11, "ended by signal 11 without an answer")
+
+
+SAY_STDIN = "import sys; sys.stdout.write(sys.stdin.read())"
+
+
+def said(index: int, output: str | None, status: TaskStatus = TaskStatus.OK) -> TaskResult:
+    return TaskResult(index=index, status=status, exit_code=0, duration_seconds=0, output=output)
+
+
+def step(prompt: str, **inputs: int) -> TaskSpec:
+    return TaskSpec(
+        backend="py", prompt=prompt, inputs={f"{{{{{k}}}}}": v for k, v in inputs.items()}
+    )
+
+
+def test_outputs_of_earlier_steps_are_put_into_the_prompt(execute: Any) -> None:
+    earlier = [said(0, "first {{b}}"), None, said(2, "third")]
+    result = execute(step("{{a}}+{{b}}+{{a}}", a=0, b=2), SAY_STDIN, earlier=earlier)
+    assert result.output == "first {{b}}+third+first {{b}}"
+    assert result.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("before", "output", "warning"),
+    [
+        (said(0, None, TaskStatus.FAILED), "x", "step 1 ended as failed, its output is empty"),
+        (
+            said(0, "some", TaskStatus.TIMEOUT),
+            "xsome",
+            "step 1 ended as timeout, its output is not complete",
+        ),
+        (None, "x", "step 1 has no result, its output is empty"),
+    ],
+)
+def test_the_output_of_a_step_that_is_not_ok_is_a_warning(
+    execute: Any, before: TaskResult | None, output: str, warning: str
+) -> None:
+    result = execute(step("x{{a}}", a=0), SAY_STDIN, earlier=[before])
+    assert (result.output, result.warnings) == (output, [f"{{{{a}}}}: {warning}"])
+
+
+def test_a_prompt_of_which_nothing_is_left_is_not_sent(execute: Any) -> None:
+    result = execute(step(" {{a}}", a=0), SAY_STDIN, earlier=[said(0, None, TaskStatus.FAILED)])
+    assert (result.error_kind, result.error) == (
+        ErrorKind.INVALID,
+        "the prompt is blank without {{a}}",
+    )
+
+
+def test_a_few_placeholders_cannot_fill_the_memory(execute: Any) -> None:
+    earlier = [said(0, "x" * (1 << 20))]
+    result = execute(step("{{a}}" * 100, a=0), SAY_STDIN, earlier=earlier)
+    assert (result.error_kind, result.exit_code) == (ErrorKind.TOO_LARGE, -1)
+    assert result.error == "the outputs of earlier steps are 104857600 characters in the prompt"
+
+
+def test_redis_is_waited_for_when_outputs_are_read() -> None:
+    class Flaky:
+        answers = iter([redis.ConnectionError("gone"), redis.TimeoutError("slow"), [said(0, "a")]])
+
+        def results(self, run: str, indexes: Sequence[int]) -> Iterator[TaskResult]:
+            answer = next(self.answers)
+            if isinstance(answer, Exception):
+                raise answer
+            yield from answer
+
+    assert Dispatcher(None, Flaky()).results("r", [0]) == [said(0, "a")]  # type: ignore[arg-type]
+
+
+def test_what_is_refused_is_a_result_that_names_the_rule(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(
+        f"max_sandbox_mode: workspace\nbackends: [py, claude]\nworkdir_roots: [{tmp_path}]"
+    )
+    config = WorkerConfig(
+        policy_file=str(path), backends={"py": {"command": [sys.executable, "-c", "print(1)"]}}
+    )
+    executor = Executor(config, "w@h", "w@h/1")
+
+    def run(task: TaskSpec) -> tuple[Any, Any, Any]:
+        with StopSignal() as stop:
+            lease = Lease(tmp_path.name, 0, 1)
+            result = executor.execute(lease, Claim("go", task.to_wire()), stop, lambda _: [])
+        assert result is not None
+        return result.error_kind, result.exit_code, result.error
+
+    assert run(TaskSpec(backend="py", prompt="x", workdir=str(tmp_path))) == (None, 0, None)
+    assert run(
+        TaskSpec(backend="claude", prompt="x", sandbox_mode="full", workdir=str(tmp_path))
+    ) == (
+        ErrorKind.REFUSED,
+        -1,
+        'refused by the policy of worker w@h: max_sandbox_mode: "full" is over "workspace"',
+    )
+    kind, _, error = run(TaskSpec(backend="py", prompt="x", workdir="/"))
+    assert kind is ErrorKind.REFUSED
+    assert "workdir_roots: / is below none of" in error

@@ -1,0 +1,245 @@
+"""The lease renewer: renews leases, hears cancellations, stops what a disconnected worker runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from clinvk.broker.app import create_app
+from clinvk.broker.dispatcher import Dispatcher
+from clinvk.store.failure_detector import DISCONNECTED_SECONDS, SILENT_SECONDS
+from clinvk.store.store import Lease, Store, key
+from tests import harness
+from tests.unit.store.test_store import RUN, submit
+from workers.execution.process import StopSignal
+from workers.liveness import lease_renewer as keeper_module
+from workers.liveness.connection import LivenessConnection
+from workers.liveness.lease_renewer import LeaseRenewer
+
+LEASE = Lease(RUN, 0, 1)
+OWNER = "k@h/1"
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FlakyStore(Store):
+    """A store whose server a test can take away."""
+
+    away: Exception | None = None
+
+    def _call(self, verb: str, *args: object) -> Any:
+        self._fail()
+        return super()._call(verb, *args)
+
+    def wait_signals(self, after: str, block_ms: int) -> tuple[str, list[str]]:
+        self._fail()
+        return super().wait_signals(after, min(block_ms, 20))
+
+    def _fail(self) -> None:
+        if self.away:
+            raise redis.ConnectionError("away") from self.away
+
+
+class FakeConnection(LivenessConnection):
+    """A beacon that a test can take away."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self._is_open = False
+
+    def open(self) -> str:
+        self._is_open = True
+        return "server:1"
+
+    @property
+    def stands(self) -> bool:
+        return self._is_open and not self.away
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def store(broker_url: str) -> Iterator[FlakyStore]:
+    store = FlakyStore.connect(broker_url)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def beacon() -> FakeConnection:
+    return FakeConnection()
+
+
+@pytest.fixture
+def renewer(
+    store: FlakyStore,
+    beacon: FakeConnection,
+    clock: Clock,
+    broker_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[LeaseRenewer]:
+    monkeypatch.setattr(keeper_module, "RETRY_SECONDS", 0.01)
+    app = create_app(broker_url)
+    entry = {"slots": 0, "queues": []}
+    renewer = LeaseRenewer(Dispatcher(app, store), OWNER, entry, beacon, clock)
+    renewer.start()
+    harness.wait_until(store.workers, "the lease renewer to announce its worker")
+    yield renewer
+    store.away = None
+    renewer.close()
+    app.close()
+
+
+def deadline(store: Store, lease: Lease = LEASE) -> float:
+    score = store.redis.zscore(key("leases", "clinvk.a"), str(lease))
+    assert score is not None
+    return float(score)
+
+
+def keep_up(store: Store, clock: Clock) -> None:
+    """Wait for a renewal, at the time that it is now or one renewal ago."""
+    before = deadline(store)
+    clock.now += keeper_module.RENEW_SECONDS
+    harness.wait_until(lambda: deadline(store) > before, "the lease to be renewed")
+
+
+def failed_again(renewer: LeaseRenewer) -> None:
+    """Wait until the lease renewer has failed once more to reach the server, from now on."""
+    for _ in range(2):  # what was under way may have begun before
+        wanted = renewer.failures + 1
+        harness.wait_until(
+            lambda wanted=wanted: renewer.failures >= wanted, "the lease renewer to try"
+        )
+
+
+def stopped(stop: StopSignal) -> str:
+    return str(harness.wait_until(lambda: stop.reason, "the command to be stopped"))
+
+
+def test_leases_are_renewed_in_time(renewer: LeaseRenewer, store: FlakyStore, clock: Clock) -> None:
+    submit(store)
+    store.claim(LEASE, OWNER, "a")
+    before = deadline(store)
+    with renewer.hold(LEASE) as stop:
+        clock.now += keeper_module.RENEW_SECONDS
+        harness.wait_until(lambda: deadline(store) > before, "the lease to be renewed")
+        assert stop.reason is None
+
+
+def test_what_comes_to_a_worker_that_is_closing_is_requeued(renewer: LeaseRenewer) -> None:
+    renewer.close()
+    with renewer.hold(LEASE) as stop:
+        assert stop.reason == "requeued"
+
+
+def test_a_canceled_run_is_stopped_at_once(renewer: LeaseRenewer, store: FlakyStore) -> None:
+    submit(store)
+    store.claim(LEASE, OWNER, "a")
+    with renewer.hold(LEASE) as stop, renewer.hold(Lease("another-run", 0, 1)) as other:
+        store.cancel(RUN, "interrupted")  # the clock stands: no renewal is due
+        assert stopped(stop) == "canceled"
+        assert other.reason is None
+
+
+def test_a_task_that_somebody_else_has_by_now_is_stopped(
+    renewer: LeaseRenewer, store: FlakyStore, clock: Clock
+) -> None:
+    submit(store)
+    store.claim(LEASE, "another/2", "a")
+    with renewer.hold(LEASE) as stop:
+        clock.now += keeper_module.RENEW_SECONDS
+        assert stopped(stop) == "canceled"
+
+
+@pytest.mark.parametrize(
+    ("connection_stands", "seconds"), [(False, DISCONNECTED_SECONDS), (True, SILENT_SECONDS)]
+)
+def test_out_of_touch_a_worker_stops_its_own_in_time(
+    renewer: LeaseRenewer,
+    store: FlakyStore,
+    beacon: FakeConnection,
+    clock: Clock,
+    connection_stands: bool,
+    seconds: float,
+) -> None:
+    submit(store)
+    store.claim(LEASE, OWNER, "a")
+    with renewer.hold(LEASE) as stop:
+        keep_up(store, clock)
+        store.away, beacon.away = TimeoutError(), not connection_stands
+        clock.now += seconds - keeper_module.RENEW_SECONDS - 0.1
+        failed_again(renewer)
+        assert stop.reason is None
+        clock.now += keeper_module.RENEW_SECONDS + 0.1
+        assert stopped(stop) == "disconnected"
+
+
+def test_a_server_that_is_down_stops_nothing_however_long(
+    renewer: LeaseRenewer, store: FlakyStore, beacon: FakeConnection, clock: Clock
+) -> None:
+    submit(store)
+    store.claim(LEASE, OWNER, "a")
+    with renewer.hold(LEASE) as stop:
+        keep_up(store, clock)
+        beacon.away, store.away = True, ConnectionRefusedError()
+        for _ in range(100):
+            clock.now += DISCONNECTED_SECONDS - 0.1
+            failed_again(renewer)
+        assert stop.reason is None
+        store.away = TimeoutError()  # it may be up again, and only not for us
+        clock.now += DISCONNECTED_SECONDS
+        assert stopped(stop) == "disconnected"
+
+
+def test_a_short_absence_stops_nothing(
+    renewer: LeaseRenewer, store: FlakyStore, beacon: FakeConnection, clock: Clock
+) -> None:
+    submit(store)
+    store.claim(LEASE, OWNER, "a")
+    before = deadline(store)
+    with renewer.hold(LEASE) as stop:
+        store.away, beacon.away = TimeoutError(), True
+        clock.now += DISCONNECTED_SECONDS / 2
+        store.away, beacon.away = None, False
+        harness.wait_until(lambda: deadline(store) > before, "the lease to be renewed")
+        assert stop.reason is None
+
+
+def test_a_worker_that_goes_down_stops_all(renewer: LeaseRenewer) -> None:
+    with renewer.hold(LEASE) as stop:
+        renewer.stop_all("canceled")
+        assert stop.reason == "canceled"
+
+
+def test_a_retired_worker_counts_only_what_it_still_runs(
+    renewer: LeaseRenewer, store: FlakyStore
+) -> None:
+    def slots() -> int | None:
+        entry = store.workers().get("k@h")
+        return entry["slots"] if entry else None
+
+    harness.wait_until(lambda: slots() is not None, "the worker to be known")
+    with renewer.hold(LEASE), renewer.hold(Lease(RUN, 1, 1)):
+        renewer.drain()
+        assert slots() == 2
+        renewer.ends(LEASE)
+        assert slots() == 1
+        renewer.ends(Lease(RUN, 1, 1))
+        assert slots() is None

@@ -1,5 +1,0 @@
-"""The store's verbs in any order, against a plain Python model of what they should do."""
-
-import pytest
-
-pytest.register_assert_rewrite("tests.model.fleet", "tests.model.record")

@@ -1,0 +1,45 @@
+"""Two short storms with fixed seeds. The long ones: `python -m tests.system.chaos --seeds 20`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import harness
+from tests.system.chaos import __main__ as chaos
+
+STORM_SECONDS = 240
+
+
+def storm(folder: Path, seed: int, faults: str) -> dict[str, Any]:
+    """Raise a storm as a process of its own; returns its figures."""
+    file = folder / "figures.json"
+    size = ("--tasks", "500", "--workers", "5", "--seconds", "12")
+    argv = [*harness.PYTHON, "-m", "tests.system.chaos", *size, "--json", str(file)]
+    done = subprocess.run(
+        [*argv, "--seed", str(seed), "--faults", faults],
+        cwd=harness.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=STORM_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures: dict[str, Any] = json.loads(file.read_text())["seeds"][str(seed)]
+    return figures
+
+
+@pytest.mark.timeout(STORM_SECONDS + 20)
+@pytest.mark.parametrize(
+    ("seed", "faults"), [(1, "machine,link,reset,client"), (2, "redis,reset,client")]
+)
+def test_a_fleet_keeps_its_promises_under_faults(
+    tmp_path: Path, temporary: Path, seed: int, faults: str
+) -> None:
+    figures = storm(tmp_path, seed, faults)
+    assert {name: figures[name] for name in chaos.ZEROES} == dict.fromkeys(chaos.ZEROES, 0)
+    assert figures["faults"]["worker"] > 0

@@ -1,0 +1,5 @@
+"""The fixtures of tests that need more than Python: root, namespaces, npm, linters."""
+
+from tests.server import broker_url, server
+
+__all__ = ["broker_url", "server"]

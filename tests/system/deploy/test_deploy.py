@@ -1,0 +1,453 @@
+"""What is in deploy/ and compose.yaml: valid by its own schema or linter, true, and in agreement.
+
+Nothing here needs a network or a container. A tool that is missing fails its test.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import redis
+import yaml
+from cloudcoil.models.keda import v1alpha1 as keda
+
+from clinvk.backends import BackendRegistry, packaged_names
+from clinvk.core.spec import queue_of
+from clinvk.local.start import find_server
+from clinvk.store.store import KEYS
+from tests import harness
+from tests.system.realcli.install import PACKAGES
+
+ROOT = harness.ROOT
+DEPLOY = ROOT / "deploy"
+KUBERNETES = DEPLOY / "kubernetes"
+DOCKERFILE = DEPLOY / "Dockerfile"
+UNIT = DEPLOY / "clinvk-worker@.service"
+REGISTRY = BackendRegistry.from_config({})
+QUEUES = [name for name in packaged_names() if not REGISTRY.get(name).is_demo]
+KEYS_OF = {"claude": "ANTHROPIC_API_KEY", "codex": "CODEX_API_KEY", "gemini": "GEMINI_API_KEY"}
+LONGEST_TASK_SECONDS = 7200
+
+
+def tool(name: str) -> str:
+    """Find a program beside this Python, or on PATH."""
+    search = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    found = shutil.which(name, path=search)
+    assert found is not None, f"{name} is missing"
+    return found
+
+
+def check(*command: str | Path) -> None:
+    """Run a checker, which must exit with 0 and say nothing of an error."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+
+
+def compose() -> dict[str, Any]:
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    assert isinstance(services, dict)
+    return services
+
+
+def manifests() -> list[dict[str, Any]]:
+    """All objects for a cluster, without what only kustomize reads."""
+    found = [
+        manifest
+        for path in sorted(KUBERNETES.rglob("*.yaml"))
+        if path.name != "kustomization.yaml"
+        for manifest in yaml.safe_load_all(path.read_text())
+    ]
+    assert found
+    return found
+
+
+def of_kind(kind: str) -> list[dict[str, Any]]:
+    return [manifest for manifest in manifests() if manifest["kind"] == kind]
+
+
+def seconds(span: str) -> int:
+    """Read `2h5m` or `2h 5min`."""
+    units = {"h": 3600, "m": 60, "min": 60, "s": 1}
+    return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)\s*([a-z]+)", span))
+
+
+def grace_periods() -> dict[str, int]:
+    """How long each way to stop a worker waits for its tasks."""
+    unit = re.search(r"^TimeoutStopSec=(.+)$", UNIT.read_text(), re.MULTILINE)
+    assert unit is not None
+    found = {"systemd": seconds(unit[1])}
+    for queue in QUEUES:
+        found[f"compose {queue}"] = seconds(compose()[queue]["stop_grace_period"])
+    for deployment in of_kind("Deployment"):
+        pod = deployment["spec"]["template"]["spec"]
+        found[f"kubernetes {deployment['metadata']['name']}"] = pod["terminationGracePeriodSeconds"]
+    return found
+
+
+# Each by its schema or linter.
+
+
+def test_the_dockerfile_is_clean() -> None:
+    check(tool("hadolint"), "--failure-threshold", "style", DOCKERFILE)
+
+
+def test_compose_fits_the_specification() -> None:
+    check(
+        *(tool("check-jsonschema"), "--quiet", "--builtin-schema", "vendor.compose-spec"),
+        ROOT / "compose.yaml",
+    )
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "PodDisruptionBudget", "Secret"])
+def test_manifests_fit_kubernetes(kind: str) -> None:
+    assert of_kind(kind)
+    for manifest in of_kind(kind):
+        kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
+
+
+@pytest.mark.parametrize("kind", ["ScaledObject", "TriggerAuthentication"])
+def test_manifests_fit_keda(kind: str) -> None:
+    assert of_kind(kind)
+    for manifest in of_kind(kind):
+        model = getattr(keda, kind).model_validate(manifest)
+        # What the model does not know is dropped, and so would not come back.
+        assert model.model_dump(by_alias=True, exclude_unset=True, mode="json") == manifest
+
+
+def test_kustomizations_name_each_file_once() -> None:
+    for path in KUBERNETES.rglob("kustomization.yaml"):
+        files = {file.name for file in path.parent.glob("*.yaml")}
+        resources = yaml.safe_load(path.read_text())["resources"]
+        assert sorted(resources) == sorted(files - {"kustomization.yaml", "secrets.example.yaml"})
+
+
+def test_the_unit_is_valid(tmp_path: Path) -> None:
+    unit = tmp_path / UNIT.name.replace("@", "@claude")
+    text = UNIT.read_text()
+    # verify wants the program to exist.
+    unit.write_text(text.replace("ExecStart=/opt/clinvk/bin/clinvk", "ExecStart=/bin/true"))
+    assert unit.read_text() != text
+    check(tool("systemd-analyze"), "verify", "--man=no", unit)
+
+
+# The server's configuration, on the server that clinvk itself uses.
+
+
+@contextmanager
+def server(directory: Path, configuration: str) -> Iterator[int]:
+    """Run a server with this configuration on loopback; its port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    (directory / "redis.conf").write_text(configuration)
+    process = subprocess.Popen(
+        # As in compose.yaml: the rest of the configuration comes on standard input.
+        [find_server(None), directory / "redis.conf", "-"],
+        cwd=directory,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    process.stdin.write(f"requirepass secret\nbind 127.0.0.1\nport {port}\ndir {directory}\n")
+    process.stdin.close()
+    try:
+        with redis.Redis(port=port, password="secret") as client:
+            harness.wait_until(
+                lambda: harness.answers(client) or process.poll() is not None, "the server"
+            )
+            assert process.poll() is None, process.stdout.read() if process.stdout else ""
+            yield port
+    finally:
+        process.terminate()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def test_redis_keeps_what_it_is_given(temporary: Path) -> None:
+    directory = temporary / "redis"
+    directory.mkdir()
+    try:
+        with (
+            server(directory, (DEPLOY / "redis.conf").read_text()) as port,
+            redis.Redis(port=port, password="secret", decode_responses=True) as client,
+        ):
+            settings = client.config_get("*")
+            wanted = {
+                "appendonly": "yes",
+                "appendfsync": "always",
+                "save": "",
+                "maxmemory-policy": "noeviction",
+                "timeout": "0",
+                "tcp-keepalive": "60",
+                "protected-mode": "yes",
+            }
+            assert {name: settings[name] for name in wanted} == wanted
+            assert (directory / "appendonlydir").is_dir()
+            with redis.Redis(port=port) as stranger:
+                assert not harness.answers(stranger)
+    finally:
+        shutil.rmtree(directory)
+
+
+def users() -> str:
+    """The commented ACL users of redis.conf, with PASSWORD as their password."""
+    lines = re.findall(
+        r"^# (user (?:clinvk|keda) .*)$", (DEPLOY / "redis.conf").read_text(), re.MULTILINE
+    )
+    assert len(lines) == 2
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture
+def guarded(temporary: Path) -> Iterator[int]:
+    """The port of a server with the documented users."""
+    directory = temporary / "acl"
+    directory.mkdir()
+    try:
+        with server(directory, users()) as port:
+            yield port
+    finally:
+        shutil.rmtree(directory)
+
+
+def test_a_fleet_runs_as_the_documented_user(guarded: int) -> None:
+    """A worker, a run, a cancellation, limits, an order to all workers; nothing is denied."""
+    env = {"CLINVK_BROKER_URL": f"redis://clinvk:PASSWORD@127.0.0.1:{guarded}/0"}
+    worker = subprocess.Popen(
+        [*harness.CLINVK, "worker", "--queues", "echo"],
+        env={**os.environ, **env},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    tasks = '{"tasks": [{"backend": "echo", "prompt": "a"}, {"backend": "echo", "prompt": "b"}]}'
+
+    def celery(*arguments: str) -> harness.Completed:
+        command = [*harness.PYTHON, "-m", "celery", "-A", "workers.app"]
+        return harness.clinvk(*arguments, env=env, command=command)
+
+    try:
+        harness.wait_until(
+            lambda: "echo" in harness.clinvk("workers", env=env).stdout, "the worker"
+        )
+        done = harness.clinvk("parallel", "--quiet", stdin=tasks, env=env)
+        assert (done.status, done.stderr) == (0, "")
+        assert harness.clinvk("queues", "set", "echo", "--rate", "1/min", env=env).status == 0
+        run = harness.clinvk("parallel", "--detach", stdin=tasks, env=env).stdout.strip()
+        assert harness.clinvk("cancel", run, env=env).status == 0
+        assert "pong" in celery("inspect", "ping").stdout
+        with redis.Redis(port=guarded, password="secret") as client:
+            assert client.acl_log() == []
+    finally:
+        worker.terminate()
+        _, errors = worker.communicate()
+    assert worker.returncode == 0, errors
+
+
+@pytest.mark.parametrize(
+    "command", [("FLUSHALL",), ("CONFIG", "GET", "*"), ("GET", "another"), ("KEYS", "*")]
+)
+def test_the_documented_user_can_do_no_more(guarded: int, command: tuple[str, ...]) -> None:
+    with (
+        redis.Redis(port=guarded, username="clinvk", password="PASSWORD") as client,
+        pytest.raises(redis.exceptions.NoPermissionError),
+    ):
+        client.execute_command(*command)
+
+
+def test_keda_may_count_and_nothing_else(guarded: int) -> None:
+    key = KEYS["leases"].format(queue_of("claude"))
+    with redis.Redis(port=guarded, password="secret") as client:
+        client.zadd(key, {"a": 1, "b": 2})
+    # What KEDA's scaler does to get the size of a collection.
+    script = "redis.call('type', KEYS[1]); return redis.call('zcard', KEYS[1])"
+    with redis.Redis(port=guarded, username="keda", password="PASSWORD") as client:
+        assert client.eval(script, 1, key) == 2
+        assert client.register_script(script)(keys=[key]) == 2
+        for denied in (("ZADD", key, "1", "c"), ("ZRANGE", key, "0", "-1"), ("ZCARD", "another")):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                client.execute_command(*denied)
+
+
+def test_the_health_check_finds_its_own_worker_only(broker_url: str) -> None:
+    env = {"CLINVK_BROKER_URL": broker_url}
+
+    def healthcheck(*arguments: str, **other: str) -> int:
+        command = [*harness.PYTHON, str(DEPLOY / "healthcheck.py")]
+        return harness.clinvk(*arguments, env={**env, **other}, command=command).status
+
+    assert healthcheck() == 1
+    with subprocess.Popen(
+        [*harness.CLINVK, "worker", "--queues", "echo"],
+        env={**os.environ, **env},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as worker:
+        harness.wait_until(lambda: healthcheck() == 0, "the worker to be announced")
+        worker.terminate()
+    assert healthcheck("--alive") == 1
+    away = "redis+socket:///nowhere"
+    assert healthcheck(CLINVK_BROKER_URL=away) == 1
+    assert healthcheck("--alive", CLINVK_BROKER_URL=away) == 0
+
+
+# All of them agree, with each other and with the code.
+
+
+def test_the_image_has_the_versions_that_are_tested() -> None:
+    found = dict(
+        re.findall(r"^\s+(@[\w-]+/[\w-]+)@([\d.]+)\b", DOCKERFILE.read_text(), re.MULTILINE)
+    )
+    assert found == PACKAGES
+
+
+def test_images_are_pinned() -> None:
+    bases = re.findall(r"^FROM (\S+)", DOCKERFILE.read_text(), re.MULTILINE)
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)", DOCKERFILE.read_text(), re.MULTILINE))
+    images = {base for base in bases if base not in stages}
+    images |= {service["image"] for service in compose().values()}
+    for image in images:
+        assert re.fullmatch(r"[\w/-]+:\d[\w.-]*", image), image
+
+
+def test_the_image_is_of_this_version() -> None:
+    version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert version is not None
+    tag = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())["images"][0]["newTag"]
+    assert tag == version[1]
+    built = {service["image"] for service in compose().values() if "build" in service}
+    assert built == {f"clinvk:{version[1]}", f"clinvk-flower:{version[1]}"}
+
+
+def test_each_backend_has_its_worker_and_its_key_alone() -> None:
+    assert set(compose()) == {"redis", *QUEUES, "client", "flower"}
+    for queue in QUEUES:
+        service = compose()[queue]
+        assert service["command"][:3] == ["worker", "--queues", queue]
+        assert set(service["environment"]) == {"CLINVK_BROKER_URL", KEYS_OF[queue]}
+        assert service["environment"][KEYS_OF[queue]] is None, "a key stands in the file"
+    deployments = {item["metadata"]["name"]: item for item in of_kind("Deployment")}
+    assert set(deployments) == {f"clinvk-{queue}" for queue in QUEUES}
+    for queue in QUEUES:
+        container = deployments[f"clinvk-{queue}"]["spec"]["template"]["spec"]["containers"][0]
+        assert container["args"][:3] == ["worker", "--queues", queue]
+        variables = {entry["name"]: entry["valueFrom"] for entry in container["env"]}
+        assert set(variables) == {"CLINVK_BROKER_URL", KEYS_OF[queue]}
+        assert all(set(source) == {"secretKeyRef"} for source in variables.values())
+
+
+def test_every_secret_that_is_read_is_in_the_example() -> None:
+    secrets = {item["metadata"]["name"]: item["stringData"] for item in of_kind("Secret")}
+    read = [
+        entry["valueFrom"]["secretKeyRef"]
+        for item in of_kind("Deployment")
+        for entry in item["spec"]["template"]["spec"]["containers"][0]["env"]
+    ]
+    read += [
+        entry
+        for item in of_kind("TriggerAuthentication")
+        for entry in item["spec"]["secretTargetRef"]
+    ]
+    assert {(entry["name"], entry["key"]) for entry in read} == {
+        (name, key) for name, keys in secrets.items() for key in keys
+    }
+
+
+def test_grace_periods_agree_and_outlast_the_longest_task() -> None:
+    limit = compose()["client"]["environment"]["CLINVK_UNIFIED_FLAGS_COMMAND_TIMEOUT_SECS"]
+    assert int(limit) == LONGEST_TASK_SECONDS
+    assert len(grace_periods()) == 1 + 2 * len(QUEUES)
+    (grace,) = set(grace_periods().values())
+    assert grace >= LONGEST_TASK_SECONDS + 60
+
+
+def test_a_stop_reaches_the_worker_alone() -> None:
+    assert "\nKillMode=mixed\n" in UNIT.read_text()
+    assert "\nSTOPSIGNAL SIGTERM\n" in DOCKERFILE.read_text()
+    assert 'ENTRYPOINT ["tini", "--", "clinvk"]' in DOCKERFILE.read_text()
+
+
+def test_the_user_of_the_image_is_the_one_of_the_pods() -> None:
+    uid = re.search(r"^ARG UID=(\d+)$", DOCKERFILE.read_text(), re.MULTILINE)
+    assert uid is not None
+    for item in of_kind("Deployment"):
+        context = item["spec"]["template"]["spec"]["securityContext"]
+        assert context["runAsNonRoot"] is True
+        assert context["runAsUser"] == int(uid[1]) > 0
+
+
+def test_scaling_follows_the_keys_of_the_store() -> None:
+    slots = {
+        item["metadata"]["name"]: item["spec"]["template"]["spec"]["containers"][0]["args"][-1]
+        for item in of_kind("Deployment")
+    }
+    assert {item["metadata"]["name"] for item in of_kind("ScaledObject")} == set(slots)
+    for item in of_kind("ScaledObject"):
+        spec, name = item["spec"], item["metadata"]["name"]
+        queue = queue_of(name.removeprefix("clinvk-"))
+        assert spec["scaleTargetRef"]["name"] == name
+        assert {
+            trigger["name"]: trigger["metadata"]["listName"] for trigger in spec["triggers"]
+        } == {
+            "out": KEYS["leases"].format(queue),
+            "runs": KEYS["ring"].format(queue),
+        }
+        modifiers = spec["advanced"]["scalingModifiers"]
+        assert modifiers["target"] == slots[name]
+        assert modifiers["formula"] == f"out + {slots[name]} * min(runs, 3)"
+
+
+def test_memory_is_what_the_readme_measured() -> None:
+    readme = (ROOT / "README.md").read_text()
+    worker = int(re.search(r"worker (\d+) MiB", readme)[1])  # type: ignore[index]
+    for item in of_kind("Deployment"):
+        queue = item["metadata"]["name"].removeprefix("clinvk-")
+        container = item["spec"]["template"]["spec"]["containers"][0]
+        cli = re.search(rf"(\d+) MiB for (?:each )?`{queue}`", readme)
+        assert cli is not None, queue
+        needed = worker + int(container["args"][-1]) * int(cli[1])
+        memory = container["resources"]
+        assert needed <= int(memory["requests"]["memory"].removesuffix("Mi")) <= needed * 1.2
+        limit = int(memory["limits"]["memory"].removesuffix("Mi"))
+        assert limit >= 2 * needed
+        assert compose()[queue]["mem_limit"] == f"{limit}m"
+
+
+def test_nothing_is_published_but_flower_on_loopback() -> None:
+    published = {
+        name: service["ports"] for name, service in compose().items() if "ports" in service
+    }
+    assert list(published) == ["flower"]
+    assert all(port.startswith("127.0.0.1:") for port in published["flower"])
+    assert [name for name, service in compose().items() if "profiles" in service] == [
+        "client",
+        "flower",
+    ]
+
+
+def test_the_password_of_redis_is_required() -> None:
+    variables = re.findall(
+        r"\$\{(CLINVK_REDIS_PASSWORD[^}]*)\}", (ROOT / "compose.yaml").read_text()
+    )
+    assert len(variables) == 2
+    assert all(variable.startswith("CLINVK_REDIS_PASSWORD:?set ") for variable in variables)
+
+
+def test_the_build_context_is_no_more_than_the_image_needs() -> None:
+    lines = [line for line in (ROOT / ".dockerignore").read_text().split("\n") if line]
+    assert next(line for line in lines if not line.startswith("#")) == "*"
+    for line in lines:
+        if line.startswith("!"):
+            assert (ROOT / line[1:]).exists(), line

@@ -1,0 +1,351 @@
+"""A model API on loopback that speaks to all three CLIs: Anthropic Messages, OpenAI Responses
+and Gemini.
+
+A prompt chooses what it gets: `question:NAME` names it, so that each answer can be matched to its
+own prompt, and `scenario:WORD` asks for trouble (see SCENARIOS); without one it is answered. What
+was asked is kept in `FakeApi.requests`. `python -m tests.system.realcli.fakeapi` serves until it is
+interrupted, for trying things by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Self
+
+Json = dict[str, Any]
+
+STATUSES = {"400": 400, "401": 401, "403": 403, "404": 404, "429": 429, "500": 500, "503": 503}
+SCENARIOS = (*STATUSES, "refusal", "cut", "quota", "slow", "empty", "long", "tool")
+"""`slow` is answered when the server closes; `tool` asks for a tool, again and again (claude)."""
+LONG_LINES = 5000
+
+
+def answer_to(question: str) -> str:
+    """Return the answer to a question: more than one line, and not only ASCII."""
+    return f"answer to {question}\nzweite Zeile: größer ✓ 漢字"
+
+
+def long_answer_to(question: str) -> str:
+    """Return an answer of 200 KB, more than any pipe of a CLI takes before somebody reads."""
+    lines = (f"{number} größer als eine Pipe, von {question} 漢字" for number in range(LONG_LINES))
+    return "\n".join(lines)
+
+
+def answer(scenario: str, question: str) -> str:
+    """Return what the model says in a scenario in which it says something."""
+    match scenario:
+        case "empty":
+            return ""
+        case "long":
+            return long_answer_to(question)
+        case _:
+            return answer_to(question)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a CLI asked: where, which model, and the last thing that the user said."""
+
+    path: str
+    model: str
+    prompt: str
+
+
+def request_of(path: str, body: Json) -> Request:
+    """Read a request of any of the three APIs."""
+    turns = body.get("messages") or body.get("input") or body.get("contents") or []
+    said = [turn for turn in turns if turn.get("role") == "user"]
+    content = said[-1].get("content") or said[-1].get("parts") if said else ""
+    if not isinstance(content, str):  # blocks: what CLIs add of their own comes before the prompt
+        texts = [block["text"] for block in content if isinstance(block.get("text"), str)]
+        content = texts[-1] if texts else ""
+    in_path = re.search(r"/models/([^:]+):", path)
+    return Request(path, in_path[1] if in_path else body.get("model", ""), content)
+
+
+class FakeApi:
+    """A server on a port of loopback, from `with` to its end.
+
+    `requests` has each POST, in the order in which they came; with `log` they are also appended
+    to that file as JSON lines, for readers outside of this process.
+    """
+
+    def __init__(self, port: int = 0, log: Path | None = None) -> None:
+        self.requests: list[Request] = []
+        self.closing = threading.Event()
+        self._lock = threading.Lock()
+        self._log = log
+        self._server = Server(("127.0.0.1", port), Handler)
+        self._server.api = self
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    @property
+    def url(self) -> str:
+        """The base URL."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def note(self, request: Request) -> None:
+        """Remember a request."""
+        with self._lock:
+            self.requests.append(request)
+            if self._log:
+                with self._log.open("a") as stream:
+                    stream.write(json.dumps(asdict(request)) + "\n")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closing.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class Server(ThreadingHTTPServer):
+    """A server that knows whose it is."""
+
+    daemon_threads = True
+    request_queue_size = 128
+    api: FakeApi
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: a CLI that was stopped hangs up."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request of a CLI."""
+
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+    def do_HEAD(self) -> None:
+        """Answer the first thing that one CLI asks."""
+        self._head(200, "text/plain", 0)
+
+    def do_GET(self) -> None:
+        """Answer questions about models with nothing to say."""
+        self._json(200, {"data": [], "models": []})
+
+    def do_POST(self) -> None:
+        """Answer a prompt."""
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
+        said = json.dumps(body, ensure_ascii=False)
+        scenario = (re.findall(r"scenario:(\w+)", said) or ["success"])[-1]
+        question = (re.findall(r"question:([\w-]+)", said) or ["none"])[-1]
+        self.server.api.note(request_of(self.path, body))
+        if scenario == "slow":
+            self.server.api.closing.wait()
+        if "/messages" in self.path:
+            self._anthropic(body, scenario, question)
+        elif "/responses" in self.path:
+            self._openai(body, scenario, question)
+        else:
+            self._gemini(scenario, question)
+
+    # What each API says.
+
+    def _anthropic(self, body: Json, scenario: str, question: str) -> None:
+        if "count_tokens" in self.path:
+            self._json(200, {"input_tokens": 10})
+        elif scenario in STATUSES:
+            kind = {"401": "authentication_error", "429": "rate_limit_error"}.get(scenario, "error")
+            error = {"type": kind, "message": f"fake {kind}"}
+            self._json(STATUSES[scenario], {"type": "error", "error": error})
+        elif scenario == "quota":
+            error = {
+                "type": "invalid_request_error",
+                "message": "Your credit balance is too low to access the Anthropic API",
+            }
+            self._json(400, {"type": "error", "error": error})
+        elif body.get("stream"):
+            self._events(_anthropic_events(body, scenario, question), cut=scenario == "cut")
+        else:
+            self._json(200, _anthropic_message(body, scenario, question))
+
+    def _openai(self, body: Json, scenario: str, question: str) -> None:
+        if scenario in STATUSES:
+            error = {"message": f"fake {scenario}", "type": "error", "code": None, "param": None}
+            self._json(STATUSES[scenario], {"error": error})
+        elif scenario == "quota":
+            error = {
+                "message": "You exceeded your current quota, please check your plan and billing",
+                "type": "insufficient_quota",
+                "code": "insufficient_quota",
+            }
+            self._json(429, {"error": error})
+        else:
+            self._events(_openai_events(body, scenario, question), cut=scenario == "cut")
+
+    def _gemini(self, scenario: str, question: str) -> None:
+        if scenario in STATUSES or scenario == "quota":
+            status = STATUSES.get(scenario, 429)
+            message = "Quota exceeded for quota metric" if scenario == "quota" else "fake error"
+            words = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 429: "RESOURCE_EXHAUSTED"}
+            error = {
+                "code": status,
+                "message": f"{message} {status}",
+                "status": words.get(status, "INTERNAL"),
+            }
+            self._json(status, {"error": error})
+        elif "stream" in self.path:
+            self._events(
+                ((None, chunk) for chunk in _gemini_chunks(scenario, question)),
+                cut=scenario == "cut",
+            )
+        else:
+            self._json(200, next(iter(_gemini_chunks(scenario, question))))
+
+    # How it is sent.
+
+    def _head(self, status: int, kind: str, length: int | None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        if length is not None:
+            self.send_header("Content-Length", str(length))
+        else:
+            self.send_header("Connection", "close")
+        self.end_headers()
+
+    def _json(self, status: int, value: Json) -> None:
+        content = json.dumps(value).encode()
+        self._head(status, "application/json", len(content))
+        self.wfile.write(content)
+
+    def _events(self, events: Iterator[tuple[str | None, Json]], *, cut: bool) -> None:
+        self._head(200, "text/event-stream", None)
+        self.close_connection = True
+        sent = list(events)
+        for name, data in sent[: len(sent) // 2 if cut else None]:
+            if name:
+                self.wfile.write(f"event: {name}\n".encode())
+            self.wfile.write(f"data: {json.dumps(data)}\n\n".encode())
+
+
+TOOL = {"type": "tool_use", "id": "toolu_1", "name": "Read", "input": {"file_path": "/dev/null"}}
+
+
+def _anthropic_message(body: Json, scenario: str, question: str) -> Json:
+    content: list[Json] = [{"type": "text", "text": answer(scenario, question)}]
+    return {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": body.get("model", "fake"),
+        "content": {"refusal": [], "tool": [TOOL]}.get(scenario, content),
+        "stop_reason": {"refusal": "refusal", "tool": "tool_use"}.get(scenario, "end_turn"),
+        "stop_sequence": None,
+        "usage": {"input_tokens": 10, "output_tokens": 5},
+    }
+
+
+def _anthropic_events(body: Json, scenario: str, question: str) -> Iterator[tuple[str, Json]]:
+    whole = _anthropic_message(body, scenario, question)
+
+    def event(name: str, **more: Any) -> tuple[str, Json]:
+        return name, {"type": name, **more}
+
+    yield event("message_start", message={**whole, "content": [], "stop_reason": None})
+    for block in whole["content"]:
+        if block["type"] == "text":
+            empty = {"type": "text", "text": ""}
+            delta = {"type": "text_delta", "text": block["text"]}
+        else:
+            empty = {**block, "input": {}}
+            delta = {"type": "input_json_delta", "partial_json": json.dumps(block["input"])}
+        yield event("content_block_start", index=0, content_block=empty)
+        yield event("content_block_delta", index=0, delta=delta)
+        yield event("content_block_stop", index=0)
+    stop = {"stop_reason": whole["stop_reason"], "stop_sequence": None}
+    yield event("message_delta", delta=stop, usage={"output_tokens": 5})
+    yield event("message_stop")
+
+
+def _openai_events(body: Json, scenario: str, question: str) -> Iterator[tuple[str, Json]]:
+    response: Json = {
+        "id": "resp_1",
+        "object": "response",
+        "status": "in_progress",
+        "model": body.get("model", "fake"),
+        "output": [],
+    }
+    yield "response.created", {"type": "response.created", "response": response}
+    if scenario != "refusal":
+        text = answer(scenario, question)
+        content = [{"type": "output_text", "text": text, "annotations": []}]
+        item = {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "status": "completed",
+            "content": content,
+        }
+        started = {**item, "content": [], "status": "in_progress"}
+        yield (
+            "response.output_item.added",
+            {"type": "response.output_item.added", "output_index": 0, "item": started},
+        )
+        yield (
+            "response.output_text.delta",
+            {
+                "type": "response.output_text.delta",
+                "item_id": "msg_1",
+                "output_index": 0,
+                "content_index": 0,
+                "delta": text,
+            },
+        )
+        yield (
+            "response.output_item.done",
+            {"type": "response.output_item.done", "output_index": 0, "item": item},
+        )
+        response = {**response, "output": [item]}
+    usage = {
+        "input_tokens": 10,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": 5,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": 15,
+    }
+    completed = {**response, "status": "completed", "usage": usage}
+    yield "response.completed", {"type": "response.completed", "response": completed}
+
+
+def _gemini_chunks(scenario: str, question: str) -> Iterator[Json]:
+    def chunk(parts: list[Json], **more: Any) -> Json:
+        candidate = {"content": {"role": "model", "parts": parts}, "index": 0, **more}
+        usage = {"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15}
+        return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": "fake"}
+
+    if scenario == "refusal":
+        yield chunk([], finishReason="SAFETY")
+        return
+    first, _, second = answer(scenario, question).partition("\n")
+    yield chunk([{"text": first + "\n"}])
+    yield chunk([{"text": second}], finishReason="STOP")
+
+
+def main() -> None:
+    """Print the URL and serve."""
+    parser = argparse.ArgumentParser(prog="python -m tests.system.realcli.fakeapi")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    with FakeApi(parser.parse_args().port) as api:
+        print(api.url, flush=True)  # noqa: T201
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Install the three CLIs from npm into a cache: `python -m tests.system.realcli.install`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from tests import harness
+
+MANIFEST = Path(__file__).parent / "package.json"
+PACKAGES: dict[str, str] = json.loads(MANIFEST.read_text())["dependencies"]
+
+
+def cache() -> Path:
+    """Return where they are: CLINVK_CLI_CACHE, or below the project."""
+    return Path(os.environ.get("CLINVK_CLI_CACHE", harness.ROOT / ".cache" / "clis"))
+
+
+def bin_directory() -> Path:
+    """Return the directory of their programs.
+
+    Raises:
+        AssertionError: they are not installed, or in another version.
+    """
+    assert installed() == PACKAGES, "run `python -m tests.system.realcli.install` first"
+    return cache() / "node_modules" / ".bin"
+
+
+def installed() -> dict[str, str]:
+    """Return the versions that are there."""
+    found = {}
+    for name in PACKAGES:
+        manifest = cache() / "node_modules" / name / "package.json"
+        if manifest.exists():
+            found[name] = json.loads(manifest.read_text())["version"]
+    return found
+
+
+def main() -> None:
+    """Install what is not there yet."""
+    if installed() != PACKAGES:
+        cache().mkdir(parents=True, exist_ok=True)
+        shutil.copy(MANIFEST, cache())
+        subprocess.run(
+            ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock"],
+            cwd=cache(),
+            check=True,
+        )
+    print(bin_directory())  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

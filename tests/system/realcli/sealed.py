@@ -1,0 +1,100 @@
+"""Run a command in a sealed world: `python -m tests.system.realcli.sealed HOME COMMAND…`.
+
+A network namespace of its own in which there is nothing but loopback, the fake model API on it,
+a throw-away home with the CLIs' configuration, and an environment with nothing of ours in it.
+Nothing that runs in here can reach, or be billed by, anybody. Needs root, or a kernel that lets
+users make namespaces.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.system.realcli import fakeapi
+from tests.system.realcli.install import bin_directory
+
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWNET = 0x40000000
+SIOCSIFFLAGS = 0x8914
+IFF_UP = 1
+KEY = "dummy-key"
+REQUESTS = "requests.jsonl"
+"""In the home: what the fake API was asked, for whoever looks from outside."""
+
+
+def seal() -> None:
+    """Leave the network; only loopback remains.
+
+    Raises:
+        OSError: this system does not let us.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    flags = CLONE_NEWNET if os.geteuid() == 0 else CLONE_NEWNET | CLONE_NEWUSER
+    if libc.unshare(flags) != 0:
+        raise OSError(ctypes.get_errno(), "cannot make a network namespace")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
+
+
+def environment(home: Path, url: str) -> dict[str, str]:
+    """Write each CLI's configuration into `home` and return the variables it needs."""
+    codex, gemini = home / ".codex", home / ".gemini"
+    codex.mkdir(parents=True, exist_ok=True)
+    gemini.mkdir(parents=True, exist_ok=True)
+    (codex / "config.toml").write_text(
+        f"""
+model = "fake-model"
+model_provider = "fake"
+[model_providers.fake]
+name = "fake"
+base_url = "{url}/v1"
+env_key = "FAKE_KEY"
+wire_api = "responses"
+request_max_retries = 0
+stream_max_retries = 0
+"""
+    )
+    settings = {
+        "security": {"auth": {"selectedType": "gemini-api-key"}},
+        "general": {"maxAttempts": 1},
+        "privacy": {"usageStatisticsEnabled": False},
+    }
+    (gemini / "settings.json").write_text(json.dumps(settings))
+    temporary = home / "tmp"
+    temporary.mkdir(exist_ok=True)
+    return {
+        "HOME": str(home),
+        "TMPDIR": str(temporary),
+        "PATH": f"{bin_directory()}{os.pathsep}{os.environ['PATH']}",
+        "LANG": "C.UTF-8",
+        "ANTHROPIC_BASE_URL": url,
+        "ANTHROPIC_API_KEY": KEY,
+        "CLAUDE_CODE_MAX_RETRIES": "0",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "DISABLE_AUTOUPDATER": "1",
+        "CODEX_HOME": str(codex),
+        "FAKE_KEY": KEY,
+        "GEMINI_API_KEY": KEY,
+        "GOOGLE_GEMINI_BASE_URL": url,
+    }
+
+
+def main() -> int:
+    """Run the command; returns its exit code."""
+    home, command = Path(sys.argv[1]), sys.argv[2:]
+    seal()
+    home.mkdir(parents=True, exist_ok=True)
+    with fakeapi.FakeApi(log=home / REQUESTS) as api:
+        return subprocess.run(command, env=environment(home, api.url), check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

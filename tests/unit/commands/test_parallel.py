@@ -1,0 +1,361 @@
+"""`clinvk parallel` from outside: stdout, stderr and exit code, to the letter."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from clinvk.core.spec import ErrorKind, RunOptions, TaskStatus, Usage
+from tests.unit.fake_fleet import Clinvk, FakeFleet, bad, ok
+
+SEED = {
+    "tasks": [
+        {"backend": "claude", "prompt": "review the auth module"},
+        {"backend": "codex", "prompt": "add logging to the API"},
+        {"backend": "gemini", "prompt": "generate tests for utils"},
+    ]
+}
+TABLE_OF_FAILURE = """\
+Running 3 tasks (max 3 parallel)...
+
+[1] The auth module looks good...
+[3] Generated 5 test cases...
+[2] FAILED: API Error: 429 rate_limit_error
+
+Results
+============================================================
+#    BACKEND      STATUS   DURATION   TASK
+------------------------------------------------------------
+1    claude       OK       2.50s      review the auth module
+2    codex        FAILED   3.20s      add logging to the API
+     Error: API Error: 429 rate_limit_error
+3    gemini       OK       2.80s      generate tests for utils
+------------------------------------------------------------
+Total: 3 tasks, 2 completed, 1 failed (3.20s)
+"""
+
+
+@pytest.fixture
+def seed(tmp_path: Path) -> str:
+    (tmp_path / "tasks.json").write_text(json.dumps(SEED))
+    return "tasks.json"
+
+
+@pytest.fixture
+def partly(fake: FakeFleet) -> FakeFleet:
+    fake.results = [
+        ok(0, "The auth module looks good\n\nIn detail: …", 2.5, model="opus", cost_usd=0.0125),
+        ok(2, "Generated 5 test cases...", 2.8, usage=Usage(input_tokens=10, total_tokens=10)),
+        bad(1, "API Error: 429 rate_limit_error", error_kind=ErrorKind.RATE_LIMITED),
+    ]
+    return fake
+
+
+def test_text(clinvk: Clinvk, partly: FakeFleet, seed: str) -> None:
+    ended = clinvk("parallel", "--file", seed)
+    assert (ended.stdout, ended.stderr, ended.status) == (TABLE_OF_FAILURE, "", 1)
+    assert partly.options == RunOptions(max_parallel=3, fail_fast=False)
+    assert partly.connected_to is None
+
+
+def test_stdin_is_the_task_file_where_none_is_named(clinvk: Clinvk, partly: FakeFleet) -> None:
+    ended = clinvk("parallel", stdin=json.dumps(SEED))
+    assert (ended.stdout, ended.status) == (TABLE_OF_FAILURE, 1)
+
+
+def test_all_ok_is_exit_0(clinvk: Clinvk, fake: FakeFleet, seed: str) -> None:
+    ended = clinvk("parallel", "-f", seed, "--max-parallel", "2", "--fail-fast")
+    assert ended.status == 0
+    assert ended.stdout.startswith("Running 3 tasks (max 2 parallel, fail-fast)...\n\n[1] answer 0")
+    assert ended.stdout.endswith("Total: 3 tasks, 3 completed, 0 failed (3.20s)\n")
+    assert fake.options == RunOptions(max_parallel=2, fail_fast=True)
+
+
+def test_the_parts_of_the_total_add_up(clinvk: Clinvk, fake: FakeFleet) -> None:
+    fake.results = [
+        ok(0, "fine"),
+        bad(1, "boom"),
+        bad(2, "too slow", TaskStatus.TIMEOUT),
+        bad(3, "gone", TaskStatus.LOST),
+        bad(4, "canceled", TaskStatus.CANCELED),
+    ]
+    tasks = "".join('{"backend": "echo", "prompt": "x"}\n' for _ in range(5))
+    ended = clinvk("parallel", stdin=tasks)
+    assert ended.status == 1
+    assert ended.stdout.splitlines()[-10:] == [
+        "1    echo         OK       2.50s      x",
+        "2    echo         FAILED   3.20s      x",
+        "     Error: boom",
+        "3    echo         TIMEOUT  3.20s      x",
+        "     Error: too slow",
+        "4    echo         LOST     3.20s      x",
+        "     Error: gone",
+        "5    echo         CANCELED 3.20s      x",
+        "------------------------------------------------------------",
+        "Total: 5 tasks, 1 completed, 3 failed, 1 canceled (3.20s)",
+    ]
+
+
+@pytest.mark.usefixtures("partly")
+def test_json_is_one_document_with_nothing_beside_it(clinvk: Clinvk, seed: str) -> None:
+    ended = clinvk("parallel", "--file", seed, "--json")
+    assert ended.status == 1
+    assert json.loads(ended.stdout) == {
+        "run_id": "20260102-030405-abcdef01",
+        "total_tasks": 3,
+        "completed": 2,
+        "failed": 1,
+        "canceled": 0,
+        "total_duration_seconds": 3.2,
+        "start_time": "2026-01-02T03:04:05.000Z",
+        "end_time": "2026-01-02T03:04:08.200Z",
+        "results": [
+            {
+                "index": 0,
+                "backend": "claude",
+                "status": "ok",
+                "output": "The auth module looks good\n\nIn detail: …",
+                "exit_code": 0,
+                "duration_seconds": 2.5,
+                "attempts": 1,
+                "model": "opus",
+                "cost_usd": 0.0125,
+            },
+            {
+                "index": 1,
+                "backend": "codex",
+                "status": "failed",
+                "exit_code": 1,
+                "duration_seconds": 3.2,
+                "error": "API Error: 429 rate_limit_error",
+                "error_kind": "rate_limited",
+                "attempts": 1,
+            },
+            {
+                "index": 2,
+                "backend": "gemini",
+                "status": "ok",
+                "output": "Generated 5 test cases...",
+                "exit_code": 0,
+                "duration_seconds": 2.8,
+                "attempts": 1,
+                "usage": {"input_tokens": 10, "output_tokens": 0, "total_tokens": 10},
+            },
+        ],
+    }
+    assert ended.stderr == (
+        "[1/3] claude OK 2.50s review the auth module\n"
+        "[2/3] gemini OK 2.80s generate tests for utils\n"
+        "[3/3] codex FAILED 3.20s add logging to the API\n"
+    )
+
+
+@pytest.mark.usefixtures("partly")
+def test_quiet_is_the_total_alone(clinvk: Clinvk, seed: str) -> None:
+    ended = clinvk("parallel", "--file", seed, "--quiet")
+    assert ended.stdout == "Total: 3 tasks, 2 completed, 1 failed (3.20s)\n"
+    assert ended.stderr == ""
+
+
+@pytest.mark.usefixtures("partly")
+def test_json_wins_over_quiet_and_is_quiet(clinvk: Clinvk, seed: str) -> None:
+    ended = clinvk("parallel", "--file", seed, "--json", "-q")
+    assert json.loads(ended.stdout)["failed"] == 1
+    assert ended.stderr == ""
+
+
+@pytest.mark.usefixtures("partly")
+def test_without_aggregate_output_there_is_no_table(
+    clinvk: Clinvk, seed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLINVK_PARALLEL_AGGREGATE_OUTPUT", "false")
+    assert clinvk("parallel", "--file", seed).stdout == (
+        "Running 3 tasks (max 3 parallel)...\n"
+        "\n"
+        "[1] The auth module looks good...\n"
+        "[3] Generated 5 test cases...\n"
+        "[2] FAILED: API Error: 429 rate_limit_error\n"
+        "\n"
+        "Total: 3 tasks, 2 completed, 1 failed (3.20s)\n"
+    )
+
+
+def test_a_task_keeps_what_it_is_called_and_tagged(clinvk: Clinvk, fake: FakeFleet) -> None:
+    task = {
+        "backend": "echo",
+        "prompt": "x",
+        "id": "t-1",
+        "name": "First",
+        "tags": ["nightly"],
+        "meta": {"team": "core"},
+        "output_format": "json",
+    }
+    ended = clinvk("parallel", "--json", stdin=json.dumps({"tasks": [task]}))
+    (entry,) = json.loads(ended.stdout)["results"]
+    assert (entry["task_id"], entry["task_name"]) == ("t-1", "First")
+    assert (entry["tags"], entry["meta"]) == (["nightly"], {"team": "core"})
+    assert fake.specs[0].output_format == "json"
+
+
+def test_what_a_model_says_cannot_drive_the_terminal(clinvk: Clinvk, fake: FakeFleet) -> None:
+    fake.results = [ok(0, "\x1b[2J\x1b[31mred\x07 \u202etxt"), bad(1, "\x1b]0;title\x07 a\nb")]
+    task = '{"backend": "echo", "prompt": "\\u001b[31m evil"}\n'
+    printed = clinvk("parallel", stdin=task * 2).stdout
+    assert not any(ord(char) < 32 and char != "\n" for char in printed)
+    assert "\u202e" not in printed
+    assert "[1] red   txt\n[2] FAILED: a b\n" in printed
+
+
+def test_long_and_wide_text_is_cut_to_fit(clinvk: Clinvk, fake: FakeFleet) -> None:
+    fake.results = [ok(0, "漢" * 100)]
+    task = {"backend": "echo", "prompt": "word " * 100}
+    lines = clinvk("parallel", stdin=json.dumps(task)).stdout.splitlines()
+    assert lines[2] == "[1] " + "漢" * 36 + "..."
+    assert lines[8].startswith("1    echo         OK       2.50s      word word")
+    assert len(lines[8]) <= 80
+    assert lines[8].endswith("...")
+
+
+def test_warnings_are_said_once_a_run(clinvk: Clinvk, fake: FakeFleet) -> None:
+    fake.results = [ok(index, "x", warnings=["echo: no such thing"]) for index in range(3)]
+    task = '{"backend": "echo", "prompt": "x"}\n'
+    assert clinvk("parallel", "-q", stdin=task * 3).stderr == "warning: echo: no such thing\n"
+
+
+def test_output_dir_has_a_file_for_each_task_and_a_summary(
+    clinvk: Clinvk, fake: FakeFleet, tmp_path: Path
+) -> None:
+    fake.results = [ok(0, "fine"), bad(1, "boom")]
+    tasks = [
+        {"backend": "echo", "prompt": "one", "id": "../../etc/passwd"},
+        {"backend": "echo", "prompt": "two", "name": "Zwei Wörter"},
+    ]
+    ended = clinvk("parallel", "--json", stdin=json.dumps({"tasks": tasks, "output_dir": "out/x"}))
+    out = tmp_path / "out" / "x"
+    assert sorted(path.name for path in out.iterdir()) == [
+        "001_.._.._etc_passwd.json",
+        "002_Zwei_Wörter.json",
+        "summary.json",
+    ]
+    assert json.loads((out / "summary.json").read_text()) == json.loads(ended.stdout)
+    assert json.loads((out / "002_Zwei_Wörter.json").read_text()) == {
+        "task": {"backend": "echo", "prompt": "two", "name": "Zwei Wörter"},
+        "result": json.loads(ended.stdout)["results"][1],
+    }
+    assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {0o600}
+
+
+def test_an_output_dir_that_cannot_be_is_found_before_anything_runs(
+    clinvk: Clinvk, fake: FakeFleet, seed: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    ended = clinvk("parallel", "-f", seed, "--output-dir", "file/out")
+    assert ended.status == 2
+    assert ended.stderr == "clinvk: output_dir file/out: cannot be written: Not a directory\n"
+    assert fake.connected_to == "not connected"
+
+
+def test_an_output_dir_that_goes_away_costs_the_files_not_the_results(
+    clinvk: Clinvk, fake: FakeFleet, seed: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    fake.on_event = lambda event: event.index == 0 and _remove(out)  # type: ignore[assignment,return-value]
+    ended = clinvk("parallel", "-q", "-f", seed, "--output-dir", "out")
+    assert ended.status == 1
+    assert ended.stdout == "Total: 3 tasks, 3 completed, 0 failed (3.20s)\n"
+    assert ended.stderr == "clinvk: output_dir cannot be written: No such file or directory\n"
+
+
+def _remove(directory: Path) -> None:
+    for path in directory.iterdir():
+        path.unlink()
+    directory.rmdir()
+
+
+def test_a_broker_lost_in_mid_run_loses_no_result_that_came(
+    clinvk: Clinvk, fake: FakeFleet, seed: str
+) -> None:
+    fake.breaks_after = 1
+    fake.results = [ok(1, "came"), ok(0, "did not"), ok(2, "did not")]
+    ended = clinvk("parallel", "-f", seed, "--json", "-q")
+    assert ended.status == 4
+    assert ended.stderr == "clinvk: the broker is gone\n"
+    assert [(r["status"], r["exit_code"]) for r in json.loads(ended.stdout)["results"]] == [
+        ("lost", -1),
+        ("ok", 0),
+        ("lost", -1),
+    ]
+
+
+def test_a_broker_that_cannot_be_reached_is_exit_4(
+    clinvk: Clinvk, fake: FakeFleet, seed: str
+) -> None:
+    fake.unreachable = "cannot use the broker redis://:***@host: refused"
+    ended = clinvk("parallel", "-f", seed, "--broker", "redis://:pw@host")
+    assert (ended.status, ended.stdout) == (4, "")
+    assert ended.stderr == "clinvk: cannot use the broker redis://:***@host: refused\n"
+    assert fake.connected_to == "redis://:pw@host"
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_cancels_the_run_and_all_is_printed_in_order(
+    clinvk: Clinvk, fake: FakeFleet, seed: str, number: signal.Signals, status: int
+) -> None:
+    fake.results = [ok(2, "c"), ok(0, "a"), bad(1, "canceled", TaskStatus.CANCELED, exit_code=-1)]
+    fake.on_event = lambda event: event.index == 2 and os.kill(os.getpid(), number)  # type: ignore[assignment,return-value]
+    ended = clinvk("parallel", "-f", seed, "--json", "-q")
+    assert ended.status == status
+    assert fake.canceled == "interrupted"
+    assert [r["index"] for r in json.loads(ended.stdout)["results"]] == [0, 1, 2]
+    assert ended.stderr == (
+        "Canceling: nothing new starts, running tasks are being stopped (again to leave at once)\n"
+    )
+
+
+def test_the_second_signal_leaves_at_once(clinvk: Clinvk, fake: FakeFleet, seed: str) -> None:
+    fake.on_event = lambda event: os.kill(os.getpid(), signal.SIGINT)  # type: ignore[assignment]
+    ended = clinvk("parallel", "-f", seed, "-q")
+    assert (ended.status, ended.stdout) == (130, "")
+
+
+def test_handlers_are_put_back(clinvk: Clinvk, fake: FakeFleet, seed: str) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    clinvk("parallel", "-f", seed)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_dry_run_prints_what_would_run_and_starts_nothing(
+    clinvk: Clinvk, fake: FakeFleet, tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_text(
+        "backends: {mytool: {command: [my tool, --stdin], env: {TOKEN: secret}}}"
+    )
+    tasks = [
+        {"backend": "claude", "prompt": "-x é", "workdir": "/src dir", "model": "opus"},
+        {"backend": "mytool", "prompt": "p", "extra": ["--fast"], "max_turns": 3},
+    ]
+    (tmp_path / "t.json").write_text(json.dumps({"tasks": tasks}))
+    ended = clinvk("parallel", "-f", "t.json", "--config", "config.yaml", "--dry-run")
+    assert ended.status == 0
+    assert ended.stdout == (
+        "[1] claude: cd '/src dir' && claude -p --output-format json --no-session-persistence"
+        " --model opus < t.json: tasks[0].prompt (5 bytes)\n"
+        "[2] mytool: TOKEN='***' 'my tool' --stdin --fast < t.json: tasks[1].prompt (1 bytes)\n"
+    )
+    assert ended.stderr == (
+        "warning: mytool: max_turns is not supported, ignored "
+        "(its command line is fixed in the configuration)\n"
+    )
+    assert fake.connected_to == "not connected"
+    as_json = json.loads(
+        clinvk("parallel", "-f", "t.json", "--config", "config.yaml", "--dry-run", "--json").stdout
+    )
+    assert as_json["tasks"][1]["env"] == {"TOKEN": "***"}
+    assert as_json["tasks"][0]["stdin"] == {"source": "t.json: tasks[0].prompt", "bytes": 5}
+    assert "secret" not in ended.stdout + json.dumps(as_json)

@@ -1,0 +1,201 @@
+"""The configuration file and its variables: what is refused, where, and in which words.
+
+(`tests/unit/config/test_precedence.py` has the precedence of each setting.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from clinvk.config import settings
+from clinvk.core.errors import ConfigError
+from clinvk.core.spec import TaskSpec
+from clinvk.output import config as render
+
+URL = "must be a URL like redis://host:6379/0, rediss://… or redis+socket:///path"
+PORT = "must have a number as its port (percent-encode / : @ in a password)"
+TOOLS = 'must be "all" or a list of strings'
+NAME = "a name may have letters, digits, and . _ - between them"
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    monkeypatch.chdir(tmp_path)
+
+    def load(text: str, **environment: str) -> settings.Settings:
+        Path("c.yaml").write_text(text)
+        return settings.load("c.yaml", environment)
+
+    return load
+
+
+@pytest.mark.parametrize(
+    ("text", "problems"),
+    [
+        ("[1]", ["must be a mapping of settings"]),
+        ("3: 4", ["3: unknown setting"]),
+        ("parallel: 3", ["parallel: must be a mapping (got 3)"]),
+        ("paralel: {}", ['paralel: unknown setting, did you mean "parallel"?']),
+        ("parallel: {max_workers: 0}", ["parallel.max_workers: must be >= 1 (got 0)"]),
+        ("parallel: {max_workers: '3'}", ['parallel.max_workers: must be an integer (got "3")']),
+        ("parallel: {fail_fast: 1}", ["parallel.fail_fast: must be true or false (got 1)"]),
+        (
+            "unified_flags: {max_turns: -1, sandbox_mod: full, command_timeout_secs: .inf}",
+            [
+                "unified_flags.max_turns: must be >= 0 (got -1)",
+                "unified_flags.command_timeout_secs: must be a finite number (got Infinity)",
+                'unified_flags.sandbox_mod: unknown setting, did you mean "sandbox_mode"?',
+            ],
+        ),
+        ("backends: {claude: {allowed_tools: 5}}", [f"backends.claude.allowed_tools: {TOOLS}"]),
+        ("backends: {claude: {allowed_tools: [5]}}", [f"backends.claude.allowed_tools: {TOOLS}"]),
+        (
+            "backends: {claude: {extra_flags: [a, 1, 2]}}",
+            [
+                "backends.claude.extra_flags[1]: must be a string (got 1)",
+                "backends.claude.extra_flags[2]: must be a string (got 2)",
+            ],
+        ),
+        (
+            "backends: {claud: {model: x}}",
+            [
+                (
+                    'backends.claud: unknown backend, did you mean "claude"?;'
+                    " one that is defined here needs a command"
+                )
+            ],
+        ),
+        ("backends: {x: {command: []}}", ["backends.x.command: must not be empty (got [])"]),
+        ("backends: {x: {command: cat}}", ['backends.x.command: must be a list (got "cat")']),
+        ("backends: {'a,b': {command: [x]}}", [f"backends.a,b: {NAME}"]),
+        # No value of an environment or a broker's URL is shown: it may be a secret.
+        ("backends: {x: {command: [x], env: {A: 1}}}", ["backends.x.env.A: must be a string"]),
+        ("broker_url: s3cret", [f"broker_url: {URL}"]),
+        ("broker_url: http://:s3cret@h", [f"broker_url: {URL}"]),
+        ("broker_url: redis://:s3/cret@h:1", [f"broker_url: {PORT}"]),
+        ("broker_url: 3", ["broker_url: must be a string"]),
+        ("broker_url: unix://x", ["broker_url: must have an absolute path to a socket"]),
+        (
+            "queues: {claude: {max_concurrency: 0}}",
+            ["queues.claude.max_concurrency: must be >= 1 (got 0)"],
+        ),
+        (
+            "queues: {claude: {rate: 5/day}}",
+            ['queues.claude.rate: must be like "50/min" (a number per s, min or h) (got "5/day")'],
+        ),
+        ("queues: {claud: {}}", ['queues.claud: there is no such backend, did you mean "claude"?']),
+        ("a: 1\na: 2", ['is not valid YAML: "a" stands twice at line 2, column 1']),
+        ("parallel: &a {max_workers: *a}", ["is not valid YAML here: an alias contains itself"]),
+    ],
+)
+def test_problems_of_the_file(load, text: str, problems: list[str]) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ConfigError) as caught:
+        load(text)
+    assert list(caught.value.problems) == [f"c.yaml: {problem}" for problem in problems]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("PARALLEL_MAX_WORKERS", "x", 'must be an integer (got "x")'),
+        ("PARALLEL_MAX_WORKERS", "0", "must be >= 1 (got 0)"),
+        ("PARALLEL_MAX_WORKERS", "9" * 5000, None),
+        ("PARALLEL_FAIL_FAST", "maybe", 'must be true or false (got "maybe")'),
+        ("UNIFIED_FLAGS_APPROVAL_MODE", "yolo", None),
+        ("UNIFIED_FLAGS_COMMAND_TIMEOUT_SECS", "1e400", "must be a finite number (got Infinity)"),
+        ("BACKENDS_CLAUDE_ALLOWED_TOOLS", '["a"', TOOLS),
+        ("BACKENDS_CLAUDE_ENV", "A=b", "set backends.claude.env in the configuration file instead"),
+        ("BROKER_URL", "redis:s3cret", URL),
+        ("BROKER", "x", 'unknown setting, did you mean "CLINVK_BROKER_URL"?'),
+        ("OUTPUT", "x", 'unknown setting, did you mean "CLINVK_OUTPUT_DIR"?'),
+        (
+            "PARALEL_MAX_WORKERS",
+            "1",
+            'unknown setting, did you mean "CLINVK_PARALLEL_MAX_WORKERS"?',
+        ),
+        (
+            "PARALLEL_MAX_WORKER",
+            "1",
+            'unknown setting, did you mean "CLINVK_PARALLEL_MAX_WORKERS"?',
+        ),
+    ],
+)
+def test_problems_of_a_variable(load, name: str, value: str, problem: str | None) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ConfigError) as caught:
+        load("", **{f"CLINVK_{name}": value})
+    (line,) = caught.value.problems
+    assert line.startswith(f"CLINVK_{name}: ")
+    assert problem is None or line == f"CLINVK_{name}: {problem}"
+
+
+def test_variables_that_are_no_settings_are_left_alone(load) -> None:  # type: ignore[no-untyped-def]
+    names = ("CLI_CACHE", "CONFIG_X", "DEBUG", "TASK", "WORKER_CONFIG", "WORKER_NAME", "FOO")
+    assert load("", **{f"CLINVK_{name}": "x" for name in names}).origins == {}
+
+
+def test_all_problems_at_once(load) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ConfigError) as caught:
+        load("parallel: {max_workers: 0}", CLINVK_PARALLEL_FAIL_FAST="x", CLINVK_BROKER="y")
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == [
+        "CLINVK_BROKER",
+        "c.yaml",
+        "CLINVK_PARALLEL_FAIL_FAST",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a,b", ["a", "b"]),
+        (" --x , y ", ["--x", "y"]),
+        ('["a,b", "c"]', ["a,b", "c"]),
+        ("all", ["all"]),
+        ("", []),
+    ],
+)
+def test_lists_in_variables(load, text: str, value: list[str]) -> None:  # type: ignore[no-untyped-def]
+    loaded = load("", CLINVK_BACKENDS_CLAUDE_EXTRA_FLAGS=text)
+    assert loaded.config.backends["claude"].extra_flags == value
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "redis://", "redis://h:1/0", "rediss://u:p%2F@h", "redis+socket:///s", "unix:///s"],
+)
+def test_urls_of_brokers(load, url: str) -> None:  # type: ignore[no-untyped-def]
+    assert load(f"broker_url: '{url}'").config.broker_url == url
+
+
+def test_sections_may_be_empty(load) -> None:  # type: ignore[no-untyped-def]
+    loaded = load("parallel:\nbackends:\n  claude:\nqueues:\n  claude:\nbroker_url:\n")
+    assert loaded.config.parallel.max_workers == 3
+    assert loaded.config.broker_url is None
+
+
+def test_a_file_named_like_a_variable_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("CLINVK_x.yaml").write_text("parallel: {max_workers: 7}")
+    loaded = settings.load("CLINVK_x.yaml", {})
+    assert loaded.pick(None, 2, "parallel", "max_workers") == 2
+
+
+def test_nothing_secret_is_shown(load) -> None:  # type: ignore[no-untyped-def]
+    loaded = load(
+        "broker_url: redis://u:s3cret@h\nbackends: {x: {command: [cat], env: {KEY: s3cret}}}"
+    )
+    lines = list(render.lines(loaded.rows()))
+    assert not [line for line in lines if "s3cret" in line]
+    assert any('"redis://u:***@h"' in line for line in lines)
+
+
+def test_what_a_lost_worker_means_is_settled_like_all_else(load) -> None:  # type: ignore[no-untyped-def]
+    task = TaskSpec(backend="claude", prompt="x")
+    settled = load("unified_flags: {on_worker_lost: fail, max_attempts: 5}")
+    assert settled.resolve(task).effective_max_attempts == 1
+    assert settled.resolve(replace(task, on_worker_lost="retry")).effective_max_attempts == 5
+    assert load("{}").resolve(task).effective_max_attempts is None

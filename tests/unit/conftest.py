@@ -1,0 +1,70 @@
+"""The fixtures of tests that need neither a server nor a process."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import fakeredis
+import pytest
+
+from clinvk import cli
+from clinvk.local import reach, start
+from clinvk.store.store import Store
+from tests import harness
+from tests.harness import Completed as Ended
+from tests.unit.fake_fleet import Clinvk, FakeFleet
+
+
+@pytest.fixture
+def redis_client() -> Iterator[fakeredis.FakeRedis]:
+    """An empty Redis in this process; at the end each of our keys must have a lifetime."""
+    client = fakeredis.FakeRedis()
+    yield client
+    assert harness.keys_without_lifetime(client) == []
+
+
+@pytest.fixture
+def model_examples() -> int:
+    """Few: Lua in Python is slow, and the same model runs over a real server."""
+    return 20
+
+
+@pytest.fixture
+def store(redis_client: fakeredis.FakeRedis) -> Store:
+    """A store over it."""
+    return Store(redis_client)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeFleet:
+    found = FakeFleet()
+    monkeypatch.setattr(reach, "connect", found.connect)
+    return found
+
+
+@pytest.fixture
+def clinvk(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Clinvk:
+    """Run `clinvk ARGUMENTS` in an empty directory; returns status, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(start, "expected", lambda *_: nullcontext())
+
+    def run(*arguments: str, stdin: str | bytes | None = "") -> Ended:
+        content = stdin.encode() if isinstance(stdin, str) else stdin or b""
+        pipe = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8")
+        if stdin is None:
+            monkeypatch.setattr(pipe.buffer, "isatty", lambda: True, raising=False)
+        monkeypatch.setattr(sys, "stdin", pipe)
+        monkeypatch.setattr(sys, "argv", ["clinvk", *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        printed = capsys.readouterr()
+        assert isinstance(exit_.value.code, int)
+        return Ended(exit_.value.code, printed.out, printed.err)
+
+    return run
