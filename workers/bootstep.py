@@ -59,7 +59,7 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         self.renewer = LeaseRenewer(
             Dispatcher(parent.app, Store.connect(url, ANSWER_SECONDS)),
             owner,
-            worker_info.entry(slots=parent.concurrency, queues=queues),
+            worker_info.entry(slots=parent.pool.limit, queues=queues),
             LivenessConnection(url),
         )
         if config.has_supervisor:

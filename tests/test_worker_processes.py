@@ -1,0 +1,121 @@
+"""Workers as processes: how they are named, and that Celery's own commands know them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from clinvk.core.worker_config import BROKER_URL
+from clinvk.store.store import Store
+from tests import harness
+
+HOST = socket.gethostname()
+CELERY = [*harness.PYTHON, "-m", "celery", "-A", "workers.app"]
+OURS = [*harness.PYTHON, "-m", "workers", "--queues", "clinvk.echo", "--concurrency", "6"]
+
+pytestmark = pytest.mark.usefixtures("temporary")
+
+
+class Workers:
+    """Workers of one broker on this machine."""
+
+    def __init__(self, broker_url: str, log: Path) -> None:
+        self.env = {**os.environ, BROKER_URL: broker_url}
+        self.store = Store.connect(broker_url)
+        self._log = log
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, argv: Sequence[str]) -> subprocess.Popen[bytes]:
+        """Start one more and wait until it is announced."""
+        with self._log.open("ab") as log:
+            process = subprocess.Popen(
+                argv, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        self._processes.append(process)
+        harness.wait_until(
+            lambda: process.pid in {entry["pid"] for entry in self.store.workers().values()},
+            "the worker to be announced",
+        )
+        return process
+
+    def pinged(self) -> list[str]:
+        """The workers that answer `celery inspect ping`."""
+        done = subprocess.run(
+            [*CELERY, "inspect", "ping", "--json"],
+            env=self.env,
+            capture_output=True,
+            text=True,
+            check=False,  # nobody has answered
+        )
+        return sorted(json.loads(done.stdout.splitlines()[0])) if done.returncode == 0 else []
+
+    def slots(self) -> int:
+        """The free and taken slots of the fleet, as admission counts them."""
+        (queue,) = self.store.queues()
+        return queue.slots
+
+    def clinvk(self, *arguments: str, stdin: str | None = None) -> harness.Completed:
+        return harness.clinvk(*arguments, stdin=stdin, env=self.env)
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.send_signal(signal.SIGTERM)
+        for process in self._processes:
+            process.wait()
+        self.store.close()
+
+
+@pytest.fixture
+def workers(broker_url: str, tmp_path: Path) -> Iterator[Workers]:
+    found = Workers(broker_url, tmp_path / "workers.log")
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+@pytest.mark.parametrize(
+    ("argv", "name", "slots"),
+    [
+        (OURS, "clinvk", 12),
+        ([*CELERY, "worker", "-Q", "clinvk.echo", "-c", "6"], "celery", 12),
+        ([*CELERY, "worker", "-Q", "clinvk.echo", "-P", "threads", "-c", "6"], "celery", 12),
+        ([*CELERY, "worker", "-Q", "clinvk.echo", "-P", "solo"], "celery", 2),
+    ],
+    ids=["ours", "celery", "celery-threads", "celery-solo"],
+)
+def test_two_workers_started_alike_both_count(
+    workers: Workers, argv: list[str], name: str, slots: int
+) -> None:
+    for _ in range(2):
+        workers.start(argv)
+    names = [f"{name}-2@{HOST}", f"{name}@{HOST}"]
+    assert sorted(workers.store.workers()) == names
+    assert workers.slots() == slots
+    listed = workers.clinvk("workers", "--json")
+    assert sorted(json.loads(listed.stdout)) == names
+    harness.wait_until(lambda: workers.pinged() == names, "both to answer celery inspect ping")
+    tasks = json.dumps([{"backend": "echo", "prompt": f"t{n}"} for n in range(20)])
+    ended = workers.clinvk("parallel", "--max-parallel", "20", "--json", "-q", stdin=tasks)
+    assert ended.status == 0, ended.stderr
+    results = json.loads(ended.stdout)["results"]
+    assert [result["output"] for result in results] == [f"t{n}" for n in range(20)]
+    assert {result["worker"] for result in results} <= set(names)
+
+
+def test_a_worker_that_is_started_again_has_the_name_that_it_had(workers: Workers) -> None:
+    first = workers.start(OURS)
+    workers.start(OURS)
+    first.kill()
+    first.wait()
+    again = workers.start(OURS)
+    entries = workers.store.workers()
+    assert sorted(entries) == [f"clinvk-2@{HOST}", f"clinvk@{HOST}"]
+    assert entries[f"clinvk@{HOST}"]["pid"] == again.pid
