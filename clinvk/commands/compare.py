@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clinvk.backends import BackendRegistry
-from clinvk.commands.parallel import PlannedRun, broker_url, carry_out, plan_run
+from clinvk.commands.parallel import PlannedRun, carry_out, plan_run
 from clinvk.core.errors import BrokerError, TaskFileError, UsageError
 from clinvk.core.spec import RunOptions, TaskSpec, queue_of
 from clinvk.local import reach
@@ -28,7 +28,7 @@ def run(settings: Settings, options: CompareOptions) -> int:
     if options.all_backends == (options.backends is not None):
         raise UsageError("say which backends: --backends claude,codex or --all-backends")
     prompt, source = read_prompt(options)
-    broker = broker_url(settings, options)
+    broker = settings.broker_url(options.broker)
     if options.backends is not None:
         labels = [label.strip() for label in options.backends.split(",") if label.strip()]
     else:

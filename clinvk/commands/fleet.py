@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from clinvk.config.settings import Settings, rate_limits
+from clinvk.config.models import rate_limits
 from clinvk.core.errors import UsageError
 from clinvk.core.spec import RunOptions, queue_of
 from clinvk.output import json_document, progress, tables
@@ -16,6 +16,7 @@ from clinvk.runs import follow
 from clinvk.runs.report import EXIT_OK, EXIT_TASK_FAILED
 
 if TYPE_CHECKING:
+    from clinvk.config.settings import Settings
     from clinvk.runs.celery_client import CeleryClient
 
 
@@ -38,10 +39,10 @@ def fleet(settings: Settings, broker: str | None) -> Iterator[CeleryClient]:
 
 def broker_url(settings: Settings, broker: str | None) -> str:
     """Return the broker's URL; commands of a fleet need one."""
-    url = settings.pick(broker, None, "broker_url")
-    if not url:
+    url = settings.broker_url(broker)
+    if url is None:
         raise UsageError("no broker: give --broker URL, or set broker_url or CLINVK_BROKER_URL")
-    return str(url)
+    return url
 
 
 # Workers.

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from clinvk.backends import BackendRegistry
-from clinvk.config.settings import broker_problem
 from clinvk.core.errors import UsageError
 from clinvk.core.spec import RunOptions, TaskSpec, queue_of
 from clinvk.local import reach
@@ -81,6 +80,7 @@ def plan_run(
 
     Of the tasks, all is settled (`Settings.resolve`), and `backends` are those that they name.
     """
+    settings.load_backends(backends)
     view = View(
         as_json=options.as_json,
         quiet=options.quiet,
@@ -96,19 +96,12 @@ def plan_run(
             keep_seconds=settings.config.runs.keep_days * 86400,
         ),
         output_dir=settings.pick(options.output_dir, output_dir, "output_dir"),
-        broker_url=broker_url(settings, options),
+        broker_url=settings.broker_url(options.broker),
         run_key=options.run_key or "",
         detach=options.detach,
         wait_for_workers=options.wait_for_workers,
         view=view.of(run_options.kind),
     )
-
-
-def broker_url(settings: Settings, options: CommonOptions) -> str | None:
-    """Return the broker's URL; None is a private one."""
-    if options.broker and (problem := broker_problem(options.broker)):
-        raise UsageError(f"--broker: {problem}")
-    return settings.pick(options.broker, None, "broker_url") or None
 
 
 def carry_out(settings: Settings, options: CommonOptions, planned: PlannedRun) -> int:

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from clinvk.commands import fleet
-from clinvk.config.settings import Settings, broker_problem
+from clinvk.config.settings import Settings
+from clinvk.core.broker_url import mask_password
 from clinvk.core.errors import UsageError
 from clinvk.core.spec import queue_of
-from clinvk.core.worker_config import BROKER_URL, WORKER_CONFIG, mask_password
+from clinvk.core.worker_config import BROKER_URL, WORKER_CONFIG
 from clinvk.output import progress
 from workers.execution.policy import Policy
 
@@ -34,8 +35,6 @@ def run(
         Policy.load(settings.worker.policy_file)
     backends = _backends(settings, queues)
     url = fleet.broker_url(settings, broker)
-    if problem := broker_problem(url):
-        raise UsageError(f"--broker: {problem}")
     with fleet.fleet(settings, broker):
         progress.note(
             f"clinvk worker {name}@{socket.gethostname()}: {', '.join(backends)}; "
@@ -58,4 +57,5 @@ def _backends(settings: Settings, queues: str | None) -> Sequence[str]:
         raise UsageError(
             f"unknown backend {', '.join(unknown)} (known: {', '.join(settings.backends)})"
         )
+    settings.load_backends(names)
     return names

@@ -1,1 +1,1 @@
-"""Settings: their models, where each value comes from, and which of two wins."""
+"""All settings: their models, the file and the environment that set them, and which value wins."""

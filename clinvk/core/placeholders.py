@@ -7,15 +7,16 @@ never looked at again.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from clinvk.core.suggestions import nearest
+
 _BRACES = re.compile(r"(\$?)(\{\{([^{}]*)\}\})")
 _WORDS = ("previous", "steps", "session")
-_NEAR = 0.8
-"""A word this close to one of ours is taken for a slip; any other is a text of its own."""
+_SIMILARITY = 0.8
+"""A word this similar to one of ours is taken for a typing error; other braces are plain text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def find(prompt: str) -> Iterator[Placeholder]:
         elif inner == "session":
             why = "is not supported: each step is a session of its own"
             yield Placeholder(text, problem=f"{text} {why}")
-        elif not dollar and difflib.get_close_matches(word.lower(), _WORDS, n=1, cutoff=_NEAR):
+        elif not dollar and nearest(word.lower(), _WORDS, _SIMILARITY):
             # With a dollar sign it is GitHub's: a prompt may well be about a workflow.
             why = "is no placeholder (there are {{previous}} and {{steps.<name>.output}})"
             yield Placeholder(text, problem=f"{text} {why}")

@@ -1,11 +1,12 @@
-"""Put what pydantic found wrong into clinvk's words: `must be >= 1 (got 0)`."""
+"""Translate pydantic's errors into clinvk's messages, such as `must be >= 1 (got 0)`."""
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from clinvk.core.suggestions import did_you_mean
 
 GOT_CHARS = 40
 
@@ -32,15 +33,15 @@ _TYPES = {
 
 
 def describe(error: Mapping[str, Any], known: Iterable[str] = ()) -> str:
-    """Say what is wrong with one value, from one of pydantic's error dictionaries.
+    """Return the message for one of the dictionaries of pydantic's `ValidationError.errors()`.
 
-    `known` are the names that a field could have had, for the nearest one to an unknown.
+    `known` are the valid field names; the one nearest to an unknown field is suggested.
     """
     kind, limits = error["type"], error.get("ctx", {})
     if kind in {"missing", "missing_argument"}:
         return "is required"
     if kind in {"extra_forbidden", "unexpected_keyword_argument"}:
-        return "unknown field" + nearest(str(error["loc"][-1]), known)
+        return "unknown field" + did_you_mean(str(error["loc"][-1]), known)
     return f"{_rule(kind, limits, error['msg'])} (got {shown(error['input'])})"
 
 
@@ -58,12 +59,6 @@ def _rule(kind: str, limits: Mapping[str, Any], message: str) -> str:
             return str(limits["error"])
         case _:
             return _TYPES.get(kind, message.removeprefix("Value error, "))
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return `, did you mean "x"?` for the known name that is nearest, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f', did you mean "{close[0]}"?' if close else ""
 
 
 def shown(value: object) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
@@ -52,8 +51,3 @@ class WorkerConfig:
     def dump(self) -> str:
         """Write what `load` reads."""
         return json.dumps(asdict(self))
-
-
-def mask_password(url: str) -> str:
-    """Return a broker URL with its password as `***`, fit for messages and logs."""
-    return re.sub(r"(://[^:/@]*:)[^/]*@", r"\1***@", url)

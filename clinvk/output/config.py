@@ -6,8 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from clinvk.core.worker_config import mask_password
-from clinvk.output.plan import MASK
+from clinvk.core.broker_url import MASK, mask_password
 
 Row = tuple[str, Any, str]
 

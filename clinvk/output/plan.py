@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from clinvk.backends.base import Backend, Command
+from clinvk.core.broker_url import MASK
 from clinvk.core.spec import TaskSpec
 from clinvk.output.sanitize import one_line
-
-MASK = "***"
 
 Planned = tuple[TaskSpec, str, Command]
 """A task, the place of its prompt, and its command."""

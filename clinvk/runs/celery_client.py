@@ -19,6 +19,7 @@ import redis
 
 from clinvk.broker.app import create_app
 from clinvk.broker.dispatcher import Dispatcher
+from clinvk.core.broker_url import mask_password
 from clinvk.core.errors import BrokerError, UsageError
 from clinvk.core.spec import (
     ErrorKind,
@@ -29,7 +30,6 @@ from clinvk.core.spec import (
     TaskStatus,
     queue_of,
 )
-from clinvk.core.worker_config import mask_password
 from clinvk.runs.client import Event
 from clinvk.runs.spool import Spool
 from clinvk.store.store import Store

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from clinvk.core.placeholders import Placeholder, find
 from clinvk.core.spec import TaskSpec
-from clinvk.core.validation_errors import nearest
+from clinvk.core.suggestions import did_you_mean
 from clinvk.taskfile import reader
 
 
@@ -83,7 +83,7 @@ def _problem(found: Placeholder, index: int, names: Sequence[str | None]) -> str
     if found.step is None or found.step in before:
         return None
     if found.step not in names:
-        hint = nearest(found.step, filter(None, before))
+        hint = did_you_mean(found.step, filter(None, before))
         return f'{found.text}: there is no step "{found.step}"{hint}'
     which = "this step" if found.step == names[index] else "a later step"
     return f'{found.text}: "{found.step}" is {which}, and has no output yet'

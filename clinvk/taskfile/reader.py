@@ -27,7 +27,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from clinvk.core import yaml_document
 from clinvk.core.errors import TaskFileError
 from clinvk.core.spec import GIVEN_BY_RUN, TaskSpec
-from clinvk.core.validation_errors import describe, nearest, shown
+from clinvk.core.suggestions import did_you_mean
+from clinvk.core.validation_errors import describe, shown
 from clinvk.runs.spool import Records, Spool
 from clinvk.taskfile import extract
 
@@ -540,7 +541,7 @@ def _backend_problem(name: Any, backends: Mapping[str, bool]) -> str | None:
         return None  # said already
     if name not in backends:
         known = [known for known, enabled in backends.items() if enabled]
-        return f'unknown backend "{name}"{nearest(name, known)} (known: {", ".join(known)})'
+        return f'unknown backend "{name}"{did_you_mean(name, known)} (known: {", ".join(known)})'
     if not backends[name]:
         return f'backend "{name}" is disabled in the configuration (backends.{name}.enabled)'
     return None

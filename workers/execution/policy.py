@@ -29,7 +29,7 @@ from typing import Any, Self
 from clinvk.core import yaml_document
 from clinvk.core.errors import ConfigError
 from clinvk.core.spec import TaskSpec
-from clinvk.core.validation_errors import nearest
+from clinvk.core.suggestions import did_you_mean
 
 SANDBOX_ORDER = ("read-only", "workspace", "full")
 APPROVAL_ORDER = ("always", "default", "auto", "none")
@@ -155,7 +155,7 @@ def _problems(values: Mapping[Any, Any]) -> list[str]:
     problems = []
     for name, value in values.items():
         if name not in known:
-            problems.append(f"{name}: unknown rule{nearest(str(name), known)}")
+            problems.append(f"{name}: unknown rule{did_you_mean(str(name), known)}")
         elif name in {"max_sandbox_mode", "max_approval_mode"}:
             order = SANDBOX_ORDER if name == "max_sandbox_mode" else APPROVAL_ORDER
             if value not in order:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from clinvk.config import settings
+from clinvk.config import environment, settings
 from clinvk.config.settings import Settings
 from clinvk.core.spec import TaskSpec
 from tests.unit.fake_fleet import Clinvk, FakeFleet
@@ -52,7 +52,7 @@ each_task_setting = pytest.mark.parametrize(
 
 
 def variable(place: str) -> str:
-    return settings.variable(tuple(place.split(".")))
+    return environment.variable(tuple(place.split(".")))
 
 
 def as_text(value: Any) -> str:

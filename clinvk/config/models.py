@@ -1,0 +1,131 @@
+"""The configuration file as models: each section, its fields, their types and defaults."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+from clinvk.backends.base import NAME_PATTERN
+from clinvk.core.broker_url import broker_problem
+from clinvk.core.spec import ApprovalMode, OnWorkerLost, RunOptions, SandboxMode
+from clinvk.core.worker_config import WorkerConfig
+
+PERIODS_MS = {"s": 1000, "min": 60_000, "h": 3_600_000}
+"""The units of a rate, each with its length in milliseconds."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class ParallelSection(_Section):
+    """`parallel`: how tasks of a run are started and shown."""
+
+    max_workers: Annotated[int, Field(ge=1)] = 3
+    fail_fast: bool = False
+    aggregate_output: bool = True
+
+
+class UnifiedSection(_Section):
+    """`unified_flags`: defaults for the tasks of all backends. A 0 sets no limit."""
+
+    approval_mode: ApprovalMode = "default"
+    sandbox_mode: SandboxMode = "default"
+    max_turns: Annotated[int, Field(ge=0)] = 0
+    max_tokens: Annotated[int, Field(ge=0)] = 0
+    command_timeout_secs: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    on_worker_lost: OnWorkerLost = "retry"
+    max_attempts: Annotated[int, Field(ge=1)] = RunOptions().max_attempts
+
+
+class BackendSection(_Section):
+    """`backends.<name>`: one backend's defaults. With a `command`, it defines a new backend."""
+
+    model: str | None = None
+    approval_mode: ApprovalMode | None = None
+    sandbox_mode: SandboxMode | None = None
+    system_prompt: str | None = None
+    extra_flags: list[str] = []
+    allowed_tools: Literal["all"] | list[str] = "all"
+    enabled: bool = True
+    command: Annotated[list[str], Field(min_length=1)] | None = None
+    env: dict[str, str] = {}
+
+
+class QueueSection(_Section):
+    """`queues.<name>`: limits of a backend's queue, over the whole fleet."""
+
+    max_concurrency: Annotated[int, Field(ge=1)] | None = None
+    rate: str | None = None
+
+    @field_validator("rate")
+    @classmethod
+    def _rate(cls, value: str | None) -> str | None:
+        if value is not None:
+            rate_limits(value)
+        return value
+
+
+class RunsSection(_Section):
+    """`runs`: how long a fleet keeps the records of runs."""
+
+    keep_days: Annotated[float, Field(gt=0, le=366)] = 7
+
+
+class WorkerSection(_Section):
+    """`worker`: what this machine accepts from others."""
+
+    policy: str | None = None
+
+
+class LocalSection(_Section):
+    """`local`: the private server of local mode."""
+
+    server: str | None = None
+
+
+class LimitsSection(_Section):
+    """`limits`: how much of a task's output is kept."""
+
+    output_bytes: Annotated[int, Field(ge=1024)] = WorkerConfig().output_bytes
+    spill_bytes: Annotated[int, Field(ge=0)] = WorkerConfig().spill_bytes
+    spill_dir: str = WorkerConfig().spill_dir
+
+
+def _broker_url(url: str) -> str:
+    if url and (problem := broker_problem(url)):
+        raise ValueError(problem)
+    return url
+
+
+class Config(_Section):
+    """The whole configuration file."""
+
+    broker_url: Annotated[str, AfterValidator(_broker_url)] | None = None
+    output_dir: str | None = None
+    parallel: ParallelSection = ParallelSection()
+    unified_flags: UnifiedSection = UnifiedSection()
+    backends: dict[Annotated[str, Field(pattern=NAME_PATTERN)], BackendSection] = {}
+    queues: dict[str, QueueSection] = {}
+    runs: RunsSection = RunsSection()
+    worker: WorkerSection = WorkerSection()
+    local: LocalSection = LocalSection()
+    limits: LimitsSection = LimitsSection()
+
+
+UNSET_BACKEND = BackendSection()
+"""The section of a backend that the configuration does not mention."""
+
+
+def rate_limits(rate: str) -> dict[str, Any]:
+    """Return a rate such as `50/min` as the store takes it: `rate` and `interval_ms`.
+
+    Raises:
+        ValueError: it is not a number per s, min or h.
+    """
+    match = re.fullmatch(r"([1-9]\d{0,8})/(s|min|h)", rate)
+    if match is None:
+        raise ValueError('must be like "50/min" (a number per s, min or h)')
+    return {"rate": rate, "interval_ms": PERIODS_MS[match[2]] / int(match[1])}
