@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +16,30 @@ from clinvk.store import store as store_module
 from clinvk.store.failure_detector import Server
 from clinvk.store.store import Store
 from tests import harness
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--server",
+        metavar="PROGRAM",
+        help="the Redis or Valkey server to test with, in place of clinvk's own choice",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    program = config.getoption("--server")
+    if program is not None:
+        if shutil.which(program) is None:
+            raise pytest.UsageError(f"--server: {program} is not an executable file")
+        os.environ[harness.TEST_SERVER] = program
+
+
+# A shell starts what stands before `&` with SIGINT and SIGQUIT ignored, and nohup ignores SIGHUP.
+# All that the tests start would inherit that, and wait for ever where a test presses Ctrl-C.
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        is_interrupt = number is signal.SIGINT
+        signal.signal(number, signal.default_int_handler if is_interrupt else signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,8 @@ from typing import Any
 import psutil
 import redis
 
+from clinvk.local.start import find_server
+
 TIMEOUT_SECONDS = 60.0
 ROOT = Path(__file__).parent.parent
 """The repository."""
@@ -21,6 +23,8 @@ EXAMPLES = ROOT / "examples"
 TRANSCRIPTS = ROOT / "tests" / "transcripts"
 PYTHON = [sys.executable]
 CLINVK = [*PYTHON, "-m", "clinvk"]
+TEST_SERVER = "TEST_SERVER"
+"""The variable with the server program under test, for processes that tests start."""
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = TIMEOUT_SECONDS) -> Any:
@@ -43,6 +47,16 @@ def clinvk_variables() -> list[str]:
 def keys_without_lifetime(client: Any) -> list[str]:
     """Our keys that would stay for ever."""
     return [key.decode() for key in client.scan_iter("clinvk:*") if client.pttl(key) == -1]
+
+
+def server_under_test() -> str | None:
+    """The server program of `pytest --server`; None where clinvk is to choose its own."""
+    return os.environ.get(TEST_SERVER)
+
+
+def server_program() -> str:
+    """The server program that tests start."""
+    return find_server(server_under_test())
 
 
 def answers(client: redis.Redis) -> bool:

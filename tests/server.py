@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from clinvk.local.start import find_server
 from tests import harness
 
 
@@ -18,7 +17,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     directory = tmp_path_factory.mktemp("server")
     socket = directory / "s.sock"
     process = subprocess.Popen(
-        [find_server(None), "--port", "0", "--unixsocket", str(socket), "--save", ""],
+        [harness.server_program(), "--port", "0", "--unixsocket", str(socket), "--save", ""],
         cwd=directory,
         stdout=subprocess.DEVNULL,
     )

@@ -8,9 +8,18 @@ import pytest
 import redis
 
 from clinvk.store.store import Store, redis_url
+from tests import harness
 from tests.server import broker_url, server
 
 __all__ = ["broker_url", "server"]
+
+
+@pytest.fixture(autouse=True)
+def _local_mode_on_the_server_under_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Local mode starts the server of `pytest --server`, where that is given."""
+    program = harness.server_under_test()
+    if program is not None:
+        monkeypatch.setenv("CLINVK_LOCAL_SERVER", program)
 
 
 @pytest.fixture

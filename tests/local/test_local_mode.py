@@ -47,7 +47,7 @@ def _connect(script: str = SCRIPT, slots: int = 4):  # type: ignore[no-untyped-d
         worker=WorkerConfig(backends={"py": {"command": [sys.executable, "-c", script]}}),
         queues=["clinvk.py"],
         slots=slots,
-        server=None,
+        server=harness.server_under_test(),
     )
 
 

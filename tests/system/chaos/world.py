@@ -23,7 +23,6 @@ from pyroute2 import IPRoute, NetNS, netns
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from clinvk.local.start import find_server
 from tests import harness
 
 CLONE_NEWNET = 0x40000000
@@ -73,7 +72,7 @@ class Server:
     outages: list[list[int]] = field(default_factory=list)
 
     def start(self) -> None:
-        argv = [find_server(None), str(SETTINGS), "--port", str(PORT), "--bind", "0.0.0.0"]
+        argv = [harness.server_program(), str(SETTINGS), "--port", str(PORT), "--bind", "0.0.0.0"]
         argv += ["--protected-mode", "no", "--dir", str(self.folder), "--appendfsync", "always"]
         space, log = "/proc/self/ns/net", self.folder / "server.log"
         self.process = started(argv, space, self.env, log)

@@ -24,7 +24,6 @@ from cloudcoil.models.keda import v1alpha1 as keda
 
 from clinvk.backends import BackendRegistry, packaged_names
 from clinvk.core.spec import queue_of
-from clinvk.local.start import find_server
 from clinvk.store.store import KEYS
 from tests import harness
 from tests.system.realcli.install import PACKAGES
@@ -153,7 +152,7 @@ def server(directory: Path, configuration: str) -> Iterator[int]:
     (directory / "redis.conf").write_text(configuration)
     process = subprocess.Popen(
         # As in compose.yaml: the rest of the configuration comes on standard input.
-        [find_server(None), directory / "redis.conf", "-"],
+        [harness.server_program(), directory / "redis.conf", "-"],
         cwd=directory,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

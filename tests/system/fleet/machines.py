@@ -19,7 +19,6 @@ import psutil
 from pyroute2 import IPRoute, NetNS, netns
 
 from clinvk.core.worker_config import BROKER_URL
-from clinvk.local.start import find_server
 from clinvk.store.store import Store
 from tests import harness
 
@@ -105,7 +104,7 @@ class Fleet:
         log = ("--appendonly", "yes", "--appendfsync", "always")
         server = subprocess.Popen(
             [
-                *(find_server(None), "--port", str(self._port), "--requirepass", PASSWORD),
+                *(harness.server_program(), "--port", str(self._port), "--requirepass", PASSWORD),
                 *("--save", "", *log),
             ],
             cwd=self.folder,
