@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from clinvk.config import environment, settings
+from clinvk.config import settings
+from clinvk.config.environment import variable as environment_variable
 from clinvk.config.settings import Settings
 from clinvk.core.spec import TaskSpec
 from tests.unit.fake_fleet import Clinvk, FakeFleet
@@ -52,7 +53,7 @@ each_task_setting = pytest.mark.parametrize(
 
 
 def variable(place: str) -> str:
-    return environment.variable(tuple(place.split(".")))
+    return environment_variable(tuple(place.split(".")))
 
 
 def as_text(value: Any) -> str:
