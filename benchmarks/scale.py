@@ -31,9 +31,7 @@ ROUNDS = {1: 9, 1_000: 9, 10_000: 3, 100_000: 1}
 FEW, MANY = 1_000, 100_000
 PROMPT = "Review file {} of the project, and say in one line what it does and what is wrong."
 ANSWER = "The file reads the settings; nothing is wrong with it. " * 10
-IMPORTS = (
-    "import clinvk.cli, clinvk.commands.fleet, clinvk.runs.celery_client, clinvk.config.settings"
-)
+IMPORTS = "import clinvk.cli.main, clinvk.commands.runs, clinvk.runs.celery_client"
 START_SECONDS = 30.0
 
 Row = tuple[str, float, str, float | None, str]

@@ -14,9 +14,9 @@ def main() -> NoReturn:
     gc.set_threshold(50_000)  # loading makes a lot that stays: to look through it is another tenth
     code = 1
     try:
-        from clinvk import cli
+        from clinvk.cli.main import main as run_command_line
 
-        cli.main()
+        run_command_line()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except KeyboardInterrupt:

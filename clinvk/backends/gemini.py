@@ -28,7 +28,6 @@ _STATUSES = (400, 401, 403, 404, 429, 500, 503, 529)
 EXIT_STATUSES = {status % 256: status for status in _STATUSES}
 EXIT_NO_AUTH = 41
 EXIT_BAD_INPUT = 42
-EXIT_TURN_LIMIT = 53
 
 _TEXT_KINDS = (
     (r"rate limit|too many requests|resource.?exhausted|\b429\b", ErrorKind.RATE_LIMITED),
@@ -148,7 +147,7 @@ def _usage_error(finished: ProcessResult) -> str | None:
     said: list[str] = []
     for line in finished.stderr.lines():
         if line.startswith(_USAGE):
-            return parsing.one_line(" ".join(said)) or None
+            return parsing.excerpt(" ".join(said)) or None
         if not _NOISE.search(line):
             said.append(line)
     return None

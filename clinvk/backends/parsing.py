@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from clinvk.backends.base import Captured, ParsedOutput, ProcessResult
+from clinvk.core.sanitize import one_line
 from clinvk.core.spec import ErrorKind, Usage
 
 ERROR_CHARS = 500
@@ -16,15 +17,9 @@ ERROR_CHARS = 500
 Json = dict[str, Any]
 
 
-_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])?")
-"""A terminal's escape sequence: a colour, a title, a link."""
-_BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
-
-
-def one_line(text: str) -> str:
-    """Collapse white space, drop what would drive a terminal, and cut to a readable length."""
-    beginning = text.lstrip()[: 20 * ERROR_CHARS]
-    line = _BLANK.sub(" ", _ESCAPE.sub("", beginning)).strip()
+def excerpt(text: str) -> str:
+    """Return text that is safe to print, on one line, white space collapsed, cut to ERROR_CHARS."""
+    line = " ".join(one_line(text.lstrip()[: 20 * ERROR_CHARS]).split())
     return line if len(line) <= ERROR_CHARS else line[: ERROR_CHARS - 3] + "..."
 
 
@@ -32,7 +27,7 @@ def last_line(captured: Captured) -> str:
     """Return the last line that is not blank, or nothing."""
     last = ""
     for line in captured.lines():
-        last = one_line(line) or last
+        last = excerpt(line) or last
     return last
 
 
@@ -109,7 +104,7 @@ def no_answer(finished: ProcessResult, noise: re.Pattern[str] | None = None) -> 
     """
     last = ""
     for line in finished.stderr.lines():
-        words = "" if noise and noise.search(line) else one_line(line)
+        words = "" if noise and noise.search(line) else excerpt(line)
         if _COMPLAINT.match(words):
             return words
         last = words or last
@@ -175,4 +170,4 @@ def kind_of_text(message: str, patterns: Sequence[tuple[str, ErrorKind]]) -> Err
 
 def failure(message: str, kind: ErrorKind, **known: Any) -> ParsedOutput:
     """Return an answer that is an error, with what is known of the attempt."""
-    return ParsedOutput(error=one_line(message) or "failed", error_kind=kind, **known)
+    return ParsedOutput(error=excerpt(message) or "failed", error_kind=kind, **known)

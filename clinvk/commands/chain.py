@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from clinvk.commands.parallel import carry_out, plan_run
+from clinvk.commands.submission import Work, carry_out, plan_run
 from clinvk.core.spec import RunOptions
 from clinvk.taskfile import chain, reader
 
@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
 
 def run(settings: Settings, options: ChainOptions) -> int:
-    """Run the steps of a file, or show what would run; returns the exit code."""
+    """Run the steps of a file, or print what would run; returns the exit code."""
     content, name = reader.read(options.file, sys.stdin.buffer, "file of steps")
     parsed = chain.parse(content, name, settings.backends)
-    run_options = RunOptions(kind="chain", max_parallel=1, fail_fast=parsed.stop_on_failure)
     steps = [settings.resolve(step) for step in parsed.steps]
-    backends = {step.backend for step in steps}
-    planned = plan_run(
-        settings, options, steps, parsed.sources, backends, run_options, parsed.output_dir
+    work = Work(
+        specs=steps,
+        sources=parsed.sources,
+        backends={step.backend for step in steps},
+        run_options=RunOptions(kind="chain", max_parallel=1, fail_fast=parsed.stop_on_failure),
+        output_dir=parsed.output_dir,
     )
-    return carry_out(settings, options, planned)
+    return carry_out(settings, options, plan_run(settings, options, work))

@@ -8,12 +8,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clinvk.backends import BackendRegistry
-from clinvk.commands.parallel import PlannedRun, carry_out, plan_run
+from clinvk.commands.submission import PlannedRun, Work, carry_out, plan_run
 from clinvk.core.errors import BrokerError, TaskFileError, UsageError
 from clinvk.core.spec import RunOptions, TaskSpec, queue_of
 from clinvk.local import reach
-from clinvk.output import presenter, progress
-from clinvk.output.compare import SideBySide
+from clinvk.output import presenter
+from clinvk.output.kinds.compare import SideBySide
+from clinvk.output.streams import note
 from clinvk.taskfile import reader
 
 if TYPE_CHECKING:
@@ -24,47 +25,54 @@ ARGUMENT = "PROMPT"
 
 
 def run(settings: Settings, options: CompareOptions) -> int:
-    """Send one prompt to several backends, or show what would run; returns the exit code."""
+    """Send one prompt to several backends, or print what would run; returns the exit code."""
     if options.all_backends == (options.backends is not None):
-        raise UsageError("say which backends: --backends claude,codex or --all-backends")
+        raise UsageError("name the backends: --backends claude,codex or --all-backends")
     prompt, source = read_prompt(options)
-    broker = settings.broker_url(options.broker)
-    if options.backends is not None:
-        labels = [label.strip() for label in options.backends.split(",") if label.strip()]
-    else:
-        labels = served_here(settings, broker, options)
-    specs = check(settings, labels, prompt, source)
-    if options.backends is not None and broker is None and not options.dry_run:
+    specs = check(settings, labels_of(settings, options), prompt, source)
+    work = Work(
+        specs=[settings.resolve(spec) for spec in specs],
+        sources=[source] * len(specs),
+        backends={spec.backend for spec in specs},
+        run_options=RunOptions(
+            kind="compare", max_parallel=1 if options.sequential else len(specs)
+        ),
+    )
+    planned = plan_run(settings, options, work)
+    if options.backends is not None and planned.broker_url is None and not options.dry_run:
         check_installed(settings, specs)
-    run_options = RunOptions(kind="compare", max_parallel=1 if options.sequential else len(specs))
-    settled = [settings.resolve(spec) for spec in specs]
-    backends = {spec.backend for spec in specs}
-    planned = plan_run(settings, options, settled, [source] * len(specs), backends, run_options)
     return carry_out(settings, options, side_by_side(planned) if options.side_by_side else planned)
 
 
 def side_by_side(planned: PlannedRun) -> PlannedRun:
-    """Show the answers in columns."""
-    form = SideBySide(len(planned.specs), presenter.width())
-    if planned.view.is_text and not form.fits:
-        progress.note(f"warning: {presenter.width()} columns are too few for --side-by-side")
-    return replace(planned, view=replace(planned.view, form=form))
+    """Print the answers in columns, where the terminal is wide enough."""
+    formatter = SideBySide(len(planned.work.specs), presenter.width())
+    if planned.view.is_text and not formatter.fits:
+        note(f"warning: a terminal of {presenter.width()} columns is too narrow for --side-by-side")
+    return replace(planned, formatter=formatter)
+
+
+def labels_of(settings: Settings, options: CompareOptions) -> list[str]:
+    """Return the labels of the backends to compare, `backend` or `backend:model`."""
+    if options.backends is None:
+        return available(settings, settings.broker_url(options.broker), options)
+    return [label.strip() for label in options.backends.split(",") if label.strip()]
 
 
 def read_prompt(options: CompareOptions) -> tuple[str, str]:
     """Return the prompt, and where it comes from."""
     if (options.prompt is None) == (options.file is None):
-        raise UsageError("give one prompt: as the argument, - for standard input, or with --file")
+        raise UsageError("give one prompt: as an argument, as - for standard input, or with --file")
     if options.prompt is None or options.prompt == "-":
         return reader.read(options.file, sys.stdin.buffer, "prompt")
     return options.prompt, ARGUMENT
 
 
 def check(settings: Settings, labels: Sequence[str], prompt: str, source: str) -> list[TaskSpec]:
-    """Make a task for each label, `backend` or `backend:model`; the latter is its name, too.
+    """Make a task for each label; `backend:model` is also the name of its task.
 
     Raises:
-        TaskFileError: with all that is wrong.
+        TaskFileError: with every problem.
     """
     specs, problems = [], dict[str, None]()
     for label in labels:
@@ -77,19 +85,19 @@ def check(settings: Settings, labels: Sequence[str], prompt: str, source: str) -
             problems[f"{place}: {what}"] = None
         specs += [spec] if spec is not None else []
     if not labels:
-        problems["--backends: names no backend"] = None
+        problems["--backends: must name at least one backend"] = None
     if problems:
         raise TaskFileError(list(problems))
     return specs
 
 
-def served_here(settings: Settings, broker: str | None, options: CompareOptions) -> list[str]:
-    """Return all backends that somebody serves; what is left out is told.
+def available(settings: Settings, broker: str | None, options: CompareOptions) -> list[str]:
+    """Return all enabled backends that are served, and warn about each one that is skipped.
 
-    Without a broker, this machine is the fleet, and serves what is installed.
+    Without a broker, this machine serves what is installed on it.
 
     Raises:
-        BrokerError: there is none.
+        BrokerError: no enabled backend is served.
     """
     registry = BackendRegistry.from_config(settings.worker.backends)
     wanted = [
@@ -105,18 +113,18 @@ def served_here(settings: Settings, broker: str | None, options: CompareOptions)
         served, how = reach.served(broker), "served by a live worker"
     found = [name for name in wanted if queue_of(name) in served]
     if not found:
-        raise BrokerError(f"nothing to compare: no enabled backend is {how}")
+        raise BrokerError(f"no backend to compare: no enabled one is {how}")
     for name in wanted:
         if name not in found:
-            progress.note(f"warning: {name} is left out: it is not {how}")
+            note(f"warning: skipped {name}: it is not {how}")
     return found
 
 
 def check_installed(settings: Settings, specs: Sequence[TaskSpec]) -> None:
-    """Make sure that this machine serves what was named.
+    """Check that the backends that were named are installed on this machine.
 
     Raises:
-        BrokerError: it does not.
+        BrokerError: one of them is not.
     """
     installed = settings.installed()
     registry = BackendRegistry.from_config(settings.worker.backends)

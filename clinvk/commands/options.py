@@ -1,15 +1,19 @@
-"""The command lines, as typed values."""
+"""The options of each command that submits a run, as typed values."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommonOptions:
-    """What the command lines of all runs have in common; None is what was not given."""
+    """The options that all of them have; None is an option that was not given.
 
-    output_dir: str | None
+    `paths` has the paths of the output forms that write files, by the form's name.
+    """
+
+    paths: Mapping[str, str]
     broker: str | None
     as_json: bool
     quiet: bool
@@ -22,7 +26,7 @@ class CommonOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParallelOptions(CommonOptions):
-    """The command line of `clinvk parallel`."""
+    """The options of `clinvk parallel`."""
 
     file: str | None
     max_parallel: int | None
@@ -32,14 +36,14 @@ class ParallelOptions(CommonOptions):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainOptions(CommonOptions):
-    """The command line of `clinvk chain`."""
+    """The options of `clinvk chain`."""
 
     file: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareOptions(CommonOptions):
-    """The command line of `clinvk compare`."""
+    """The options of `clinvk compare`."""
 
     prompt: str | None
     file: str | None

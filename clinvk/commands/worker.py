@@ -1,4 +1,4 @@
-"""`clinvk worker`: check everything that this machine was told, then become its worker."""
+"""`clinvk worker`: check configuration and policy, then become a worker of this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clinvk.core.broker_url import mask_password
 from clinvk.core.errors import UsageError
 from clinvk.core.spec import queue_of
 from clinvk.core.worker_config import BROKER_URL, WORKER_CONFIG
-from clinvk.output import progress
+from clinvk.output.streams import note
 from workers.execution.policy import Policy
 
 
@@ -24,7 +24,7 @@ def run(
     """Replace this process with a worker; does not return.
 
     Configuration and policy are checked before the broker is tried, so that a broken file is
-    reported as such however the network is.
+    reported even where the broker cannot be reached.
 
     Raises:
         UsageError: no broker, no backend to serve, or an unknown one.
@@ -34,9 +34,9 @@ def run(
     if settings.worker.policy_file:
         Policy.load(settings.worker.policy_file)
     backends = _backends(settings, queues)
-    url = fleet.broker_url(settings, broker)
+    url = fleet.required_broker_url(settings, broker)
     with fleet.fleet(settings, broker):
-        progress.note(
+        note(
             f"clinvk worker {name}@{socket.gethostname()}: {', '.join(backends)}; "
             f"{concurrency} at once; {mask_password(url)}"
         )

@@ -213,6 +213,44 @@ class TaskResult(Wire):
     end_time: str | None = None
 
     @classmethod
+    def never_started(cls, index: int) -> Self:
+        """Make the result of a task whose run was canceled before it started."""
+        return cls._without_cli(index, ErrorKind.CANCELED, "canceled before it started", attempts=0)
+
+    @classmethod
+    def unknown(cls, index: int, why: str) -> Self:
+        """Make the result of a task whose result cannot be read, for the reason `why`."""
+        return cls._without_cli(index, ErrorKind.LOST, why)
+
+    @classmethod
+    def lost(cls, index: int, why: str, losses: int) -> Self:
+        """Make the result of a task that lost its worker `losses` times; `why` is the last."""
+        times = "" if losses <= 1 else f" {losses} times, most recently"
+        return cls._without_cli(
+            index, ErrorKind.LOST, f"lost{times}: {why}", attempts=max(1, losses)
+        )
+
+    @classmethod
+    def canceled_and_lost(cls, index: int, why: str, losses: int) -> Self:
+        """Make the result of a task of a canceled run whose worker was lost, as `why` says."""
+        return cls._without_cli(
+            index, ErrorKind.CANCELED, f"canceled; {why}", attempts=max(1, losses)
+        )
+
+    @classmethod
+    def _without_cli(cls, index: int, kind: ErrorKind, error: str, attempts: int = 1) -> Self:
+        """Make a result of which no CLI's end is known."""
+        return cls(
+            index=index,
+            status=TaskStatus(kind),
+            exit_code=-1,
+            duration_seconds=0.0,
+            error=error,
+            error_kind=kind,
+            attempts=attempts,
+        )
+
+    @classmethod
     def _from_fields(cls, body: dict[str, Any]) -> Self:
         body["status"] = TaskStatus(body["status"])
         if "error_kind" in body:

@@ -1,64 +1,68 @@
-"""How a run is shown, from its header to its document; each kind of run has a form of its own."""
+"""The interface of a kind of run: how its parts look as text and in a JSON document."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from clinvk.core.spec import RunOptions, RunSummary, TaskResult, TaskSpec
-from clinvk.output import json_document, text
+from clinvk.output import documents, text_lines
 from clinvk.runs.report import Report
 
 
-class Formatter:
-    """The form of `clinvk parallel`; what another kind shows in another way, it overrides."""
+class Formatter(ABC):
+    """How a kind of run is shown; output forms call it for what they print and write.
 
-    unit = "tasks"
+    `width` is the number of terminal cells of a line. Texts have no line end, unless it is said.
+    """
 
+    unit: str
+    """What the tasks of this kind of run are called, in the plural."""
+
+    @abstractmethod
     def header(self, specs: Sequence[TaskSpec], options: RunOptions) -> str:
-        """Say what is about to run."""
-        return text.header(len(specs), options.max_parallel, fail_fast=options.fail_fast)
+        """Return the line that says what is about to run."""
 
-    def ended(self, spec: TaskSpec, result: TaskResult, width: int) -> str | None:  # noqa: ARG002
-        """Say how one task ended; None says nothing."""
-        return text.ended(result, width)
+    @abstractmethod
+    def ended(self, spec: TaskSpec, result: TaskResult, width: int) -> str | None:
+        """Return the text for a task that ended; None for no text."""
 
+    @abstractmethod
     def end(self, report: Report, width: int, *, with_table: bool) -> Iterator[str]:
-        """Yield the lines after the last task's."""
-        yield ""
-        if with_table:
-            yield from text.table(report, width)
-        yield self.total(report)
+        """Yield the lines after the last task's, the totals included."""
 
+    @abstractmethod
     def total(self, report: Report) -> str:
-        """Return the last line."""
-        return text.total(report)
+        """Return the line of totals; its parts always add up."""
 
+    @abstractmethod
     def document(self, report: Report) -> Iterator[str]:
-        """Yield the JSON document, piece by piece."""
-        rows = (self.entry(*row) for row in report.rows())
-        return json_document.listing(json_document.head(report), "results", rows)
+        """Yield the JSON document of a run, piece by piece."""
+
+    @abstractmethod
+    def title(self, spec: TaskSpec, result: TaskResult) -> str:
+        """Return the line above a result that follows in full."""
 
     def entry(self, spec: TaskSpec, result: TaskResult) -> dict[str, Any]:
-        """Return one task's entry in a document."""
-        return json_document.entry(spec, result)
+        """Return one result's entry in a document."""
+        return documents.entry(spec, result)
 
     def status(self, run: RunSummary) -> dict[str, Any]:
-        """Return how far a run is."""
-        return json_document.status(run)
-
-    def title(self, spec: TaskSpec, result: TaskResult) -> str:
-        """Return one task's line for where its answer follows in full."""
-        return text.title_line(spec, result)
+        """Return the state of a run and its counts."""
+        return documents.status(run)
 
     def results(
-        self, run: RunSummary, results: Iterator[tuple[TaskSpec, TaskResult]], *, as_json: bool
+        self, run: RunSummary, results: Iterator[tuple[TaskSpec, TaskResult]]
     ) -> Iterator[str]:
-        """Yield the results that a run has so far, as text or as a document."""
-        if as_json:
-            entries = (self.entry(spec, result) for spec, result in results)
-            yield from json_document.listing(self.status(run), "results", entries)
-            return
+        """Yield the results that a run has so far as text, line ends included."""
         for spec, result in results:
-            yield f"{self.title(spec, result)}\n{text.answer(result, 'Error')}\n"
+            yield f"{self.title(spec, result)}\n{text_lines.answer(result, 'Error')}\n"
         yield f"{run.ended} of {run.total} {self.unit} have ended\n"
+
+    def results_document(
+        self, run: RunSummary, results: Iterator[tuple[TaskSpec, TaskResult]]
+    ) -> Iterator[str]:
+        """Yield the results that a run has so far as a JSON document, piece by piece."""
+        entries = (self.entry(spec, result) for spec, result in results)
+        return documents.listing(self.status(run), "results", entries)

@@ -8,8 +8,8 @@ from typing import Any
 
 from clinvk.backends.base import Backend, Command
 from clinvk.core.broker_url import MASK
+from clinvk.core.sanitize import one_line
 from clinvk.core.spec import TaskSpec
-from clinvk.output.sanitize import one_line
 
 Planned = tuple[TaskSpec, str, Command]
 """A task, the place of its prompt, and its command."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len, set_cell_size
+
+from clinvk.core.sanitize import one_line
 from clinvk.core.spec import RunSummary
-from clinvk.output.sanitize import one_line
-from clinvk.runs.report import rfc3339
+from clinvk.core.timestamps import rfc3339_from_ms
 
 if TYPE_CHECKING:  # importing it would load redis-py
     from clinvk.store.store import QueueState
@@ -16,10 +18,9 @@ if TYPE_CHECKING:  # importing it would load redis-py
 def columns(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
     """Yield lines whose columns are as wide as they need to be."""
     table = [list(head), *([one_line(str(cell)) for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(head))]
+    widths = [max(cell_len(row[column]) for row in table) for column in range(len(head))]
     for row in table:
-        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-        yield "  ".join(cells).rstrip()
+        yield "  ".join(map(set_cell_size, row, widths)).rstrip()
 
 
 def workers(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -93,7 +94,7 @@ def runs(found: Sequence[RunSummary]) -> Iterator[str]:
                 run.failed + run.timeout + run.lost,
                 run.canceled,
                 run.running,
-                rfc3339(run.created_ms),
+                rfc3339_from_ms(run.created_ms),
             )
             for run in found
         ),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rich.cells import cell_len, set_cell_size
 
+from clinvk.core.sanitize import one_line
 from clinvk.core.spec import TaskSpec
-from clinvk.output.sanitize import one_line
 
 LONG_CHARS = 4000
 """More than any terminal is wide: what comes after that need not be measured."""

@@ -5,17 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
+from clinvk.core import exit_codes
 from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus
-
-EXIT_OK = 0
-EXIT_TASK_FAILED = 1
-EXIT_USAGE = 2
-EXIT_CONFIG = 3
-EXIT_BROKER = 4
-EXIT_SIGNAL = 128
-"""Plus the signal's number: 130 for Ctrl-C, 143 for SIGTERM."""
 
 FAILED = (TaskStatus.FAILED, TaskStatus.TIMEOUT, TaskStatus.LOST)
 
@@ -64,10 +56,4 @@ class Report:
     def exit_code(self) -> int:
         """0 if every task is ok, else 1."""
         completed, _, _ = self.counts()
-        return EXIT_OK if completed == len(self.results) else EXIT_TASK_FAILED
-
-
-def rfc3339(at_ms: int) -> str:
-    """Format milliseconds since the epoch."""
-    moment = datetime.fromtimestamp(at_ms / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return exit_codes.OK if completed == len(self.results) else exit_codes.TASK_FAILED

@@ -11,7 +11,7 @@ from pathlib import Path
 import fakeredis
 import pytest
 
-from clinvk import cli
+from clinvk.cli.main import main
 from clinvk.local import reach, start
 from clinvk.store.store import Store
 from tests import harness
@@ -62,7 +62,7 @@ def clinvk(
         monkeypatch.setattr(sys, "stdin", pipe)
         monkeypatch.setattr(sys, "argv", ["clinvk", *arguments])
         with pytest.raises(SystemExit) as exit_:
-            cli.main()
+            main()
         printed = capsys.readouterr()
         assert isinstance(exit_.value.code, int)
         return Ended(exit_.value.code, printed.out, printed.err)

@@ -11,8 +11,8 @@ import pytest
 
 from clinvk.backends import BackendRegistry
 from clinvk.core.spec import RunSummary, TaskResult, TaskSpec, TaskStatus
-from clinvk.output import json_document, plan, text
-from clinvk.output.formatter import Formatter
+from clinvk.output import documents, plan, text_lines
+from clinvk.output.kinds import formatter_of
 from clinvk.runs import follow
 from clinvk.runs.celery_client import CeleryRun
 from clinvk.runs.client import Event
@@ -89,11 +89,11 @@ def total_chars(pieces: Iterator[str]) -> int:
 
 
 def write_document(count: int) -> object:
-    return total_chars(Formatter().document(followed(count)))
+    return total_chars(formatter_of("parallel").document(followed(count)))
 
 
 def write_table(count: int) -> object:
-    return total_chars(text.table(followed(count), 80))
+    return total_chars(text_lines.table(followed(count), 80, "TASK"))
 
 
 class Sources(Sequence[str]):
@@ -112,7 +112,7 @@ class Sources(Sequence[str]):
 def write_plan(count: int) -> object:
     specs = Spool(TaskSpec, map(spec, range(count)))
     planned = plan.plan(specs, Sources(count), BackendRegistry.from_config({}).get)
-    return total_chars(json_document.listing({}, "tasks", plan.entries(planned)))
+    return total_chars(documents.listing({}, "tasks", plan.entries(planned)))
 
 
 class FakeClient:

@@ -20,6 +20,7 @@ from clinvk.backends.base import Backend, Command, ParsedOutput, ProcessResult
 from clinvk.core import placeholders
 from clinvk.core.errors import WireError
 from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus, not_blank, queue_of
+from clinvk.core.timestamps import rfc3339
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.store.store import Claim, Lease
 from workers.execution import process_tree
@@ -119,8 +120,8 @@ class Executor:
             usage=answer.usage,
             cost_usd=answer.cost_usd,
             warnings=[*warnings, *answer.warnings],
-            start_time=_rfc3339(started),
-            end_time=_rfc3339(datetime.now(UTC)),
+            start_time=rfc3339(started),
+            end_time=rfc3339(datetime.now(UTC)),
         )
 
     def _prepare(self, wire: bytes, results: Results) -> PreparedTask:
@@ -262,7 +263,3 @@ def _exit_code(finished: ProcessResult | None, answer: ParsedOutput) -> int:
     if finished.returncode == 0 and answer.error_kind is not None:
         return 1
     return finished.returncode
-
-
-def _rfc3339(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

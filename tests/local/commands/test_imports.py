@@ -24,7 +24,7 @@ HEAVY = {"celery", "kombu", "redis", "pydantic", "rich.console", "yaml", "psutil
 def test_what_needs_no_fleet_does_not_load_one(arguments: list[str], allowed: set[str]) -> None:
     code = (
         "import json, sys\n"
-        "from clinvk.cli import main\n"
+        "from clinvk.cli.main import main\n"
         "try:\n    main()\n"
         "except SystemExit:\n    pass\n"
         "print(json.dumps(sorted(sys.modules)), file=sys.stderr)"

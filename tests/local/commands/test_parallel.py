@@ -217,7 +217,7 @@ def test_a_reader_that_goes_away_does_not_stop_the_run(tmp_path: Path) -> None:
     stderr = process.stderr.read()
     process.stderr.close()
     assert process.wait() == 1
-    assert stderr == ("clinvk: standard output cannot be written (Broken pipe); the run goes on\n")
+    assert stderr == ("clinvk: cannot write to standard output (Broken pipe); the run continues\n")
     assert len(list((tmp_path / "out").iterdir())) == 9
 
 

@@ -67,7 +67,7 @@ def test_a_full_disk_behind_standard_output(tmp_path: Path) -> None:
     ended = in_shell("clinvk >/dev/full", tmp_path)
     assert ended.status == 1
     assert ended.stderr == (
-        "clinvk: standard output cannot be written (No space left on device); the run goes on\n"
+        "clinvk: cannot write to standard output (No space left on device); the run continues\n"
     )
     assert (tmp_path / "out" / "summary.json").exists()
 

@@ -129,7 +129,7 @@ def test_all_backends_are_those_that_are_served(fleet: Fleet) -> None:
     ended = fleet.clinvk("compare", "x 0", "--all-backends", "--json", "-q")
     assert json.loads(ended.stdout)["backends"] == ["one"]
     assert ended.stderr.splitlines() == [
-        f"warning: {name} is left out: it is not served by a live worker"
+        f"warning: skipped {name}: it is not served by a live worker"
         for name in ("claude", "codex", "gemini", "two")
     ]
     refused = fleet.clinvk("compare", "x 0", "--backends", "one,two")

@@ -176,7 +176,7 @@ def test_pause_resume_and_what_is_shown(fleet: Fleet) -> None:
     assert fleet.starts() == []
     fleet.clinvk("queues", "resume", "one")
     assert fleet.clinvk("wait", run).status == 0
-    assert fleet.clinvk("cancel", run).stdout == f"{run} is over already\n"
+    assert fleet.clinvk("cancel", run).stdout == f"{run} has ended already\n"
 
 
 def test_celerys_own_command_line_serves_as_well(fleet: Fleet) -> None:

@@ -172,7 +172,7 @@ def test_side_by_side_where_there_is_no_room(
 ) -> None:
     monkeypatch.setattr(presenter, "width", lambda: 59)
     ended = clinvk("compare", "x", *NAMED, "--side-by-side")
-    assert ended.stderr == "warning: 59 columns are too few for --side-by-side\n"
+    assert ended.stderr == "warning: a terminal of 59 columns is too narrow for --side-by-side\n"
     assert ended.stdout == clinvk("compare", "x", *NAMED).stdout
 
 
@@ -196,8 +196,8 @@ def test_all_backends_are_those_that_are_installed(
     assert ended.status == 0
     assert [spec.backend for spec in fake.specs] == ["claude", "mine"]
     assert ended.stderr == (
-        "warning: gemini is left out: it is not installed here\n"
-        "warning: gone is left out: it is not installed here\n"
+        "warning: skipped gemini: it is not installed here\n"
+        "warning: skipped gone: it is not installed here\n"
     )
 
 
@@ -209,8 +209,8 @@ def test_all_backends_of_a_fleet_are_those_that_live_workers_serve(
     ended = clinvk(*arguments)
     assert [spec.backend for spec in fake.specs] == ["gemini"]
     assert ended.stderr == (
-        "warning: claude is left out: it is not served by a live worker\n"
-        "warning: codex is left out: it is not served by a live worker\n"
+        "warning: skipped claude: it is not served by a live worker\n"
+        "warning: skipped codex: it is not served by a live worker\n"
     )
     fake.results = []
     clinvk(*arguments, "--wait-for-workers")
@@ -223,22 +223,22 @@ def test_all_backends_of_a_fleet_are_those_that_live_workers_serve(
         (
             ("x",),
             2,
-            "clinvk: say which backends: --backends claude,codex or --all-backends\n",
+            "clinvk: name the backends: --backends claude,codex or --all-backends\n",
         ),
         (
             ("x", "--all-backends", "--backends", "codex"),
             2,
-            "clinvk: say which backends: --backends claude,codex or --all-backends\n",
+            "clinvk: name the backends: --backends claude,codex or --all-backends\n",
         ),
         (
             NAMED,
             2,
-            "clinvk: give one prompt: as the argument, - for standard input, or with --file\n",
+            "clinvk: give one prompt: as an argument, as - for standard input, or with --file\n",
         ),
         (
             ("x", "--file", "p", *NAMED),
             2,
-            "clinvk: give one prompt: as the argument, - for standard input, or with --file\n",
+            "clinvk: give one prompt: as an argument, as - for standard input, or with --file\n",
         ),
         (
             ("x", "--all-backends", "--broker", "http://host"),
@@ -252,7 +252,7 @@ def test_all_backends_of_a_fleet_are_those_that_live_workers_serve(
         (("--file", "none.md", *NAMED), 2, "none.md: no such file\n"),
         ((" ", *NAMED), 2, 'PROMPT: must not be blank (got " ")\n'),
         (("-", *NAMED), 2, '<stdin>: must not be blank (got "")\n'),
-        (("x", "--backends", " ,"), 2, "--backends: names no backend\n"),
+        (("x", "--backends", " ,"), 2, "--backends: must name at least one backend\n"),
         (
             ("", "--backends", "clade,nope,codex:"),
             2,
@@ -289,7 +289,7 @@ def test_nothing_installed_is_nothing_to_compare(clinvk: Clinvk, programs: Path)
         program.unlink()
     ended = clinvk("compare", "x", "--all-backends")
     assert (ended.stdout, ended.status) == ("", 4)
-    assert ended.stderr == "clinvk: nothing to compare: no enabled backend is installed here\n"
+    assert ended.stderr == "clinvk: no backend to compare: no enabled one is installed here\n"
 
 
 def test_dry_run_starts_nothing(clinvk: Clinvk, fake: FakeFleet) -> None:

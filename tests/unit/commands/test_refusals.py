@@ -261,7 +261,8 @@ def test_what_nobody_thought_of_is_one_line_without_a_traceback(
     ended = clinvk("parallel", stdin=task())
     assert ended.status == 1
     assert ended.stderr == (
-        "clinvk: unexpected ZeroDivisionError: division by zero (CLINVK_DEBUG=1 shows where)\n"
+        "clinvk: unexpected ZeroDivisionError: division by zero "
+        "(set CLINVK_DEBUG=1 for the traceback)\n"
     )
 
 

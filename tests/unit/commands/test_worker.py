@@ -28,7 +28,7 @@ def test_a_bad_policy_is_reported_before_the_broker_is_tried(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--queues", "echo"], "clinvk: no broker: give --broker URL, or set broker_url or "),
+        (["--queues", "echo"], "clinvk: no broker: use --broker URL, or set broker_url or "),
         (["--queues", "echo,ecko", "--broker", NOBODY], "clinvk: unknown backend ecko (known: "),
         (["--queues", "echo", "--broker", "localhost"], "clinvk: --broker: must be a URL like "),
     ],

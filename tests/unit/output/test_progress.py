@@ -12,7 +12,8 @@ import pytest
 from rich.console import Console
 
 from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus
-from clinvk.output import progress
+from clinvk.output.forms import live as form
+from clinvk.output.streams import Output, Streams
 from clinvk.runs.client import Event
 from tests import harness
 
@@ -84,13 +85,28 @@ def started(index: int) -> Event:
     return Event(kind="started", index=index)
 
 
-@pytest.fixture
-def live(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> Callable[..., progress.Live]:
-    monkeypatch.setattr(progress, "TICK_SECONDS", 0.001)
+class Displayed(form.Live):
+    """A display that is taken away at the end of a `with`."""
 
-    def make(tasks: list[TaskSpec], width: int = 80, height: int = 24) -> progress.Live:
+    def __init__(self, tasks: list[TaskSpec], streams: Streams, console: Console) -> None:
+        super().__init__(tasks, streams, console)
+        self.streams = streams
+
+    def __enter__(self) -> Displayed:
+        self.begin()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+@pytest.fixture
+def live(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Displayed]:
+    monkeypatch.setattr(form, "TICK_SECONDS", 0.001)
+
+    def make(tasks: list[TaskSpec], width: int = 80, height: int = 24) -> Displayed:
         console = Console(file=screen, force_terminal=True, width=width, height=height)
-        return progress.Live(progress.Output(screen), tasks, console)
+        return Displayed(tasks, Streams(Output(screen)), console)
 
     return make
 
@@ -109,7 +125,7 @@ def drawn(screen: Screen, *wanted: str) -> list[str]:
 
 
 def test_lines_of_data_stay_and_nothing_of_the_display_does(
-    live: Callable[..., progress.Live], screen: Screen
+    live: Callable[..., Displayed], screen: Screen
 ) -> None:
     screen.write("Running 3 tasks...\n\n")
     with live(specs(3)) as display:
@@ -118,9 +134,9 @@ def test_lines_of_data_stay_and_nothing_of_the_display_does(
         drawn(screen, "3 running", "[1] echo a task 1", "[3] echo a task 3")
         for index in range(3):
             display.saw(ended(index))
-            display.print(f"[{index + 1}] answer")
+            display.streams.write(f"[{index + 1}] answer" + "\n")
             drawn(screen, f"{index + 1}/3", f"[{index + 1}] answer")
-        display.print("last")
+        display.streams.write("last" + "\n")
     assert [line for line in screen.lines if line] == [
         "Running 3 tasks...",
         "[1] answer",
@@ -130,7 +146,7 @@ def test_lines_of_data_stay_and_nothing_of_the_display_does(
     ]
 
 
-def test_a_frame_says_how_much_is_done(live: Callable[..., progress.Live], screen: Screen) -> None:
+def test_a_frame_says_how_much_is_done(live: Callable[..., Displayed], screen: Screen) -> None:
     with live(specs(5)) as display:
         for index in range(3):
             display.saw(started(index))
@@ -142,9 +158,7 @@ def test_a_frame_says_how_much_is_done(live: Callable[..., progress.Live], scree
         drawn(screen, "3/5, 0 running, 1 ok, 1 failed, 1 canceled")
 
 
-def test_more_tasks_than_rows_are_counted(
-    live: Callable[..., progress.Live], screen: Screen
-) -> None:
+def test_more_tasks_than_rows_are_counted(live: Callable[..., Displayed], screen: Screen) -> None:
     with live(specs(40), height=10) as display:
         for index in range(40):
             display.saw(started(index))
@@ -154,7 +168,7 @@ def test_more_tasks_than_rows_are_counted(
 
 @pytest.mark.parametrize("width", [1, 5, 20, 60, 120])
 def test_no_line_is_wider_than_the_terminal(
-    live: Callable[..., progress.Live], screen: Screen, width: int
+    live: Callable[..., Displayed], screen: Screen, width: int
 ) -> None:
     with live(specs(3, "漢字 a rather long prompt that must be cut" * 3), width=width) as display:
         for index in range(3):
@@ -165,9 +179,7 @@ def test_no_line_is_wider_than_the_terminal(
     assert max(cell_len(line) for frame in screen.frames for line in frame) <= width
 
 
-def test_only_tasks_that_run_are_remembered(
-    live: Callable[..., progress.Live], screen: Screen
-) -> None:
+def test_only_tasks_that_run_are_remembered(live: Callable[..., Displayed], screen: Screen) -> None:
     tasks = Looked(specs(30))
     with live(tasks) as display:
         for index in range(30):
@@ -193,11 +205,11 @@ def test_nothing_is_made_for_a_reader_that_has_gone(capsys: pytest.CaptureFixtur
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "w") as stream:  # noqa: PTH123
-        output = progress.Output(stream)
+        output = Output(stream)
         output.write_all(f"{number}\n" for number in itertools.count())
         assert output.broken
         output.write("more")
-    assert capsys.readouterr().err.count("standard output cannot be written (Broken pipe)") == 1
+    assert capsys.readouterr().err.count("cannot write to standard output (Broken pipe)") == 1
 
 
 @pytest.mark.parametrize(
@@ -205,7 +217,7 @@ def test_nothing_is_made_for_a_reader_that_has_gone(capsys: pytest.CaptureFixtur
     [(0.04, "0.0s"), (59.94, "59.9s"), (60, "1:00"), (3599, "59:59"), (3600, "1:00:00")],
 )
 def test_elapsed(seconds: float, text: str) -> None:
-    assert progress.elapsed(seconds) == text
+    assert form.elapsed(seconds) == text
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
@@ -213,15 +225,16 @@ def test_a_reader_of_a_pipe_gets_a_moment_to_print(screen: Screen, is_terminal: 
     """`clinvk … | tee log`: what tee prints must not be erased with the display."""
     console = Console(file=screen, force_terminal=True, width=80, height=24)
     pipe = screen if is_terminal else io.StringIO()
-    display = progress.Live(progress.Output(pipe), specs(2), console)
+    display = Displayed(specs(2), Streams(Output(pipe)), console)
+    display.streams.hold()
     display._draw()
     assert "0/2" in screen.lines[screen.row]
-    display.print("data")
+    display.streams.write("data" + "\n")
     display._draw()
     assert ("0/2" in screen.lines[screen.row]) is is_terminal
     if not is_terminal:
         screen.write("data\n")  # as tee would
     display._draw()
     assert "0/2" in screen.lines[screen.row]
-    display._live.stop()
+    display._region.stop()
     assert [line for line in screen.lines if line] == ["data"]

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clinvk.backends.base import Command
+from clinvk.core import sanitize
 from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus
-from clinvk.output import json_document, plan, sanitize, text, text_width
+from clinvk.output import documents, plan, text_lines, text_width
 from clinvk.runs.report import Report
 
 
@@ -74,7 +75,7 @@ def test_columns_stay_in_line_whatever_stands_in_them() -> None:
         TaskResult(index=2, status=TaskStatus.LOST, exit_code=-1, duration_seconds=1, error="e\nf"),
     ]
     report = Report(run_id="r", specs=specs, results=results, started_ms=0, ended_ms=4200)
-    assert list(text.table(report, 80))[3:] == [
+    assert list(text_lines.table(report, 80, "TASK"))[3:] == [
         "-" * 60,
         "1    claude       CANCELED 0.00s      n",
         "2    a-very-lo... TIMEOUT  3600.50s   i",
@@ -82,12 +83,15 @@ def test_columns_stay_in_line_whatever_stands_in_them() -> None:
         "     Error: e f",
         "-" * 60,
     ]
-    assert text.total(report) == "Total: 3 tasks, 0 completed, 2 failed, 1 canceled (4.20s)"
+    assert (
+        text_lines.total(report, "tasks")
+        == "Total: 3 tasks, 0 completed, 2 failed, 1 canceled (4.20s)"
+    )
 
 
 @pytest.mark.parametrize("answer", ["\ud800", "a\udc00b 漢", "\x00\x1b", "漢字"])
 def test_a_document_is_json_whatever_the_answer(answer: str) -> None:
-    written = json_document.dump({"output": answer})
+    written = documents.dump({"output": answer})
     assert json.loads(written.encode()) == {"output": answer}
     assert written.endswith("}\n")
 
@@ -102,13 +106,13 @@ VALUES = st.recursive(
 def test_a_document_in_pieces_is_the_document(
     head: dict[str, object], entries: list[object]
 ) -> None:
-    pieces = list(json_document.listing(head, "entries", iter(entries)))
-    assert "".join(pieces) == json_document.dump({**head, "entries": entries})
+    pieces = list(documents.listing(head, "entries", iter(entries)))
+    assert "".join(pieces) == documents.dump({**head, "entries": entries})
     assert len(pieces) == len(entries) + 2
 
 
 def test_half_of_a_surrogate_pair_in_one_entry_is_escaped_there() -> None:
-    written = "".join(json_document.listing({}, "x", ["漢", "\ud800"]))
+    written = "".join(documents.listing({}, "x", ["漢", "\ud800"]))
     assert json.loads(written.encode()) == {"x": ["漢", "\ud800"]}
 
 

@@ -1,41 +1,42 @@
-"""A chain: each step under a header of its own, then the table, then the totals."""
+"""A chain: each step under its own header, then the table, then the totals."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from clinvk.core.sanitize import one_line
 from clinvk.core.spec import RunOptions, RunSummary, TaskResult, TaskSpec
-from clinvk.output import json_document, text
+from clinvk.core.timestamps import rfc3339_from_ms
+from clinvk.output import documents, text_lines
 from clinvk.output.formatter import Formatter
-from clinvk.output.sanitize import one_line
-from clinvk.runs.report import FAILED, Report, rfc3339
+from clinvk.runs.report import FAILED, Report
 
 
 class Chain(Formatter):
-    """The form of `clinvk chain`."""
+    """How `clinvk chain` is shown."""
 
     unit = "steps"
 
     def header(self, specs: Sequence[TaskSpec], options: RunOptions) -> str:
-        """Say what is about to run."""
+        """Return the line that says what is about to run."""
         suffix = "" if options.fail_fast else " (going on after failures)"
         return f"Running {len(specs)} steps{suffix}..."
 
     def ended(self, spec: TaskSpec, result: TaskResult, width: int) -> str | None:
-        """Show a step: its header, its output. One that was not reached is in the table only."""
+        """Return a step's header and output; a step that never started is in the table only."""
         if result.attempts == 0:
             return None
-        return text.block(_heading(spec, result), result, width)
+        return text_lines.block(_heading(spec, result), result, width)
 
     def end(self, report: Report, width: int, *, with_table: bool) -> Iterator[str]:
-        """Yield the lines after the last step's."""
+        """Yield the table and the totals."""
         if with_table:
-            yield from text.table(report, width, "STEP")
+            yield from text_lines.table(report, width, "STEP")
         yield self.total(report)
 
     def total(self, report: Report) -> str:
-        """Return the last line; its parts always add up."""
+        """Return the line of totals."""
         completed, failed, canceled = report.counts()
         parts = [f"{completed}/{len(report.specs)} steps completed"]
         parts += [f"{failed} failed"] if failed else []
@@ -43,7 +44,7 @@ class Chain(Formatter):
         return f"Total: {', '.join(parts)} ({report.duration_seconds:.2f}s)"
 
     def document(self, report: Report) -> Iterator[str]:
-        """Yield the JSON document; `failed_step` is the first one that failed, 0 if none did."""
+        """Yield the JSON document; `failed_step` is the first that failed, or 0."""
         completed, _, canceled = report.counts()
         failed = (result.index + 1 for result in report.results if result.status in FAILED)
         head = {
@@ -53,20 +54,20 @@ class Chain(Formatter):
             "failed_step": next(failed, 0),
             "canceled_steps": canceled,
             "total_duration_seconds": report.duration_seconds,
-            "start_time": rfc3339(report.started_ms),
-            "end_time": rfc3339(report.ended_ms),
+            "start_time": rfc3339_from_ms(report.started_ms),
+            "end_time": rfc3339_from_ms(report.ended_ms),
         }
-        return json_document.listing(head, "results", (self.entry(*row) for row in report.rows()))
+        return documents.listing(head, "results", (self.entry(*row) for row in report.rows()))
 
     def entry(self, spec: TaskSpec, result: TaskResult) -> dict[str, Any]:
-        """Return one step's entry in a document: its number and its name come first."""
-        whole = json_document.entry(spec, result)
+        """Return one step's entry in a document, its number and name first."""
+        whole = documents.entry(spec, result)
         head = {"step": whole.pop("index") + 1, "name": whole.pop("task_name", "")}
         return head | whole
 
     def status(self, run: RunSummary) -> dict[str, Any]:
-        """Return how far a chain is; `current_step` is the one that is next to end."""
-        whole = json_document.status(run)
+        """Return the state of a chain; `current_step` is the step that will end next, or 0."""
+        whole = documents.status(run)
         current = run.ended + 1 if run.state == "running" and run.ended < run.total else 0
         return {
             "run_id": whole.pop("run_id"),
@@ -81,7 +82,7 @@ class Chain(Formatter):
         } | {name: whole[name] for name in ("start_time", "end_time") if name in whole}
 
     def title(self, spec: TaskSpec, result: TaskResult) -> str:
-        """Return one step's line for where its output follows in full."""
+        """Return the line above an output that follows in full."""
         status = f"{result.status.upper()} {result.duration_seconds:.2f}s"
         return f"{_heading(spec, result)} {status}"
 

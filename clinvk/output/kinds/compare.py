@@ -1,48 +1,51 @@
-"""A comparison: each answer under its backend's name, or side by side, then the table."""
+"""A comparison: each answer under its backend's name, or in columns, then the table."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
 
-from clinvk.core.spec import RunOptions, TaskResult, TaskSpec, TaskStatus
-from clinvk.output import json_document, tables, text
-from clinvk.output.formatter import Formatter
-from clinvk.output.sanitize import one_line
-from clinvk.output.text_width import fit
-from clinvk.runs.report import Report, rfc3339
+from rich.cells import cell_len
 
-LEAST_CELLS = 30
-"""A narrower column cannot be read: answers then stand one below the other."""
+from clinvk.core.sanitize import one_line
+from clinvk.core.spec import RunOptions, TaskResult, TaskSpec, TaskStatus
+from clinvk.core.timestamps import rfc3339_from_ms
+from clinvk.output import documents, tables, text_lines
+from clinvk.output.formatter import Formatter
+from clinvk.output.text_width import fit
+from clinvk.runs.report import Report
+
+MIN_COLUMN_CELLS = 30
+"""Answers are printed one below another where columns would be narrower than this."""
 
 
 class Compare(Formatter):
-    """The form of `clinvk compare`."""
+    """How `clinvk compare` is shown."""
 
     unit = "backends"
 
     def header(self, specs: Sequence[TaskSpec], options: RunOptions) -> str:
-        """Say what is about to run."""
+        """Return the line that says what is about to run."""
         names = ", ".join(map(label, specs))
         one_by_one = "; one after the other" if options.max_parallel < len(specs) else ""
         return f"Comparing {len(specs)} backends ({names}{one_by_one})..."
 
     def ended(self, spec: TaskSpec, result: TaskResult, width: int) -> str | None:
-        """Show an answer under its backend's name."""
-        return text.block(label(spec), result, width)
+        """Return an answer under its backend's name."""
+        return text_lines.block(label(spec), result, width)
 
     def end(self, report: Report, width: int, *, with_table: bool) -> Iterator[str]:
-        """Yield the lines after the last answer."""
+        """Yield the table and the totals."""
         if with_table:
             yield from _table(report, width)
         yield self.total(report)
 
     def total(self, report: Report) -> str:
-        """Return the last line; its parts always add up."""
-        return text.total(report, self.unit)
+        """Return the line of totals."""
+        return text_lines.total(report, self.unit)
 
     def document(self, report: Report) -> Iterator[str]:
-        """Yield the JSON document."""
+        """Yield the JSON document of a comparison."""
         completed, failed, canceled = report.counts()
         head = {
             "run_id": report.run_id,
@@ -52,32 +55,32 @@ class Compare(Formatter):
             "failed": failed,
             "canceled": canceled,
             "total_duration_seconds": report.duration_seconds,
-            "start_time": rfc3339(report.started_ms),
-            "end_time": rfc3339(report.ended_ms),
+            "start_time": rfc3339_from_ms(report.started_ms),
+            "end_time": rfc3339_from_ms(report.ended_ms),
         }
-        return json_document.listing(head, "results", (self.entry(*row) for row in report.rows()))
+        return documents.listing(head, "results", (self.entry(*row) for row in report.rows()))
 
     def title(self, spec: TaskSpec, result: TaskResult) -> str:
-        """Return one answer's line for where it follows in full."""
+        """Return the line above an answer that follows in full."""
         return f"{label(spec)} {result.status.upper()} {result.duration_seconds:.2f}s"
 
 
 class SideBySide(Compare):
-    """All answers beside each other, once they are all there; where there is room for that.
+    """All answers in columns, once every backend has answered; where there is room for that.
 
     Attributes:
-        fits: whether there is.
+        fits: whether the terminal has room for a column per backend.
     """
 
     def __init__(self, backends: int, width: int) -> None:
-        self.fits = width // backends >= LEAST_CELLS
+        self.fits = width // backends >= MIN_COLUMN_CELLS
 
     def ended(self, spec: TaskSpec, result: TaskResult, width: int) -> str | None:
-        """Say nothing yet, where there is room for all."""
+        """Return nothing where the answer will be in a column."""
         return None if self.fits else super().ended(spec, result, width)
 
     def end(self, report: Report, width: int, *, with_table: bool) -> Iterator[str]:
-        """Yield the answers beside each other, then what comes after them."""
+        """Yield the answers in columns, then the table and the totals."""
         if self.fits:
             yield from _columns(report, width)
             yield ""
@@ -85,7 +88,7 @@ class SideBySide(Compare):
 
 
 def label(spec: TaskSpec) -> str:
-    """Return what a backend was called on the command line: with its model, where it has one."""
+    """Return the name of a backend as the command line had it: `codex`, or `claude:opus`."""
     return one_line(spec.name or spec.backend)
 
 
@@ -99,7 +102,7 @@ def _columns(report: Report, width: int) -> Iterator[str]:
     answers = []
     for spec, result in report.rows():
         table.add_column(Text(label(spec)), ratio=1, overflow="fold")
-        answers.append(Text(text.answer(result).rstrip("\n")))
+        answers.append(Text(text_lines.answer(result).rstrip("\n")))
     table.add_row(*answers)
     drawn = io.StringIO()
     Console(file=drawn, width=width, color_system=None).print(table)
@@ -112,7 +115,7 @@ def _table(report: Report, width: int) -> Iterator[str]:
         ("BACKEND", "STATUS", "DURATION", "MODEL", "TOKENS", "COST"),
         (_cells(spec, result) for spec, result in report.rows()),
     )
-    rule = max(text.RULE_CELLS, *map(len, (head, *rows)))
+    rule = max(text_lines.RULE_CELLS, *map(cell_len, (head, *rows)))
     yield "Results"
     yield "=" * rule
     yield head

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from clinvk.core.spec import GIVEN_BY_RUN, RunSummary, TaskResult, TaskSpec, TaskStatus
-from clinvk.runs.report import Report, rfc3339
+from clinvk.core.timestamps import rfc3339_from_ms
+from clinvk.runs.report import Report
 
 
 def head(report: Report) -> dict[str, Any]:
@@ -24,8 +25,8 @@ def head(report: Report) -> dict[str, Any]:
         "failed": failed,
         "canceled": canceled,
         "total_duration_seconds": report.duration_seconds,
-        "start_time": rfc3339(report.started_ms),
-        "end_time": rfc3339(report.ended_ms),
+        "start_time": rfc3339_from_ms(report.started_ms),
+        "end_time": rfc3339_from_ms(report.ended_ms),
     }
 
 
@@ -55,8 +56,8 @@ def status(run: RunSummary) -> dict[str, Any]:
         "waiting": run.total - run.ended - run.running,
         "max_parallel": run.max_parallel,
         "fail_fast": run.fail_fast,
-        "start_time": rfc3339(run.created_ms),
-    } | ({"end_time": rfc3339(ended_ms)} if ended_ms else {})
+        "start_time": rfc3339_from_ms(run.created_ms),
+    } | ({"end_time": rfc3339_from_ms(ended_ms)} if ended_ms else {})
 
 
 def entry(spec: TaskSpec, result: TaskResult) -> dict[str, Any]:

@@ -1,29 +1,23 @@
-"""A run as text: a line as each task ends, then the table, then the totals."""
+"""The lines of a run as text, for the kinds of runs to put together."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from clinvk.core.sanitize import multi_line, one_line
 from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus
-from clinvk.output.sanitize import harmless, one_line
 from clinvk.output.text_width import first_line, fit, pad, title
 from clinvk.runs.report import Report
 
 RULE_CELLS = 60
 BACKEND_CELLS = 12
 COLUMNS_CELLS = 38
-"""What stands before TASK."""
+"""The columns before the last one."""
 MIN_TASK_CELLS = 10
 
 
-def header(total: int, max_parallel: int, *, fail_fast: bool) -> str:
-    """Say what is about to run."""
-    suffix = ", fail-fast" if fail_fast else ""
-    return f"Running {total} tasks (max {max_parallel} parallel{suffix})..."
-
-
 def ended(result: TaskResult, width: int) -> str:
-    """Say how one task ended, in one line."""
+    """Return how one task ended, in one line."""
     said = (
         first_line(result.output or "")
         if result.status is TaskStatus.OK
@@ -33,19 +27,19 @@ def ended(result: TaskResult, width: int) -> str:
 
 
 def answer(result: TaskResult, wrong: str = "") -> str:
-    """Return what a task said, in full, and what went wrong, after this word or its status."""
-    said = harmless(result.output or "").rstrip("\n")
+    """Return a task's output in full, and its error after the word `wrong`, or its status."""
+    said = multi_line(result.output or "").rstrip("\n")
     wrong = f"{wrong or result.status.upper()}: {one_line(result.error)}" if result.error else ""
     return "".join(f"{part}\n" for part in (said, wrong) if part)
 
 
 def block(head: str, result: TaskResult, width: int) -> str:
-    """Return an answer in full under a line of its own."""
+    """Return a task's output in full under a header."""
     return f"{head}\n{'-' * min(width, RULE_CELLS)}\n{answer(result)}"
 
 
-def table(report: Report, width: int, unit: str = "TASK") -> Iterator[str]:
-    """Yield the table's lines, in task order."""
+def table(report: Report, width: int, unit: str) -> Iterator[str]:
+    """Yield the lines of the table, in task order; `unit` is the header of its last column."""
     yield "Results"
     yield "=" * RULE_CELLS
     yield f"{'#':<5}{'BACKEND':<13}{'STATUS':<9}{'DURATION':<11}{unit}"
@@ -66,13 +60,13 @@ def _row(spec: TaskSpec, result: TaskResult, width: int) -> str:
 
 
 def title_line(spec: TaskSpec, result: TaskResult) -> str:
-    """Return one task's line for where its answer follows in full."""
+    """Return the line above a result that follows in full."""
     status = f"{result.status.upper()} {result.duration_seconds:.2f}s"
     return f"[{result.index + 1}] {one_line(spec.backend)} {status} {title(spec)}"
 
 
-def total(report: Report, unit: str = "tasks") -> str:
-    """Return the last line; its parts always add up."""
+def total(report: Report, unit: str) -> str:
+    """Return the line of totals; `unit` is what the tasks are called."""
     completed, failed, canceled = report.counts()
     parts = [f"{completed} completed", f"{failed} failed"]
     if canceled:

@@ -1,0 +1,78 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from clinvk.output.forms import FORMS
+
+broker_option = click.option(
+    "--broker", metavar="URL", help="Use the workers behind this Redis server."
+)
+config_option = click.option("--config", metavar="FILE", help="Read this configuration file.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print only the totals.")
+
+_OPTIONS_OF_RUNS = (
+    json_option,
+    quiet_option,
+    *(
+        click.option(f"--{form.name.replace('_', '-')}", metavar=form.metavar, help=form.help)
+        for form in FORMS
+        if form.has_option
+    ),
+    click.option("--dry-run", is_flag=True, help="Print the commands without running them."),
+    click.option("--detach", is_flag=True, help="Submit the run, print its id, and exit."),
+    click.option(
+        "--run-key",
+        metavar="KEY",
+        help="Submit once: a later submission with this key follows the same run.",
+    ),
+    click.option(
+        "--priority",
+        type=int,
+        default=0,
+        metavar="N",
+        help="Run before lower-priority runs.",
+        show_default=True,
+    ),
+    click.option(
+        "--wait-for-workers", is_flag=True, help="Submit even if no worker serves a backend yet."
+    ),
+    broker_option,
+    config_option,
+)
+
+
+def options_of_runs(function: Callable[..., int]) -> Callable[..., int]:
+    """Add the options of every command that submits a run."""
+    for option in reversed(_OPTIONS_OF_RUNS):
+        function = option(function)
+    return function
+
+
+def take_paths(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with those of output forms as one, `paths`: what was given, by form."""
+    given = {form.name: options.pop(form.name) for form in FORMS if form.has_option}
+    return options | {"paths": {name: path for name, path in given.items() if path is not None}}
+
+
+def fleet_command(name: str) -> Callable[[Callable[..., int]], click.Command]:
+    """Make a command whose function gets a client of the configured fleet as its first argument."""
+
+    def decorate(function: Callable[..., int]) -> click.Command:
+        def run(broker: str | None, config: str | None, **arguments: Any) -> int:
+            from clinvk.commands import fleet
+            from clinvk.config import settings
+
+            with fleet.fleet(settings.load(config), broker) as client:
+                return function(client, **arguments)
+
+        run.__doc__ = function.__doc__
+        run.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
+        return click.command(name)(broker_option(config_option(run)))
+
+    return decorate

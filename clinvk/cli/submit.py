@@ -1,0 +1,92 @@
+"""The commands that submit a run: parallel, chain, compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import click
+
+from clinvk.cli.options import options_of_runs, take_paths
+from clinvk.commands.options import ChainOptions, CompareOptions, ParallelOptions
+
+
+@click.command()
+@click.option(
+    "-f", "--file", metavar="FILE", help="Read tasks from this file instead of standard input."
+)
+@click.option(
+    "--max-parallel", type=click.IntRange(min=1), metavar="N", help="Run at most N tasks at once."
+)
+@click.option(
+    "--fail-fast/--no-fail-fast", default=None, help="Cancel the run at the first failed task."
+)
+@click.option("--lenient", is_flag=True, help="Extract the task file from model output.")
+@options_of_runs
+def parallel(config: str | None, **options: Any) -> int:
+    """Run the tasks of a file at once and print the results in order.
+
+    Exit codes: 0 every task is ok, 1 a task failed, was canceled or lost, 2 bad usage or task
+    file, 3 bad configuration, 4 the broker cannot be reached, 130 interrupted.
+    """
+    with _starting_local_mode(config, options):
+        from clinvk.commands import parallel
+        from clinvk.config import settings
+
+        return parallel.run(settings.load(config), ParallelOptions(**take_paths(options)))
+
+
+@click.command()
+@click.option(
+    "-f", "--file", metavar="FILE", help="Read steps from this file instead of standard input."
+)
+@options_of_runs
+def chain(config: str | None, **options: Any) -> int:
+    """Run the steps of a file one after another; a prompt can use the output of earlier steps.
+
+    The exit codes are those of `clinvk parallel`.
+    """
+    with _starting_local_mode(config, options):
+        from clinvk.commands import chain
+        from clinvk.config import settings
+
+        return chain.run(settings.load(config), ChainOptions(**take_paths(options)))
+
+
+@click.command()
+@click.argument("prompt", required=False)
+@click.option(
+    "-f", "--file", metavar="FILE", help="Read the prompt from this file; - is standard input."
+)
+@click.option("--backends", metavar="NAMES", help="Compare these backends: claude:opus,codex.")
+@click.option("--all-backends", is_flag=True, help="Compare every backend that is available.")
+@click.option("--sequential", is_flag=True, help="Ask one backend after another.")
+@click.option(
+    "--side-by-side", is_flag=True, help="Print the answers in columns on a wide terminal."
+)
+@options_of_runs
+def compare(config: str | None, **options: Any) -> int:
+    """Send one PROMPT to several backends and print all answers; - reads standard input.
+
+    The exit codes are those of `clinvk parallel`.
+    """
+    with _starting_local_mode(config, options):
+        from clinvk.commands import compare
+        from clinvk.config import settings
+
+        return compare.run(settings.load(config), CompareOptions(**take_paths(options)))
+
+
+def _starting_local_mode(
+    config: str | None, options: Mapping[str, Any]
+) -> AbstractContextManager[None]:
+    """Start local mode where the run needs it, while the rest is imported and read."""
+    if options["dry_run"] or options["detach"] or options["run_key"]:
+        return nullcontext()
+    from clinvk.local import start
+
+    return start.expected(options["broker"], config)
+
+
+COMMANDS = (parallel, chain, compare)

@@ -1,0 +1,79 @@
+"""The commands about runs that were submitted: runs, status, attach, results, cancel, wait."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from clinvk.commands.printing import print_listing
+from clinvk.core import exit_codes
+from clinvk.core.spec import RunOptions
+from clinvk.output import documents, tables
+from clinvk.output.kinds import formatter_of
+from clinvk.output.presenter import Presenter
+from clinvk.output.reporter import View
+from clinvk.output.streams import Output
+from clinvk.runs import follow
+
+if TYPE_CHECKING:
+    from clinvk.runs.celery_client import CeleryClient
+
+
+def list_runs(client: CeleryClient, limit: int, *, as_json: bool) -> int:
+    """List the newest runs."""
+    found = client.store.runs(limit)
+    values = [documents.status(run) for run in found]
+    return print_listing(values, tables.runs(found), as_json=as_json)
+
+
+def status(client: CeleryClient, run_id: str, *, as_json: bool) -> int:
+    """Print the state of a run and its counts."""
+    summary = client.open(run_id).summary()
+    values = formatter_of(summary.kind).status(summary)
+    return print_listing(values, tables.status(values), as_json=as_json)
+
+
+def attach(client: CeleryClient, run_id: str, *, as_json: bool, quiet: bool) -> int:
+    """Follow a run from its beginning, as if it had been submitted here."""
+    run = client.open(run_id)
+    summary = run.summary()
+    options = RunOptions(max_parallel=summary.max_parallel, fail_fast=summary.fail_fast)
+    presenter = Presenter(
+        View(as_json=as_json, quiet=quiet), formatter_of(summary.kind), run.specs(), options
+    )
+    with follow.Interruption(presenter.note) as interruption:
+        return presenter.show(run, interruption)
+
+
+def results(client: CeleryClient, run_id: str, *, as_json: bool, only_failed: bool) -> int:
+    """Print the results that a run has so far, page by page."""
+    run = client.open(run_id)
+    summary = run.summary()
+    rows = (
+        (spec, result)
+        for spec, result in run.results(summary)
+        if not only_failed or result.error_kind is not None
+    )
+    formatter = formatter_of(summary.kind)
+    pieces = formatter.results_document if as_json else formatter.results
+    Output(sys.stdout).write_all(pieces(summary, rows))
+    return exit_codes.OK
+
+
+def cancel(client: CeleryClient, run_id: str) -> int:
+    """Cancel a run: stop its running tasks and start no others."""
+    run = client.open(run_id)
+    run.cancel("canceled")
+    was_over = run.summary().cancel_reason is None
+    Output(sys.stdout).write(f"{run_id} {'has ended already' if was_over else 'is canceled'}\n")
+    return exit_codes.OK
+
+
+def wait(client: CeleryClient, run_id: str) -> int:
+    """Wait until a run ends; the exit code is the run's."""
+    run = client.open(run_id)
+    for event in run.events():
+        if event.kind == "ended":
+            break
+    summary = run.summary()
+    return exit_codes.OK if summary.ok == summary.total else exit_codes.TASK_FAILED

@@ -1,0 +1,133 @@
+"""From the tasks of a run to its exit code: what parallel, chain and compare have in common."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from clinvk.backends import BackendRegistry
+from clinvk.core import exit_codes
+from clinvk.core.errors import UsageError
+from clinvk.core.sanitize import one_line
+from clinvk.core.spec import RunOptions, TaskSpec, queue_of
+from clinvk.local import reach
+from clinvk.output import documents, plan
+from clinvk.output.formatter import Formatter
+from clinvk.output.kinds import formatter_of
+from clinvk.output.presenter import Presenter
+from clinvk.output.reporter import View
+from clinvk.output.streams import Output, note
+from clinvk.runs import follow
+
+if TYPE_CHECKING:
+    from clinvk.commands.options import CommonOptions
+    from clinvk.config.settings import Settings
+
+SECONDS_PER_DAY = 86400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """The tasks of a run, with all settings of tasks applied, and what their file says of the run.
+
+    `sources` names the place of each task in its file; `backends` are those that the tasks name;
+    `output_dir` is the file's own.
+    """
+
+    specs: Sequence[TaskSpec]
+    sources: Sequence[str]
+    backends: Collection[str]
+    run_options: RunOptions
+    output_dir: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedRun:
+    """A run with everything decided; without a `broker_url` it gets a private server."""
+
+    work: Work
+    broker_url: str | None
+    run_key: str
+    detach: bool
+    wait_for_workers: bool
+    view: View
+    formatter: Formatter
+
+
+def plan_run(settings: Settings, options: CommonOptions, work: Work) -> PlannedRun:
+    """Apply the settings of runs to the work, and load its backends."""
+    settings.load_backends(work.backends)
+    output_dir = settings.pick(options.paths.get("output_dir"), work.output_dir, "output_dir")
+    run_options = replace(
+        work.run_options,
+        priority=options.priority,
+        keep_seconds=settings.config.runs.keep_days * SECONDS_PER_DAY,
+    )
+    return PlannedRun(
+        work=replace(work, run_options=run_options),
+        broker_url=settings.broker_url(options.broker),
+        run_key=options.run_key or "",
+        detach=options.detach,
+        wait_for_workers=options.wait_for_workers,
+        view=View(
+            as_json=options.as_json,
+            quiet=options.quiet,
+            with_table=settings.config.parallel.aggregate_output,
+            paths={**options.paths, **({"output_dir": output_dir} if output_dir else {})},
+        ),
+        formatter=formatter_of(run_options.kind),
+    )
+
+
+def carry_out(settings: Settings, options: CommonOptions, planned: PlannedRun) -> int:
+    """Start a planned run, or print what it would run; returns the exit code."""
+    return print_plan(settings, planned) if options.dry_run else execute(settings, planned)
+
+
+def print_plan(settings: Settings, planned: PlannedRun) -> int:
+    """Print every command as it would run, and each warning once."""
+    registry = BackendRegistry.from_config(settings.worker.backends)
+    warnings: dict[str, None] = {}
+
+    def rows() -> Iterator[plan.Planned]:
+        for item in plan.plan(planned.work.specs, planned.work.sources, registry.get):
+            warnings.update(dict.fromkeys(item[2].warnings))
+            yield item
+
+    Output(sys.stdout).write_all(
+        documents.listing({}, "tasks", plan.entries(rows()))
+        if planned.view.as_json
+        else (f"{line}\n" for line in plan.lines(rows()))
+    )
+    for warning in warnings:
+        note(f"warning: {one_line(warning)}")
+    return exit_codes.OK
+
+
+def execute(settings: Settings, planned: PlannedRun) -> int:
+    """Submit the tasks, and follow the run unless it is detached."""
+    if planned.broker_url is None and (planned.detach or planned.run_key):
+        raise UsageError(
+            "--detach and --run-key need a broker: the private server of a local run ends with it"
+        )
+    work = planned.work
+    presenter = Presenter(planned.view, planned.formatter, work.specs, work.run_options)
+    with (
+        reach.connect(
+            planned.broker_url,
+            worker=settings.worker,
+            queues=sorted(map(queue_of, work.backends)),
+            slots=min(work.run_options.max_parallel, len(work.specs)),
+            server=settings.config.local.server,
+        ) as client,
+        follow.Interruption(presenter.note) as interruption,
+    ):
+        if planned.broker_url is not None and not planned.wait_for_workers:
+            client.check_served(work.backends)
+        run = client.submit(work.specs, work.run_options, planned.run_key)
+        if planned.detach:
+            presenter.submitted(run.id)
+            return exit_codes.OK
+        return presenter.show(run, interruption)

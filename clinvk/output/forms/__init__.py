@@ -1,0 +1,59 @@
+"""The forms of output: one file each, and one line here.
+
+A form's module has `make(presentation)`, which returns its `Reporter`, or None where the user did
+not ask for the form. Forms that write files have an option of the commands that submit runs; its
+value is `presentation.view.paths[name]`.
+
+This module is imported to build the command line, so it imports no form before one is needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from clinvk.output.reporter import Presentation, Reporter
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A form of output: the name of its module, and of its option with `_` as `-`."""
+
+    name: str
+    metavar: str = ""
+    help: str = ""
+
+    @property
+    def has_option(self) -> bool:
+        """Whether an option takes the path of what it writes."""
+        return bool(self.metavar)
+
+    def make(self, presentation: Presentation) -> Reporter | None:
+        """Make the form's reporter; None where it is not wanted.
+
+        Raises:
+            UsageError: the form cannot write where it is told to.
+        """
+        module = importlib.import_module(f"{__name__}.{self.name}")
+        reporter: Reporter | None = module.make(presentation)
+        return reporter
+
+
+FORMS = (
+    Form("output_dir", "DIR", "Write one file per task, and a summary, to this directory."),
+    Form("text"),
+    Form("json_document"),
+    Form("quiet"),
+    Form("live"),
+    Form("plain"),
+)
+"""In the order in which they see events: a file is there when its task's line is printed, and that
+line is printed before the display is drawn again."""
+
+
+def reporters(presentation: Presentation) -> list[Reporter]:
+    """Make the reporters of all forms that the user asked for."""
+    made = (form.make(presentation) for form in FORMS)
+    return [reporter for reporter in made if reporter is not None]

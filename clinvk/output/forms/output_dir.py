@@ -1,0 +1,84 @@
+"""A directory with one JSON file per task, and a summary; each written whole, mode 0600."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from clinvk.core.errors import UsageError
+from clinvk.core.spec import TaskSpec
+from clinvk.output import documents
+from clinvk.output.reporter import FileReporter, Presentation
+from clinvk.runs.client import Event
+from clinvk.runs.report import Report
+
+LABEL_BYTES = 120
+"""File systems allow names of 255 bytes, and a character may have four."""
+
+
+def make(presentation: Presentation) -> OutputDir | None:
+    """Make the form where a directory was named.
+
+    Raises:
+        UsageError: the directory cannot be made, or not be written to.
+    """
+    path = presentation.view.paths.get(OutputDir.name)
+    return OutputDir(presentation, path) if path else None
+
+
+class OutputDir(FileReporter):
+    """Writes the results of a run into a directory, each as its task ends."""
+
+    name = "output_dir"
+
+    def __init__(self, presentation: Presentation, path: str) -> None:
+        super().__init__(presentation.streams)
+        self._formatter = presentation.formatter
+        self._specs = presentation.specs
+        self._digits = max(3, len(str(len(self._specs))))
+        self._path = _made_writable(path)
+
+    def write_event(self, event: Event) -> None:
+        """Write the file of a task that ended."""
+        if event.result is None:
+            return
+        spec = self._specs[event.index]
+        name = f"{event.index + 1:0{self._digits}d}_{_label(spec)}.json"
+        entry = self._formatter.entry(spec, event.result)
+        self._write(name, [documents.dump({"task": documents.task(spec), "result": entry})])
+
+    def write_report(self, report: Report) -> None:
+        """Write the summary."""
+        self._write("summary.json", self._formatter.document(report))
+
+    def _write(self, name: str, pieces: Iterable[str]) -> None:
+        descriptor, temporary = tempfile.mkstemp(dir=self._path, prefix=".clinvk-")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                stream.writelines(pieces)
+            Path(temporary).replace(self._path / name)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def _made_writable(path: str) -> Path:
+    """Make a directory, and make sure that files can be written to it."""
+    directory = Path(path).expanduser()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        problem = f"{OutputDir.name}: cannot write to {directory}: {error.strerror}"
+        raise UsageError(problem) from error
+    return directory
+
+
+def _label(spec: TaskSpec) -> str:
+    """Return what a task is called, in characters that any file system takes."""
+    label = re.sub(r"[^\w.-]+", "_", spec.id or spec.name or spec.backend)
+    return label.encode()[:LABEL_BYTES].decode("utf-8", "ignore")

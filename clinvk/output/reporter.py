@@ -1,0 +1,132 @@
+"""The interface of an output form: what it learns about a run, and what it may do with that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from clinvk.core.spec import RunOptions, TaskSpec
+from clinvk.output.formatter import Formatter
+from clinvk.output.streams import Streams
+from clinvk.runs.client import Event
+from clinvk.runs.report import Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """The output that the user asked for.
+
+    `with_table` prints a table of all results at the end of the text. `paths` has the path of each
+    form that writes files, by the form's name.
+    """
+
+    as_json: bool = False
+    quiet: bool = False
+    with_table: bool = True
+    paths: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether results are printed as text."""
+        return not (self.as_json or self.quiet)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presentation:
+    """All that an output form needs to know of the run that it shows.
+
+    `width` is the number of terminal cells of a line of text.
+    """
+
+    view: View
+    formatter: Formatter
+    specs: Sequence[TaskSpec]
+    options: RunOptions
+    streams: Streams
+    width: int
+
+
+class Reporter:
+    """One form of output for one run; each form overrides what concerns it.
+
+    `begin`, then `saw` for each event, then `stop`, then `end`; for a run that is only submitted
+    and not followed, `submitted` alone. All are called in the main thread.
+    """
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether something could not be written; the exit code is then not 0."""
+        return False
+
+    def submitted(self, run_id: str) -> None:
+        """Report a run that goes on without this process."""
+
+    def begin(self) -> None:
+        """Report that the run was submitted and is followed from here."""
+
+    def saw(self, event: Event) -> None:
+        """Report an event of the run: `started`, `finished` or `ended`."""
+
+    def stop(self) -> None:
+        """Take down what is only shown while the run goes on; called after errors, too."""
+
+    def end(self, report: Report) -> None:
+        """Report how the run ended."""
+
+
+class StdoutReporter(Reporter):
+    """A form that prints to stdout."""
+
+    def __init__(self, presentation: Presentation) -> None:
+        self.streams = presentation.streams
+        self.formatter = presentation.formatter
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether stdout could not be written."""
+        return self.streams.output.broken
+
+    def submitted(self, run_id: str) -> None:
+        """Print which run was submitted."""
+        self.streams.write(f"{run_id}\n")
+
+
+class FileReporter(Reporter):
+    """A form that writes files: an error while writing ends the form and not the run.
+
+    A subclass implements `write_event` and `write_report`, which may raise OSError.
+    """
+
+    name: str
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+        self._has_failed = False
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a file could not be written."""
+        return self._has_failed
+
+    def write_event(self, event: Event) -> None:
+        """Write what follows from an event."""
+
+    def write_report(self, report: Report) -> None:
+        """Write what follows from the end of the run."""
+
+    def saw(self, event: Event) -> None:
+        """Write what follows from an event, if nothing has failed yet."""
+        self._attempt(lambda: self.write_event(event))
+
+    def end(self, report: Report) -> None:
+        """Write what follows from the end of the run, if nothing has failed yet."""
+        self._attempt(lambda: self.write_report(report))
+
+    def _attempt(self, write: Callable[[], None]) -> None:
+        if self._has_failed:
+            return
+        try:
+            write()
+        except OSError as error:
+            self._has_failed = True
+            self._streams.note(f"clinvk: cannot write {self.name}: {error.strerror}")

@@ -1,0 +1,115 @@
+"""Standard output for data, standard error for everything else."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import IO
+
+
+class Output:
+    """Data on stdout. When nobody reads it any more, that is noted once and the rest is dropped.
+
+    Attributes:
+        broken: whether stdout could not be written.
+    """
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self.broken = False
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether stdout is a terminal."""
+        return self._stream.isatty()
+
+    def write(self, text: str) -> None:
+        """Write text; a reader that went away is not an error here."""
+        self.write_all((text,))
+
+    def write_all(self, pieces: Iterable[str]) -> None:
+        """Write text piece by piece, as long as somebody reads it."""
+        for piece in pieces:
+            self._attempt(self._stream.write, piece)
+            if self.broken:
+                return
+        self._attempt(self._stream.flush)
+
+    def _attempt(self, act: Callable[..., object], *arguments: str) -> None:
+        if self.broken:
+            return
+        try:
+            act(*arguments)
+        except OSError as error:
+            self.broken = True
+            # What the interpreter flushes at exit must not raise again.
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            note(f"clinvk: cannot write to standard output ({error.strerror}); the run continues")
+
+
+def note(text: str) -> None:
+    """Write a line to stderr, if there is one."""
+    try:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+    except RuntimeError:  # a signal came while the same stream was being written
+        os.write(2, f"{text}\n".encode("utf-8", "backslashreplace"))
+    except (OSError, ValueError):
+        pass
+
+
+class Streams:
+    """Both streams of a run. A display on the terminal can hold back what others write to them.
+
+    stdout may be the same terminal as stderr: what is written while a display is drawn there would
+    end up inside it. So the display calls `hold`, and `write_held` whenever it is out of the way.
+
+    Attributes:
+        output: stdout, for what is written when no display is on.
+    """
+
+    def __init__(self, output: Output) -> None:
+        self.output = output
+        self._is_held = False
+        self._held_data: deque[str] = deque()
+        self._held_notes: deque[str] = deque()
+
+    def write(self, text: str) -> None:
+        """Write data to stdout, or hold it back."""
+        if self._is_held:
+            self._held_data.append(text)
+        else:
+            self.output.write(text)
+
+    def note(self, line: str) -> None:
+        """Write a line to stderr, or hold it back. Safe in a signal handler."""
+        if self._is_held:
+            self._held_notes.append(line)
+        else:
+            note(line)
+
+    @property
+    def has_held(self) -> bool:
+        """Whether something waits for `write_held`."""
+        return bool(self._held_data or self._held_notes)
+
+    def hold(self) -> None:
+        """Hold back what is written, until `let_go`."""
+        self._is_held = True
+
+    def write_held(self) -> None:
+        """Write what was held back, and go on holding."""
+        data = [self._held_data.popleft() for _ in range(len(self._held_data))]
+        if data:
+            self.output.write("".join(data))
+        for _ in range(len(self._held_notes)):
+            note(self._held_notes.popleft())
+
+    def let_go(self) -> None:
+        """Write what was held back, and what comes from now on at once."""
+        self._is_held = False
+        self.write_held()

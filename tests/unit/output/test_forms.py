@@ -1,0 +1,73 @@
+"""Which forms of output a command line asks for, and that each of them is registered."""
+
+from __future__ import annotations
+
+import io
+import pkgutil
+from pathlib import Path
+
+import pytest
+
+from clinvk.core.spec import RunOptions
+from clinvk.output import forms
+from clinvk.output.forms import live
+from clinvk.output.kinds import formatter_of
+from clinvk.output.reporter import FileReporter, Presentation, View
+from clinvk.output.streams import Output, Streams
+from clinvk.runs.client import Event
+
+
+def presentation(view: View) -> Presentation:
+    return Presentation(
+        view=view,
+        formatter=formatter_of("parallel"),
+        specs=[],
+        options=RunOptions(),
+        streams=Streams(Output(io.StringIO())),
+        width=80,
+    )
+
+
+def test_each_file_is_a_form_that_is_registered() -> None:
+    files = {module.name for module in pkgutil.iter_modules(forms.__path__)}
+    assert {form.name for form in forms.FORMS} == files
+
+
+@pytest.mark.parametrize(
+    ("view", "on_terminal", "elsewhere"),
+    [
+        (View(), {"Text", "Live"}, {"Text"}),
+        (View(as_json=True), {"JsonDocument", "Live"}, {"JsonDocument", "Plain"}),
+        (View(quiet=True), {"Quiet"}, {"Quiet"}),
+        (View(as_json=True, quiet=True), {"JsonDocument"}, {"JsonDocument"}),
+    ],
+)
+def test_what_is_made_of_a_view(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    view: View,
+    on_terminal: set[str],
+    elsewhere: set[str],
+) -> None:
+    for has_terminal, wanted in ((True, on_terminal), (False, elsewhere)):
+        monkeypatch.setattr(live, "has_terminal", lambda value=has_terminal: value)
+        made = forms.reporters(presentation(view))
+        assert {type(reporter).__name__ for reporter in made} == wanted
+    with_files = View(as_json=True, quiet=True, paths={"output_dir": str(tmp_path)})
+    made = forms.reporters(presentation(with_files))
+    assert {type(reporter).__name__ for reporter in made} == {"JsonDocument", "OutputDir"}
+
+
+def test_files_that_cannot_be_written_are_noted_once(capsys: pytest.CaptureFixture[str]) -> None:
+    class Full(FileReporter):
+        name = "full"
+
+        def write_event(self, event: Event) -> None:
+            raise OSError(28, "No space left on device")
+
+    reporter = Full(Streams(Output(io.StringIO())))
+    assert not reporter.has_failed
+    for _ in range(2):
+        reporter.saw(Event(kind="idle"))
+    assert reporter.has_failed
+    assert capsys.readouterr().err == "clinvk: cannot write full: No space left on device\n"

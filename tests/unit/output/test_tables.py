@@ -1,0 +1,41 @@
+"""Tables of workers, queues and runs: columns stay in line whatever the names are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from rich.cells import cell_len
+
+from clinvk.core.spec import RunSummary
+from clinvk.output import tables
+from clinvk.store.store import QueueState
+
+WIDE = "漢字🎉"
+
+
+def workers() -> Iterator[str]:
+    entry = {"slots": 3, "queues": ["clinvk.echo"], "version": "1"}
+    return tables.workers({f"{WIDE}@h": entry, "plain@host": entry})
+
+
+def queues() -> Iterator[str]:
+    common = {"max_concurrency": 8, "rate": None, "is_paused": False}
+    counts = {"running": 1, "waiting": 2, "slots": 3}
+    names = (f"clinvk.{WIDE}", "clinvk.a")
+    return tables.queues([QueueState(name=name, **common, **counts) for name in names])
+
+
+def runs() -> Iterator[str]:
+    return tables.runs([RunSummary(run_id=name, total=3) for name in (WIDE, "20260102-x")])
+
+
+@pytest.mark.parametrize("table", [workers, queues, runs])
+def test_columns_start_at_the_same_cell_in_each_line(table: object) -> None:
+    head, *rows = table()  # type: ignore[operator]
+    second = head.split()[1]
+    at = head.index(second)
+    for row in rows:
+        name = row.split()[0]
+        before = row[: row.index(row.split()[1], len(name))]
+        assert cell_len(before) == at
