@@ -199,7 +199,7 @@ def show(figures: dict[str, Any]) -> None:
 
 
 def say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201
+    print(line, flush=True)
 
 
 def arguments() -> argparse.Namespace:

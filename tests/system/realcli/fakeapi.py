@@ -342,7 +342,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.system.realcli.fakeapi")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     with FakeApi(parser.parse_args().port) as api:
-        print(api.url, flush=True)  # noqa: T201
+        print(api.url, flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()
 

@@ -49,7 +49,7 @@ def main() -> None:
             cwd=cache(),
             check=True,
         )
-    print(bin_directory())  # noqa: T201
+    print(bin_directory())
 
 
 if __name__ == "__main__":

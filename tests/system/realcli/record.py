@@ -74,7 +74,7 @@ def record(backend: str, scenario: str, spec: TaskSpec, url: str) -> None:
     path = FOLDER / backend / f"{scenario}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    print(backend, scenario, done.returncode)  # noqa: T201
+    print(backend, scenario, done.returncode)
 
 
 def clean(output: bytes, home: str) -> str:
