@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from clinvk.cli import cli
+from clinvk.cli.main import cli
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference" / "commands.md"
 COLUMNS = 80

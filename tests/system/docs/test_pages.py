@@ -17,7 +17,7 @@ import click
 import pytest
 import yaml
 
-from clinvk.cli import cli
+from clinvk.cli.main import cli
 from tests import harness
 from tests.system.docs import pages
 
