@@ -29,14 +29,17 @@ if TYPE_CHECKING:
     default="clinvk",
     metavar="NAME",
     show_default=True,
-    help="Announce this worker as NAME@HOST.",
+    help="Name this worker NAME@HOST.",
 )
 @broker_option
 @config_option
 def worker(
     config: str | None, broker: str | None, queues: str | None, concurrency: int, name: str
 ) -> int:
-    """Run tasks of a fleet on this machine until SIGTERM, which lets running tasks finish."""
+    """Run tasks of a fleet on this machine.
+
+    SIGTERM stops the worker once its running tasks have ended.
+    """
     from clinvk.commands import worker
     from clinvk.config import settings
 
@@ -87,7 +90,10 @@ _queue_argument = click.argument("name", metavar="QUEUE")
 def set_limits(
     client: CeleryClient, name: str, max_concurrency: int | None, rate: str | None
 ) -> int:
-    """Set the limits of a queue for the whole fleet, with immediate effect."""
+    """Set the limits of a queue for the whole fleet.
+
+    The limits take effect immediately and are printed.
+    """
     from clinvk.commands import queues
 
     return queues.set_limits(client, name, max_concurrency, rate)

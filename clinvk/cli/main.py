@@ -34,7 +34,7 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        code: int = cli(standalone_mode=False)
+        code: int = cli(prog_name="clinvk", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code

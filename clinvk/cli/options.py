@@ -71,8 +71,8 @@ def fleet_command(name: str) -> Callable[[Callable[..., int]], click.Command]:
             with fleet.fleet(settings.load(config), broker) as client:
                 return function(client, **arguments)
 
-        run.__doc__ = function.__doc__
-        run.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
-        return click.command(name)(broker_option(config_option(run)))
+        own = click.command()(function)
+        common = click.command()(broker_option(config_option(run)))
+        return click.Command(name, callback=run, params=own.params + common.params, help=own.help)
 
     return decorate

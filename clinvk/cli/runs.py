@@ -35,7 +35,7 @@ def list_runs(client: CeleryClient, limit: int, as_json: bool) -> int:
 @_run_argument
 @json_option
 def status(client: CeleryClient, run: str, as_json: bool) -> int:
-    """Print the state of a run and how many of its tasks have ended."""
+    """Print the state of a run and its counts of tasks."""
     from clinvk.commands import runs
 
     return runs.status(client, run, as_json=as_json)
@@ -46,7 +46,10 @@ def status(client: CeleryClient, run: str, as_json: bool) -> int:
 @json_option
 @quiet_option
 def attach(client: CeleryClient, run: str, as_json: bool, quiet: bool) -> int:
-    """Follow a run from its beginning, as if it had been submitted here."""
+    """Follow a run from its beginning.
+
+    The output and the exit code are those of the command that submitted it.
+    """
     from clinvk.commands import runs
 
     return runs.attach(client, run, as_json=as_json, quiet=quiet)

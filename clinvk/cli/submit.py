@@ -25,7 +25,7 @@ from clinvk.commands.options import ChainOptions, CompareOptions, ParallelOption
 @click.option("--lenient", is_flag=True, help="Extract the task file from model output.")
 @options_of_runs
 def parallel(config: str | None, **options: Any) -> int:
-    """Run the tasks of a file at once and print the results in order.
+    """Run the tasks of a file at once and print ordered results.
 
     Exit codes: 0 every task is ok, 1 a task failed, was canceled or lost, 2 bad usage or task
     file, 3 bad configuration, 4 the broker cannot be reached, 130 interrupted.
@@ -43,8 +43,9 @@ def parallel(config: str | None, **options: Any) -> int:
 )
 @options_of_runs
 def chain(config: str | None, **options: Any) -> int:
-    """Run the steps of a file one after another; a prompt can use the output of earlier steps.
+    """Run the steps of a file one after another.
 
+    A prompt can use the output of earlier steps: {{previous}}, {{steps.NAME.output}}.
     The exit codes are those of `clinvk parallel`.
     """
     with _starting_local_mode(config, options):
@@ -67,8 +68,9 @@ def chain(config: str | None, **options: Any) -> int:
 )
 @options_of_runs
 def compare(config: str | None, **options: Any) -> int:
-    """Send one PROMPT to several backends and print all answers; - reads standard input.
+    """Send one prompt to several backends and print all answers.
 
+    PROMPT is the text itself, or - for standard input.
     The exit codes are those of `clinvk parallel`.
     """
     with _starting_local_mode(config, options):
