@@ -21,7 +21,7 @@ class Echo(Backend):
 
     name = "echo"
     program = sys.executable
-    install_hint = "it comes with clinvk; Python itself is missing"
+    install_hint = "it is part of clinvk, but Python was not found"
     version_argv = (sys.executable, "--version")
     is_demo = True
 

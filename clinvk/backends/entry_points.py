@@ -91,7 +91,7 @@ def _problem(name: str, backend: object) -> str | None:
     if backend.name != name:
         return f'its class is named "{backend.name}"'
     if not re.fullmatch(NAME_PATTERN, name):
-        return "a name may have letters, digits, and . _ - between them"
+        return "must consist of letters and digits, with . _ - between them"
     return None
 
 

@@ -67,7 +67,7 @@ class Gemini(Backend):
             )
         if spec.allowed_tools and spec.sandbox_mode == "read-only":
             # Measured: the shell, allowed like this, runs in "plan" mode too.
-            why = "with sandbox_mode read-only it would open what that closes"
+            why = "with sandbox_mode read-only it would allow what the sandbox forbids"
             warnings.append(unsupported(self.name, "allowed_tools", why))
         elif spec.allowed_tools:
             argv += [f"--allowed-tools={','.join(spec.allowed_tools)}"]

@@ -52,7 +52,7 @@ def _backends(settings: Settings, queues: str | None) -> Sequence[str]:
     """Return the backends to serve: those named in `queues`, or all that are installed here."""
     names = queues.split(",") if queues else settings.installed()
     if not names:
-        raise UsageError("no backend's CLI is installed here: install one, or name --queues")
+        raise UsageError("no CLI is installed here: install one, or name backends with --queues")
     if unknown := [name for name in names if name not in settings.backends]:
         raise UsageError(
             f"unknown backend {', '.join(unknown)} (known: {', '.join(settings.backends)})"

@@ -80,7 +80,8 @@ def _name_problem(name: str, places: Mapping[str, Place]) -> str | None:
     if name in places:
         place = places[name]
         if place[-1] in FILE_ONLY:
-            return f"{name}: set {'.'.join(place)} in the configuration file instead"
+            where = f"set {'.'.join(place)} in the configuration file"
+            return f"{name}: cannot be set by a variable: {where}"
         return None
     if name in RESERVED or name.startswith(WORKER_PREFIX) or not name.startswith(PREFIX):
         return None

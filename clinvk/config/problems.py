@@ -32,7 +32,7 @@ def _text(error: Mapping[str, Any], location: list[Any]) -> str:
         if field in location:
             return message
     if error["type"] == "string_pattern_mismatch":
-        return "a name may have letters, digits, and . _ - between them"
+        return "must consist of letters and digits, with . _ - between them"
     known = model_at([str(part) for part in location[:-1]]).model_fields
     text = describe(error, known).replace("unknown field", "unknown setting")
     is_secret = location[0] == "broker_url" or "env" in location

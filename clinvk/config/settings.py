@@ -151,13 +151,13 @@ def load(path: str | None, environment: Mapping[str, str] = os.environ) -> Setti
 def _unknown_backends(settings: Settings, name: str) -> list[str]:
     known = settings.backends
     problems = [
-        f"{name}: backends.{backend}: unknown backend{did_you_mean(backend, known)}; "
-        "one that is defined here needs a command"
+        f"{name}: backends.{backend}: unknown backend{did_you_mean(backend, known)} "
+        "(a new backend needs a command)"
         for backend in settings.config.backends
         if backend not in known
     ]
     return problems + [
-        f"{name}: queues.{queue}: there is no such backend{did_you_mean(queue, known)}"
+        f"{name}: queues.{queue}: unknown backend{did_you_mean(queue, known)}"
         for queue in settings.config.queues
         if queue not in known and queue not in settings.config.backends
     ]

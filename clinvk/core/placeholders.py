@@ -41,11 +41,11 @@ def find(prompt: str) -> Iterator[Placeholder]:
         elif word == "steps" and rest.endswith(".output"):
             yield Placeholder(text, rest.removesuffix(".output"))
         elif inner == "session":
-            why = "is not supported: each step is a session of its own"
+            why = "is not supported: each step runs in its own session"
             yield Placeholder(text, problem=f"{text} {why}")
         elif not dollar and nearest(word.lower(), _WORDS, _SIMILARITY):
             # With a dollar sign it is GitHub's: a prompt may well be about a workflow.
-            why = "is no placeholder (there are {{previous}} and {{steps.<name>.output}})"
+            why = "is not a placeholder (use {{previous}} or {{steps.<name>.output}})"
             yield Placeholder(text, problem=f"{text} {why}")
 
 

@@ -1,6 +1,6 @@
 """Read YAML that a person wrote, and refuse what YAML lets pass but nobody means.
 
-A key that stands twice would silently lose its first value. An alias that contains itself, or
+The first value of a duplicate key would be lost silently. An alias that contains itself, or
 aliases of aliases, can make a few lines into more values than any memory holds.
 """
 
@@ -64,7 +64,7 @@ def _loader() -> Any:
     base = _base()
 
     class Loader(base):  # type: ignore[misc, valid-type]
-        """A safe loader that sees a key which stands twice, and merges without an end."""
+        """A safe loader that refuses duplicate keys and endless merges."""
 
         def flatten_mapping(self, node: Any) -> None:
             # Merging puts the merged pairs in front of the node's own, so only the first look
@@ -73,11 +73,11 @@ def _loader() -> Any:
                 node.looked_at = True
                 for key in _twice(node):
                     raise yaml.constructor.ConstructorError(
-                        None, None, f'"{key.value}" stands twice', key.start_mark
+                        None, None, f'duplicate key "{key.value}"', key.start_mark
                     )
             super().flatten_mapping(node)
             if len(node.value) > MAX_VALUES:
-                raise ValueError(f"its merges make more than {MAX_VALUES} values")
+                raise ValueError(f"its merge keys expand to more than {MAX_VALUES} values")
 
     return Loader
 
@@ -107,10 +107,10 @@ def _check_size(value: Any) -> None:
         else:
             entered.add(id(item))
             if any(id(child) in entered and id(child) not in sizes for child in children):
-                raise ValueError("is not valid YAML here: an alias contains itself")
+                raise ValueError("is not valid YAML: an alias contains itself")
             waiting += children
     if sizes.get(id(value), 1) > MAX_VALUES:
-        raise ValueError(f"is too large: its aliases make more than {MAX_VALUES} values")
+        raise ValueError(f"is too large: its aliases expand to more than {MAX_VALUES} values")
 
 
 def _children(item: Any) -> list[Any]:

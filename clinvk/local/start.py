@@ -104,7 +104,7 @@ class LocalFleet:
                     time.sleep(POLL_SECONDS)
                 else:
                     return
-        raise BrokerError(f"the private server did not come up in {START_SECONDS:.0f} s")
+        raise BrokerError(f"the private server did not start within {START_SECONDS:.0f} s")
 
     def check(self) -> None:
         """Fail if the server or a worker cannot be kept up.
@@ -116,7 +116,7 @@ class LocalFleet:
         if code is None and b'"server"' not in self._read_reports():
             return
         if code is not None and code < 0:
-            raise BrokerError(f"local mode has ended: its supervisor was killed by signal {-code}")
+            raise BrokerError(f"local mode ended: its supervisor was killed by signal {-code}")
         reason = self._last_log_line() or self._reports.decode("utf-8", "replace").strip()
         raise BrokerError(f"the local worker ended: {reason or 'no reason given'}")
 
@@ -240,6 +240,6 @@ def find_server(configured: str | None) -> str:
         if found := shutil.which(name):
             return found
     raise BrokerError(
-        "local mode needs a Valkey or Redis server and finds none: install valkey-server, set "
+        "local mode found no Valkey or Redis server: install valkey-server, set "
         "local.server in the configuration, or name a broker with --broker"
     )

@@ -79,7 +79,7 @@ def _problems(raw: reader.RawTasks) -> Iterator[str]:
 def _problem(found: Placeholder, index: int, names: Sequence[str | None]) -> str | None:
     before = names[:index]
     if index == 0:
-        return f"{found.text} stands in the first step, and nothing comes before it"
+        return f"{found.text} cannot be used in the first step: no step comes before it"
     if found.step is None or found.step in before:
         return None
     if found.step not in names:

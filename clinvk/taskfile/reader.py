@@ -270,7 +270,7 @@ def _validate(
     problems = wrong + problems
     for field_name, values in unique.items():
         problems += [
-            f"{raw.at(number)}: {field_name} {shown(value)} is taken by {raw.at(first)}"
+            f"{raw.at(number)}: {field_name} {shown(value)} is already used by {raw.at(first)}"
             for number, value, first in values.repeated()
         ]
     problems += schema.check(raw) if schema.check is not None else ()
@@ -323,7 +323,7 @@ def _find(text: str, name: str, key: str) -> RawTasks:
             except TaskFileError as error:
                 problem = error
         if len(found) > 1:
-            _fail(f"{name}: has {len(found)} pieces that could each be the task file")
+            _fail(f"{name}: has {len(found)} passages that could be the task file: keep one")
         if found:
             return found[0]
     raise problem
@@ -371,8 +371,8 @@ def _whole(text: str, name: str, key: str) -> RawTasks:
         if len(lines) > 1 and all(_is_object(line) for _, line in lines):
             return _json_lines(lines, name)
         if text.lstrip()[0] in "{[":
-            disconnected = " (is it cut off?)" if _at_end(error) else ""
-            _fail(_not_json(name, error.msg, error.lineno, error.colno) + disconnected)
+            disconnected = " (is the file truncated?)" if _at_end(error) else ""
+            _fail(_not_json(name, _what(error), error.lineno, error.colno) + disconnected)
     return _document(*_yaml(text, name), name, key)
 
 
@@ -383,6 +383,11 @@ def _is_object(line: str) -> bool:
 
 def _not_json(name: str, what: str, line: int, column: int) -> str:
     return f"{name}: is not valid JSON: {what} at line {line}, column {column}"
+
+
+def _what(error: json.JSONDecodeError) -> str:
+    """Return json's message without its last word, where that expects a place to follow."""
+    return error.msg.removesuffix(" at")
 
 
 def _at_end(error: json.JSONDecodeError) -> bool:
@@ -407,11 +412,11 @@ class _Json:
         if len(result) != len(pairs):
             names = [key for key, _ in pairs]
             twice = sorted({key for key in names if names.count(key) > 1})
-            self._problems.append(f"{', '.join(map(shown, twice))} stands twice in one object")
+            self._problems.append(f"duplicate key in object: {', '.join(map(shown, twice))}")
         return result
 
     def _constant(self, word: str) -> None:
-        self._problems.append(f"{word} is not a number that JSON knows")
+        self._problems.append(f"{word} is not valid in JSON")
 
 
 def _integer(digits: str) -> int | float:
@@ -448,7 +453,7 @@ def _bodies(
             body, found = _json(line.removesuffix("\n"))
         except json.JSONDecodeError as error:
             problems.append(
-                f"line {number}: is not valid JSON: {error.msg} at column {error.colno}"
+                f"line {number}: is not valid JSON: {_what(error)} at column {error.colno}"
             )
         else:
             problems += [f"line {number}: {problem}" for problem in found]
@@ -519,7 +524,7 @@ def check_task(
 
 
 def _refuse(value: object) -> NoReturn:
-    raise TypeError(f"has a value that JSON does not know: {shown(value)}")
+    raise TypeError(f"has a value that JSON cannot represent: {shown(value)}")
 
 
 _ENCODER = json.JSONEncoder(default=_refuse)
@@ -575,9 +580,9 @@ def _value_problems(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _leaf_problem(name: object, leaf: object) -> str:
     match leaf:
         case str() if _SURROGATE.search(leaf):
-            return "has half of a surrogate pair"
+            return "has an unpaired surrogate"
         case str() if name in ARGUMENT_FIELDS and "\0" in leaf:
-            return "must not have a NUL"
+            return "must not contain a NUL character"
         case float() if not math.isfinite(leaf):
             return "must be a finite number"
         case _:

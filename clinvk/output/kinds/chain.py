@@ -20,7 +20,7 @@ class Chain(Formatter):
 
     def header(self, specs: Sequence[TaskSpec], options: RunOptions) -> str:
         """Return the line that says what is about to run."""
-        suffix = "" if options.fail_fast else " (going on after failures)"
+        suffix = "" if options.fail_fast else " (continuing after failures)"
         return f"Running {len(specs)} steps{suffix}..."
 
     def ended(self, spec: TaskSpec, result: TaskResult, width: int) -> str | None:

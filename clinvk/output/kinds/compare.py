@@ -27,7 +27,7 @@ class Compare(Formatter):
     def header(self, specs: Sequence[TaskSpec], options: RunOptions) -> str:
         """Return the line that says what is about to run."""
         names = ", ".join(map(label, specs))
-        one_by_one = "; one after the other" if options.max_parallel < len(specs) else ""
+        one_by_one = "; one after another" if options.max_parallel < len(specs) else ""
         return f"Comparing {len(specs)} backends ({names}{one_by_one})..."
 
     def ended(self, spec: TaskSpec, result: TaskResult, width: int) -> str | None:

@@ -164,7 +164,7 @@ def test_the_step_that_failed_first(
 
 def test_a_chain_that_goes_on_says_so(clinvk: Clinvk, both: FakeFleet) -> None:
     ended = clinvk("chain", stdin=json.dumps(STEPS | {"stop_on_failure": False}))
-    assert ended.stdout.startswith("Running 2 steps (going on after failures)...\n\nStep 1")
+    assert ended.stdout.startswith("Running 2 steps (continuing after failures)...\n\nStep 1")
     assert both.options == RunOptions(kind="chain", max_parallel=1, fail_fast=False)
 
 
@@ -219,7 +219,7 @@ def test_what_is_wrong_is_said_before_anything_runs(clinvk: Clinvk, fake: FakeFl
     assert ended.stderr == (
         '<stdin>: steps[1].backend: unknown backend "ecko", did you mean "echo"? '
         "(known: claude, codex, echo, gemini)\n"
-        "<stdin>: steps[0].prompt: {{previous}} stands in the first step, and nothing comes "
+        "<stdin>: steps[0].prompt: {{previous}} cannot be used in the first step: no step comes "
         "before it\n"
     )
     assert fake.connected_to == "not connected"

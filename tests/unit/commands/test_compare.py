@@ -80,7 +80,7 @@ queue.
 def test_one_after_the_other(clinvk: Clinvk, answers: FakeFleet) -> None:
     ended = clinvk("compare", "x", *NAMED, "--sequential")
     assert ended.stdout.startswith(
-        "Comparing 2 backends (claude:opus, codex; one after the other)...\n"
+        "Comparing 2 backends (claude:opus, codex; one after another)...\n"
     )
     assert answers.options == RunOptions(kind="compare", max_parallel=1, fail_fast=False)
 
@@ -248,7 +248,7 @@ def test_all_backends_of_a_fleet_are_those_that_live_workers_serve(
                 "redis+socket:///path\n"
             ),
         ),
-        (("\udcff", *NAMED), 2, "PROMPT: has half of a surrogate pair\n"),
+        (("\udcff", *NAMED), 2, "PROMPT: has an unpaired surrogate\n"),
         (("--file", "none.md", *NAMED), 2, "none.md: no such file\n"),
         ((" ", *NAMED), 2, 'PROMPT: must not be blank (got " ")\n'),
         (("-", *NAMED), 2, '<stdin>: must not be blank (got "")\n'),

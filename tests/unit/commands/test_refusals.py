@@ -25,8 +25,8 @@ def task(**fields: object) -> str:
         (
             '{"tasks": [{"backend": "ec',
             (
-                "<stdin>: is not valid JSON: Unterminated string starting at at line 1, column 24"
-                " (is it cut off?)\n"
+                "<stdin>: is not valid JSON: Unterminated string starting at line 1, column 24"
+                " (is the file truncated?)\n"
             ),
         ),
         (
@@ -48,11 +48,11 @@ def task(**fields: object) -> str:
         ),
         (
             '{"tasks": [{"backend": "echo", "prompt": "x", "prompt": "y"}]}',
-            '<stdin>: "prompt" stands twice in one object\n',
+            '<stdin>: duplicate key in object: "prompt"\n',
         ),
         (
             '{"tasks": [{"backend": "echo", "prompt": "x", "timeout_seconds": NaN}]}',
-            "<stdin>: NaN is not a number that JSON knows\n",
+            "<stdin>: NaN is not valid in JSON\n",
         ),
         (
             task(backend="echoo"),
@@ -75,14 +75,14 @@ def task(**fields: object) -> str:
         ),
         (task(tags=["a", 1]), "<stdin>: tasks[0].tags[1]: must be a string (got 1)\n"),
         (task(meta={"a": 1}), "<stdin>: tasks[0].meta.a: must be a string (got 1)\n"),
-        (task(extra=["a\0b"]), "<stdin>: tasks[0].extra: must not have a NUL\n"),
-        (task(prompt="\ud800"), "<stdin>: tasks[0].prompt: has half of a surrogate pair\n"),
+        (task(extra=["a\0b"]), "<stdin>: tasks[0].extra: must not contain a NUL character\n"),
+        (task(prompt="\ud800"), "<stdin>: tasks[0].prompt: has an unpaired surrogate\n"),
         (
             (
                 '{"tasks": [{"backend": "echo", "prompt": "x", "id": "a"},'
                 ' {"backend": "echo", "prompt": "x", "id": "a"}]}'
             ),
-            '<stdin>: tasks[1]: id "a" is taken by tasks[0]\n',
+            '<stdin>: tasks[1]: id "a" is already used by tasks[0]\n',
         ),
         (
             '{"tasks": [{"backend": "echo", "prompt": "x"}], "max_parallel": 0, "fail_fsat": 1}',
@@ -97,7 +97,7 @@ def task(**fields: object) -> str:
         ),
         (
             "tasks:\n  - backend: echo\n    prompt: 2026-01-02\n",
-            "<stdin>: tasks[0]: has a value that JSON does not know: 2026-01-02\n",
+            "<stdin>: tasks[0]: has a value that JSON cannot represent: 2026-01-02\n",
         ),
     ],
     ids=lambda value: repr(value)[:40],
@@ -188,8 +188,8 @@ CONFIG = "config.yaml"
         (
             "backends: {gemni: {model: y}}",
             (
-                'config.yaml: backends.gemni: unknown backend, did you mean "gemini"?; '
-                "one that is defined here needs a command\n"
+                'config.yaml: backends.gemni: unknown backend, did you mean "gemini"? '
+                "(a new backend needs a command)\n"
             ),
         ),
         (

@@ -18,7 +18,8 @@ from clinvk.output import config as render
 URL = "must be a URL like redis://host:6379/0, rediss://… or redis+socket:///path"
 PORT = "must have a number as its port (percent-encode / : @ in a password)"
 TOOLS = 'must be "all" or a list of strings'
-NAME = "a name may have letters, digits, and . _ - between them"
+FILE_ONLY = "cannot be set by a variable: set backends.claude.env in the configuration file"
+NAME = "must consist of letters and digits, with . _ - between them"
 
 
 @pytest.fixture
@@ -63,8 +64,8 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-un
             "backends: {claud: {model: x}}",
             [
                 (
-                    'backends.claud: unknown backend, did you mean "claude"?;'
-                    " one that is defined here needs a command"
+                    'backends.claud: unknown backend, did you mean "claude"?'
+                    " (a new backend needs a command)"
                 )
             ],
         ),
@@ -86,9 +87,9 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-un
             "queues: {claude: {rate: 5/day}}",
             ['queues.claude.rate: must be like "50/min" (a number per s, min or h) (got "5/day")'],
         ),
-        ("queues: {claud: {}}", ['queues.claud: there is no such backend, did you mean "claude"?']),
-        ("a: 1\na: 2", ['is not valid YAML: "a" stands twice at line 2, column 1']),
-        ("parallel: &a {max_workers: *a}", ["is not valid YAML here: an alias contains itself"]),
+        ("queues: {claud: {}}", ['queues.claud: unknown backend, did you mean "claude"?']),
+        ("a: 1\na: 2", ['is not valid YAML: duplicate key "a" at line 2, column 1']),
+        ("parallel: &a {max_workers: *a}", ["is not valid YAML: an alias contains itself"]),
     ],
 )
 def test_problems_of_the_file(load, text: str, problems: list[str]) -> None:  # type: ignore[no-untyped-def]
@@ -107,7 +108,7 @@ def test_problems_of_the_file(load, text: str, problems: list[str]) -> None:  # 
         ("UNIFIED_FLAGS_APPROVAL_MODE", "yolo", None),
         ("UNIFIED_FLAGS_COMMAND_TIMEOUT_SECS", "1e400", "must be a finite number (got Infinity)"),
         ("BACKENDS_CLAUDE_ALLOWED_TOOLS", '["a"', TOOLS),
-        ("BACKENDS_CLAUDE_ENV", "A=b", "set backends.claude.env in the configuration file instead"),
+        ("BACKENDS_CLAUDE_ENV", "A=b", FILE_ONLY),
         ("BROKER_URL", "redis:s3cret", URL),
         ("BROKER", "x", 'unknown setting, did you mean "CLINVK_BROKER_URL"?'),
         ("OUTPUT", "x", 'unknown setting, did you mean "CLINVK_OUTPUT_DIR"?'),

@@ -46,13 +46,13 @@ def test_other_braces_are_text(prompt: str) -> None:
 def test_a_slip_is_told(text: str) -> None:
     (found,) = find(f"use {text}")
     assert found.problem == (
-        f"{text} is no placeholder (there are {{{{previous}}}} and {{{{steps.<name>.output}}}})"
+        f"{text} is not a placeholder (use {{{{previous}}}} or {{{{steps.<name>.output}}}})"
     )
 
 
 def test_there_are_no_sessions() -> None:
     (found,) = find("go on with {{session}}")
-    assert found.problem == "{{session}} is not supported: each step is a session of its own"
+    assert found.problem == "{{session}} is not supported: each step runs in its own session"
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_working_directories_are_passed_on_if_asked(passed: bool, workdirs: list
     assert [one.workdir for one in chain.steps] == workdirs
 
 
-FIRST = "stands in the first step, and nothing comes before it"
+FIRST = "cannot be used in the first step: no step comes before it"
 
 
 @pytest.mark.parametrize(
@@ -117,9 +117,9 @@ FIRST = "stands in the first step, and nothing comes before it"
         ),
         (
             [step(), step("{{session}}")],
-            "steps[1].prompt: {{session}} is not supported: each step is a session of its own",
+            "steps[1].prompt: {{session}} is not supported: each step runs in its own session",
         ),
-        ([step(name="a"), step(name="a")], 'steps[1]: name "a" is taken by steps[0]'),
+        ([step(name="a"), step(name="a")], 'steps[1]: name "a" is already used by steps[0]'),
         ([step(inputs={"x": 0})], "steps[0].inputs: unknown field"),
         ([step(promt="x")], 'steps[0].promt: unknown field, did you mean "prompt"?'),
         ([], "has no steps"),

@@ -65,15 +65,15 @@ def problem(text: str) -> str:
 def test_what_is_cut_off_is_not_run_in_part() -> None:
     cut = f'Here:\n\n{{"tasks": [{TASK}, {TASK}, {{"backend": "ec'
     assert problem(cut) == (
-        "<stdin>: is not valid JSON: Unterminated string starting at at line 3, column 96"
-        " (is it cut off?)"
+        "<stdin>: is not valid JSON: Unterminated string starting at line 3, column 96"
+        " (is the file truncated?)"
     )
-    assert problem(cut.replace("Here:\n", "Here:\n```json")).endswith("(is it cut off?)")
+    assert problem(cut.replace("Here:\n", "Here:\n```json")).endswith("(is the file truncated?)")
 
 
 def test_two_of_them_are_one_too_many() -> None:
     text = f"Either\n```json\n{FILE}\n```\nor\n```json\n{FILE}\n```\n"
-    assert problem(text) == "<stdin>: has 2 pieces that could each be the task file"
+    assert problem(text) == "<stdin>: has 2 passages that could be the task file: keep one"
 
 
 def test_where_there_is_none_it_is_told() -> None:

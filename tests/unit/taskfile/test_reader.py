@@ -142,7 +142,7 @@ def test_the_beginning_of_a_document_is_not_json_lines() -> None:
     assert problems('{\n  "tasks": [\n    {"backend": "echo",') == [
         (
             "t.json: is not valid JSON: Expecting property name enclosed in double quotes"
-            " at line 3, column 24 (is it cut off?)"
+            " at line 3, column 24 (is the file truncated?)"
         )
     ]
 
@@ -161,8 +161,8 @@ def test_numbers_without_an_end_are_refused_in_yaml(number: str) -> None:
 
 def test_a_field_with_one_problem_does_not_hide_another_field() -> None:
     assert problems(task(model="a\0", workdir="\0", max_turns=0, modle="x")) == [
-        "t.json: tasks[0].model: must not have a NUL",
-        "t.json: tasks[0].workdir: must not have a NUL",
+        "t.json: tasks[0].model: must not contain a NUL character",
+        "t.json: tasks[0].workdir: must not contain a NUL character",
         "t.json: tasks[0].max_turns: must be >= 1 (got 0)",
         't.json: tasks[0].modle: unknown field, did you mean "model"?',
     ]
@@ -174,8 +174,8 @@ def test_a_nul_in_the_prompt_is_fine() -> None:
 
 def test_half_of_a_surrogate_pair_is_named_once() -> None:
     assert problems(task(tags=["\ud800", "\ud801"], meta={"\udc00": "x"})) == [
-        "t.json: tasks[0].tags: has half of a surrogate pair",
-        "t.json: tasks[0].meta: has half of a surrogate pair",
+        "t.json: tasks[0].tags: has an unpaired surrogate",
+        "t.json: tasks[0].meta: has an unpaired surrogate",
     ]
 
 
@@ -189,8 +189,8 @@ def test_deep_nesting_is_told_in_one_line() -> None:
 def test_values_that_only_yaml_has() -> None:
     text = "- {backend: echo, prompt: 2025-01-01, 3: x}\n- {backend: echo, prompt: !!binary eA==}"
     assert problems(text, "t.yaml") == [
-        "t.yaml: [0]: has a value that JSON does not know: 2025-01-01",
-        "t.yaml: [1]: has a value that JSON does not know: b'x'",
+        "t.yaml: [0]: has a value that JSON cannot represent: 2025-01-01",
+        "t.yaml: [1]: has a value that JSON cannot represent: b'x'",
     ]
 
 
@@ -204,14 +204,14 @@ def test_ids_of_which_the_numbers_agree_are_not_the_same(monkeypatch: pytest.Mon
     monkeypatch.setattr(reader, "hash", len, raising=False)
     one, two, three = (f'{{"backend": "echo", "prompt": "x", "id": "{at}"}}' for at in "abc")
     assert len(parse(f"{one}\n{two}\n{three}").tasks) == 3
-    assert problems(f"{one}\n{two}\n{two}") == ['t.json: line 3: id "b" is taken by line 2']
+    assert problems(f"{one}\n{two}\n{two}") == ['t.json: line 3: id "b" is already used by line 2']
 
 
 def test_ids_are_unique() -> None:
     one = '{"backend": "echo", "prompt": "x", "id": "a"}'
     assert problems(f"{one}\n{LINE}\n{one}\n{one}") == [
-        't.json: line 3: id "a" is taken by line 1',
-        't.json: line 4: id "a" is taken by line 1',
+        't.json: line 3: id "a" is already used by line 1',
+        't.json: line 4: id "a" is already used by line 1',
     ]
 
 

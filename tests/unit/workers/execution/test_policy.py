@@ -149,7 +149,7 @@ def test_no_directory_is_the_workers_own(roots: Path, monkeypatch: pytest.Monkey
         ),
         (
             "backends: [claude]\nmax_sandbox_mode: read-only\nbackends: ['*']",
-            ['is not valid YAML: "backends" stands twice at line 3, column 1'],
+            ['is not valid YAML: duplicate key "backends" at line 3, column 1'],
         ),
         ("backends: [claude", ["is not valid YAML: did not find expected ',' or ']' at line 2"]),
         (b"\xff", ["is not UTF-8 text (byte 0)"]),
