@@ -27,11 +27,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    program = config.getoption("--server")
-    if program is not None:
-        if shutil.which(program) is None:
-            raise pytest.UsageError(f"--server: {program} is not an executable file")
-        os.environ[harness.TEST_SERVER] = program
+    given = config.getoption("--server")
+    if given is not None:
+        program = shutil.which(given)
+        if program is None:
+            raise pytest.UsageError(f"--server: {given} is not an executable file")
+        os.environ[harness.TEST_SERVER] = str(Path(program).absolute())
 
 
 # A shell starts what stands before `&` with SIGINT and SIGQUIT ignored, and nohup ignores SIGHUP.

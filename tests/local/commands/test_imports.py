@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from clinvk.store.store import Store
+
 HEAVY = {"celery", "kombu", "redis", "pydantic", "rich.console", "yaml", "psutil"}
 
 
@@ -34,3 +36,41 @@ def test_what_needs_no_fleet_does_not_load_one(arguments: list[str], allowed: se
     )
     loaded = set(json.loads(done.stderr.splitlines()[-1]))
     assert loaded & HEAVY <= allowed
+
+
+CLIENT_COMMANDS = """
+import json, os, sys
+from clinvk.cli.main import main
+
+def end(status):
+    raise SystemExit(status)
+
+os._exit = end  # how a command ends once its output is written
+for arguments in json.loads(sys.argv[1]):
+    sys.argv[1:] = arguments
+    try:
+        main()
+    except SystemExit as ended:
+        assert not ended.code, arguments
+print(json.dumps(sorted(sys.modules)), file=sys.stderr)
+"""
+
+
+def test_a_client_that_submits_or_lists_loads_nothing_of_a_worker(
+    store: Store, broker_url: str
+) -> None:
+    """No executor, no control of processes, no policy, no liveness: all of that is `workers`."""
+    store.announce("w", {"slots": 1, "queues": ["clinvk.echo"]})
+    commands = [["parallel", "--detach"], ["runs"], ["workers"], ["queues"]]
+    commands = [[*command, "--broker", broker_url] for command in commands]
+    done = subprocess.run(
+        [sys.executable, "-c", CLIENT_COMMANDS, json.dumps(commands)],
+        input=json.dumps({"tasks": [{"backend": "echo", "prompt": "x"}]}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = json.loads(done.stderr.splitlines()[-1])
+    assert "clinvk.runs.celery_client" in loaded
+    assert [name for name in loaded if name.partition(".")[0] == "workers"] == []
