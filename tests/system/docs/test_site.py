@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.docs import pages
+from tests.system.servers.install import SUPPORTED
 from tools import commands, picture
 
 LOADED = re.compile(
@@ -57,6 +58,12 @@ def test_nothing_is_loaded_from_other_hosts(site: Path) -> None:
 def test_the_reference_of_commands_is_current() -> None:
     text = commands.REFERENCE.read_text(encoding="utf-8")
     assert text == commands.reference(), "run `python -m tools.commands`"
+
+
+def test_the_tested_servers_are_listed() -> None:
+    text = (pages.ROOT / "docs" / "reference" / "servers.md").read_text()
+    for server in SUPPORTED:
+        assert f"| {server.name} |" in text, server
 
 
 def test_links_of_the_readme_lead_to_files() -> None:
