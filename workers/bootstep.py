@@ -1,4 +1,8 @@
-"""The bootstep that gives a Celery worker what makes it one of clinvk."""
+"""The bootstep that makes a Celery worker one of clinvk's: it starts and stops all that is ours.
+
+A bootstep is Celery's own hook for what lives as long as a worker (`app.steps["worker"]`), so
+`celery -A workers.app worker` and `python -m workers` start the same worker.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +12,29 @@ import re
 import resource
 import secrets
 import signal
-import subprocess
 import threading
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from celery import bootsteps
 
 from clinvk.broker.dispatcher import Dispatcher
+from clinvk.core.errors import ConfigError
 from clinvk.core.spec import queue_of
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.store.failure_detector import ANSWER_SECONDS
 from clinvk.store.store import Store
+from workers import context
+from workers.context import WorkerContext
+from workers.error_log import ErrorLog
 from workers.execution import process_tree
 from workers.execution.executor import Executor
-from workers.liveness import supervisor, worker_info
+from workers.liveness import worker_info
 from workers.liveness.connection import LivenessConnection
 from workers.liveness.lease_renewer import LeaseRenewer
+from workers.liveness.supervisor import WorkerSupervisor
+from workers.liveness.worker_info import Announcement, VersionObserver
+from workers.observers import LogObserver, Observers, WorkerStarted
 
 SUPPORTED_POOLS = {"clinvk.broker.pool", "celery.concurrency.thread", "celery.concurrency.solo"}
 
@@ -32,50 +42,57 @@ logger = logging.getLogger(__name__)
 
 
 class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Gives the worker its `WorkerContext`, and takes the lease renewer up and down with it."""
+    """Sets up the `WorkerContext`, and takes lease renewer and supervisor up and down."""
 
     requires = ("celery.worker.components:Pool",)
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
         self.renewer: LeaseRenewer | None = None
-        self.supervisor: subprocess.Popen[bytes] | None = None
+        self.supervisor: WorkerSupervisor | None = None
 
     def start(self, parent: Any) -> None:
-        """Start keeping leases before the first task comes."""
-        global _context
-        if parent.pool_cls.__module__ not in SUPPORTED_POOLS:
-            raise SystemExit("clinvk runs on the threads pool: start the worker with -P threads")
+        """Start renewing leases before the first task comes.
+
+        Raises:
+            SystemExit: the worker was started in a way, or with settings, that cannot work.
+        """
+        check_pool(parent.pool_cls)
         raise_open_files_limit()
         process_tree.become_subreaper()
-        config = WorkerConfig.load()
+        try:
+            config = WorkerConfig.load()
+            self._set_up(parent, config)
+        except ConfigError as error:
+            raise SystemExit(str(error)) from error
+
+    def _set_up(self, parent: Any, config: WorkerConfig) -> None:
         url = parent.app.conf.broker_url
-        owner = f"{_name(parent.hostname)}/{secrets.token_hex(4)}"
-        executor = Executor(config, worker=parent.hostname, owner=owner)
-        store = Store.connect(url)
         queues = sorted(parent.app.amqp.queues.consume_from)
-        for queue, limits in config.queues.items():
-            store.limit(queue_of(queue), "config", **limits)
-        self.renewer = LeaseRenewer(
-            Dispatcher(parent.app, Store.connect(url, ANSWER_SECONDS)),
-            owner,
-            worker_info.entry(slots=parent.pool.limit, queues=queues),
-            LivenessConnection(url),
-        )
+        owner = new_owner(parent.hostname)
+        observers = Observers([LogObserver()])
+        executor = Executor(config, parent.hostname, owner, observers)
+        store = Store.connect(url)
+        set_limits(store, config)
+        self.renewer = _renewer(parent, owner, queues, observers)
+        if config.tells_versions:
+            backends = executor.backends(queues)
+            observers.add(VersionObserver(backends, self.renewer.announcement.describe))
         if config.has_supervisor:
-            self.supervisor = supervisor.start(owner, url)
-            process_tree.own(self.supervisor.pid)
+            self.supervisor = WorkerSupervisor.start(owner, url)
             atexit.register(self._dismiss_supervisor)  # tasks have ended by then
         parent.pool.abort = self._abort
         self.renewer.start()
-        _context = WorkerContext(self.renewer, Dispatcher(parent.app, store), executor, parent)
-        if config.tells_versions:
-            worker_info.find_versions(executor.backends(queues), self.renewer.describe)
+        dispatcher = Dispatcher(parent.app, store)
+        context.set_up(
+            WorkerContext(self.renewer, dispatcher, executor, observers, ErrorLog(logger), parent)
+        )
+        observers.tell(WorkerStarted(parent.hostname, parent.pool.limit, queues))
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002
         """Take no more tasks. Running tasks and the renewal of their leases go on until they end.
 
-        Celery takes a second SIGTERM for the first; here it means at once.
+        Celery takes a second SIGTERM for the first; here it stops what runs.
         """
         if self.renewer is not None:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
@@ -96,36 +113,38 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def _dismiss_supervisor(self) -> None:
         if self.supervisor is not None and self.renewer is not None and self.renewer.is_idle:
-            supervisor.shutdown(self.supervisor)
+            self.supervisor.dismiss()
 
 
-def _name(worker: str) -> str:
-    """Return a worker's name as a part of a owner, and of a lease's entry."""
-    return re.sub(r"[:/\s]", "_", worker)
+def check_pool(pool: type) -> None:
+    """Refuse a pool of processes: one process holds a worker's leases.
+
+    Raises:
+        SystemExit: with what to do.
+    """
+    if pool.__module__ not in SUPPORTED_POOLS:
+        raise SystemExit("clinvk runs on the threads pool: start the worker with -P threads")
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerContext:
-    """What the tasks of one worker process share; `worker` is Celery's own controller."""
-
-    renewer: LeaseRenewer
-    dispatcher: Dispatcher
-    executor: Executor
-    worker: Any
+def new_owner(worker: str) -> str:
+    """Return an owner of leases that no other process ever is: "<worker>/<token>"."""
+    name = re.sub(r"[:/\s]", "_", worker)  # it becomes a part of a lease's entry
+    return f"{name}/{secrets.token_hex(4)}"
 
 
-_context: WorkerContext | None = None
+def set_limits(store: Store, config: WorkerConfig) -> None:
+    """Set the limits of queues that this machine's configuration has."""
+    for queue, limits in config.queues.items():
+        store.limit(queue_of(queue), "config", **limits)
 
 
-def is_up() -> bool:
-    """Whether a worker runs in this process, or did."""
-    return _context is not None
-
-
-def context() -> WorkerContext:
-    """Return the station of the worker that runs in this process."""
-    assert _context is not None, "no worker runs in this process"
-    return _context
+def _renewer(parent: Any, owner: str, queues: Sequence[str], observers: Observers) -> LeaseRenewer:
+    url = parent.app.conf.broker_url
+    dispatcher = Dispatcher(parent.app, Store.connect(url, ANSWER_SECONDS))
+    entry = worker_info.entry(slots=parent.pool.limit, queues=queues)
+    name = owner.partition("/")[0]
+    announcement = Announcement(dispatcher.store, name, entry)
+    return LeaseRenewer(dispatcher, owner, announcement, LivenessConnection(url), observers)
 
 
 def raise_open_files_limit() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 
+import redis
 from celery.exceptions import Ignore
 
 from clinvk.broker.message import AGGREGATE, EXECUTE
-from clinvk.store.store import Lease
-from workers import bootstep
+from clinvk.store.store import Claim, Lease, Recorded
+from workers import context
 from workers.app import app
+from workers.context import WorkerContext
+from workers.observers import RunEnded, TaskClaimed, TaskEnded, TaskReleased
 
 
 @app.task(name=EXECUTE)  # type: ignore[untyped-decorator]
@@ -20,32 +23,47 @@ def execute(run: str, index: int, dispatch: int) -> bool:
         Ignore: this dispatch is not, or no longer, the one that counts: somebody else returns
             to the chord for the task.
     """
-    here = bootstep.context()
-    renewer, dispatcher, executor = here.renewer, here.dispatcher, here.executor
-    lease = Lease(run, index, dispatch)
-    claim = dispatcher.claim(lease, executor.owner)
-    if claim.verdict == "stale":
-        raise Ignore
-    if claim.verdict == "canceled":
-        return False
-    with renewer.hold(lease) as stop:
-        results = partial(dispatcher.results, run)
-        result = executor.execute(lease, claim, stop, results)
-        renewer.ends(lease)
-        if result is not None:
-            recorded = dispatcher.finish(lease, result, here.worker.consumer.serves())
-        else:
-            recorded = None
-    if recorded is None:
-        dispatcher.release(lease, executor.owner)
+    here, lease = context.current(), Lease(run, index, dispatch)
+    try:
+        claim = here.dispatcher.claim(lease, here.executor.owner)
+        if claim.verdict == "stale":
+            raise Ignore
+        if claim.verdict == "canceled":
+            return False
+        recorded = _run(here, lease, claim)
+    except redis.RedisError as error:
+        # Redis refuses it for this run; the worker goes on with others. What was lost by this is
+        # found by a reaper.
+        here.errors.log(f"run {run}", error)
+        raise Ignore from error
     if recorded is None or not recorded.ok:
         raise Ignore
     if recorded.message is not None:
-        here.worker.consumer.take(*recorded.message)
+        here.consumer.take(*recorded.message)
     return recorded.is_last
+
+
+def _run(here: WorkerContext, lease: Lease, claim: Claim) -> Recorded | None:
+    """Run a claimed task and record its result; None where the task was released instead."""
+    here.observers.tell(TaskClaimed(lease, claim.attempts))
+    with here.renewer.hold(lease) as stop:
+        results = partial(here.dispatcher.results, lease.run)
+        result = here.executor.execute(lease, claim, stop, results)
+        here.renewer.mark_ended(lease)
+        if result is not None:
+            recorded = here.dispatcher.finish(lease, result, here.consumer.serves())
+            if recorded.ok:
+                here.observers.tell(TaskEnded(lease, result))
+            return recorded
+        reason = stop.reason
+    here.dispatcher.release(lease, here.executor.owner)
+    here.observers.tell(TaskReleased(lease, reason))
+    return None
 
 
 @app.task(name=AGGREGATE)  # type: ignore[untyped-decorator]
 def aggregate(run: str) -> None:
     """Close the run: the chord's body."""
-    bootstep.context().dispatcher.store.aggregate(run)
+    here = context.current()
+    if here.dispatcher.store.aggregate(run):
+        here.observers.tell(RunEnded(run))

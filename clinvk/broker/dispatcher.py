@@ -22,6 +22,7 @@ from clinvk.store.store import (
     Claim,
     ExhaustedTask,
     Lease,
+    Reaped,
     Recorded,
     Store,
     Submitted,
@@ -85,7 +86,7 @@ class Dispatcher:
         # Where nothing of it runs, no member will complete the chord.
         self.store.aggregate(run)
 
-    def reap(self) -> None:
+    def reap(self) -> Reaped:
         """Hand out again what was lost, and close what its chord did not close."""
         reaped = self.store.reap()
         for exhausted in reaped.exhausted:
@@ -95,6 +96,7 @@ class Dispatcher:
                 self.store.aggregate(exhausted.lease.run)
         for run in reaped.complete:
             self.store.aggregate(run)
+        return reaped
 
 
 def _retry(call: Callable[[], T]) -> T:

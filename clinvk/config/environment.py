@@ -21,7 +21,9 @@ from clinvk.config.places import Place, model_at, settings_of
 from clinvk.core.suggestions import did_you_mean, nearest
 
 PREFIX = "CLINVK_"
-RESERVED = frozenset({paths.VARIABLE, "CLINVK_DEBUG", "CLINVK_TASK", "CLINVK_CLI_CACHE"})
+RESERVED = frozenset(
+    {paths.VARIABLE, "CLINVK_DEBUG", "CLINVK_TASK", "CLINVK_OWNER", "CLINVK_CLI_CACHE"}
+)
 """Variables of clinvk that are no settings. Those that begin with WORKER_PREFIX are not either."""
 WORKER_PREFIX = f"{PREFIX}WORKER_"
 FILE_ONLY = frozenset({"command", "env"})

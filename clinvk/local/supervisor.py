@@ -138,7 +138,7 @@ class Supervisor:
     def _check_children(self) -> bool:
         """Replace dead workers; False when nothing can go on."""
         assert self._server is not None
-        process_tree.adopted_alive(self._children())  # reaps the ended
+        process_tree.orphans_alive(self._children())  # reaps the ended
         if self._server.poll() is not None:
             report("server", self._server.returncode)
             return False
@@ -173,7 +173,7 @@ class Supervisor:
     def _end_tasks(self) -> None:
         """End what dead workers left."""
         for _ in range(10):  # a process may start another while it is being ended
-            tasks = process_tree.below(self._children())
+            tasks = process_tree.descendants(self._children())
             if not tasks:
                 return
             process_tree.end(tasks, GRACE_SECONDS)
@@ -234,10 +234,10 @@ def take_down_alone(directory: str, server: Any) -> None:
 
     import redis
 
-    from workers import bootstep
+    from workers import context
 
-    if bootstep.is_up():
-        bootstep.context().renewer.close()
+    if context.is_set_up():
+        context.current().renewer.close()
     with contextlib.suppress(redis.RedisError):
         server.shutdown(nosave=True)
     shutil.rmtree(directory, ignore_errors=True)

@@ -123,7 +123,7 @@ def run(
     """Run `command` and return what the operating system said of it.
 
     `tags` are put into its environment, by which what escaped is found: of
-    `process_tree.MARKER` there is one for each run.
+    `process_tree.TASK_TAG` there is one for each run.
 
     Raises:
         OSError: it could not be started (no such program, an argument too long, …).
@@ -139,7 +139,7 @@ def run(
         deadline = None if timeout_seconds is None else started + timeout_seconds
         stopped_by = supervisor.wait(deadline)
         duration_seconds = time.monotonic() - started
-        orphans = _end_leftovers(process.pid, tags[process_tree.MARKER])
+        orphans = _end_leftovers(process.pid, tags[process_tree.TASK_TAG])
         return ProcessResult(
             returncode=process.returncode,
             stdout=stdout.captured(),
@@ -283,14 +283,14 @@ def _end_leftovers(group: int, marker: str) -> bool:
     """End what the command left behind, in its group or elsewhere; whether there was any."""
     in_group = found = signal_group(group, signal.SIGTERM)
     clear = 0
-    while clear < CLEAR_LOOKS and (in_group or process_tree.adopted_alive()):
-        escaped = process_tree.marked(process_tree.MARKER, marker)
+    while clear < CLEAR_LOOKS and (in_group or process_tree.orphans_alive()):
+        escaped = process_tree.tagged(process_tree.TASK_TAG, marker)
         process_tree.end(escaped, LEFTOVER_GRACE_SECONDS)
         found = found or bool(escaped)
         clear = 0 if escaped else clear + 1
     if found:
         _end_group(group)
-        process_tree.adopted_alive()
+        process_tree.orphans_alive()
     return found
 
 
@@ -298,5 +298,5 @@ def _end_group(group: int) -> None:
     """KILL what is left of a group, and wait until it is gone."""
     give_up_at = time.monotonic() + LEFTOVER_GRACE_SECONDS
     while signal_group(group, signal.SIGKILL) and time.monotonic() < give_up_at:
-        process_tree.adopted_alive()  # a zombie counts until it is reaped
+        process_tree.orphans_alive()  # a zombie counts until it is reaped
         time.sleep(0.005)

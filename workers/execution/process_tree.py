@@ -1,9 +1,9 @@
 """Find and end processes that left their parent: the part of process control that is per system.
 
 The coding CLIs put their tools into sessions of their own (setsid), so a signal to the process
-group does not reach them. Two things find them: a marker in the environment, which children
+group does not reach them. Two things find them: a tag in the environment, which children
 inherit, and on Linux the subreaper attribute, by which orphans become children of the worker
-instead of init's (prctl(2), PR_SET_CHILD_SUBREAPER).
+instead of init (prctl(2), PR_SET_CHILD_SUBREAPER).
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import psutil
 
-MARKER = "CLINVK_TASK"
-"""In the environment of what a task starts: its lease."""
-OWNER = "CLINVK_HOLDER"
-"""The same: the worker process that started it."""
+TASK_TAG = "CLINVK_TASK"
+"""The environment variable of all that a task starts that has the task's lease."""
+OWNER_TAG = "CLINVK_OWNER"
+"""The same with the owner of that lease: the worker process."""
 PR_SET_CHILD_SUBREAPER = 36
 PAGE_BYTES = 1 << 12
 
 _subreaper = False
-_own: set[int] = set()
+_exempt: set[int] = set()
 
 
 def become_subreaper() -> bool:
@@ -39,19 +39,19 @@ def become_subreaper() -> bool:
     return _subreaper
 
 
-def own(child: int) -> None:
-    """Name a child that the main thread started itself, and that is no orphan."""
-    _own.add(child)
+def exempt(child: int) -> None:
+    """Take a child that the main thread started itself for no orphan."""
+    _exempt.add(child)
 
 
-def adopted_alive(except_children: Set[int] = frozenset()) -> bool:
+def orphans_alive(except_children: Set[int] = frozenset()) -> bool:
     """Whether orphans live among our children; reaps those that have ended.
 
-    Orphans become children of the main thread, and tasks are started from other threads; what
-    the main thread started itself is named in `except_children`, or by `own`. Where the system
+    Orphans become children of the main thread, while tasks are started from other threads. What
+    the main thread started itself is named in `except_children`, or by `exempt`. Where the system
     cannot tell, the answer is yes.
     """
-    known = _own | except_children
+    known = _exempt | except_children
     while True:
         children = _children() if _subreaper else None
         if children is None:
@@ -71,8 +71,8 @@ def _alive(child: int) -> bool:
         return False
 
 
-def marked(name: str, value: str) -> list[psutil.Process]:
-    """Return all processes that have this mark in their environment."""
+def tagged(name: str, value: str) -> list[psutil.Process]:
+    """Return all processes that have this tag in their environment."""
     import psutil
 
     found = []
@@ -84,7 +84,7 @@ def marked(name: str, value: str) -> list[psutil.Process]:
 
 
 def end(processes: Iterable[psutil.Process], grace_seconds: float) -> None:
-    """TERM, wait for them up to `grace_seconds`, then KILL what is left and wait for that."""
+    """Send TERM, wait up to `grace_seconds`, then send KILL to what is left and wait for that."""
     import psutil
 
     alive = list(processes)
@@ -98,8 +98,8 @@ def end(processes: Iterable[psutil.Process], grace_seconds: float) -> None:
     psutil.wait_procs(alive, timeout=grace_seconds)
 
 
-def below(except_children: Set[int]) -> list[psutil.Process]:
-    """Return everything below this process, less these children and what is below them."""
+def descendants(except_children: Set[int]) -> list[psutil.Process]:
+    """Return all descendants of this process, except these children and their descendants."""
     children = _children()
     if children is not None and not set(children) - except_children:
         return []

@@ -1,9 +1,9 @@
-"""Keeps the leases of all that a worker runs, and stops what it may no longer run.
+"""The thread that keeps a worker's leases, and stops what the worker may no longer run.
 
-One thread per worker: it renews every lease in one call every few seconds, waits in between for
-runs to be canceled, and looks for tasks that other workers lost. When Redis cannot be reached
-for so long that somebody else may start the tasks, the worker stops its own commands
-(`clinvk/store/failure_detector.py` has the rules).
+Every few seconds it renews all leases in one call. In between it waits for runs to be canceled and
+looks for tasks that other workers lost. While Redis cannot be used it tries again, and stops this
+worker's commands before any other worker may start their tasks (`contact`, and
+`clinvk/store/failure_detector.py`, which has the times).
 """
 
 from __future__ import annotations
@@ -11,207 +11,210 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TypeVar
 
 import redis
 
 from clinvk.backends.base import StoppedBy
 from clinvk.broker.dispatcher import Dispatcher
-from clinvk.store.failure_detector import RENEW_SECONDS, stop_deadline
-from clinvk.store.store import Lease, serves_nobody
+from clinvk.store.failure_detector import RENEW_SECONDS
+from clinvk.store.store import Lease, is_transient
+from workers.error_log import ErrorLog
 from workers.execution.process import StopSignal
 from workers.liveness.connection import LivenessConnection
+from workers.liveness.contact import Contact
+from workers.liveness.held_leases import HeldLeases
+from workers.liveness.worker_info import Announcement
+from workers.observers import Observers, RunCanceled, RunEnded, TaskLost, TaskRetried
 
 SIGNAL_BLOCK_MS = 1000
 RETRY_SECONDS = 0.5
 REQUEUE_SECONDS = 10.0
-"""How long a worker that goes down at once waits for its commands to end."""
+"""How long a worker that shuts down at once waits for its commands to end."""
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
 
 class LeaseRenewer:
-    """The leases that this process holds, and the thread that keeps them.
+    """The leases that this process holds, and the thread that renews them.
 
-    `owner` names this process (see `Store.claim`). `entry` is what the worker announces of
-    itself, at least its `slots` and `queues`. `dispatcher` is for that thread alone: its store
-    must not wait for long.
+    `owner` names this process (see `Store.claim`). `announcement` is published with each renewal.
+    `dispatcher` and `connection` are for this thread alone, and must not wait for long.
 
     Attributes:
-        failures: how often Redis could not be reached.
-        is_closing: whether it stops what runs, to go down.
+        announcement: what the fleet knows of this worker.
+        failures: how often Redis could not be used.
+        is_closing: whether it stops what runs, to shut down.
     """
 
     def __init__(
         self,
         dispatcher: Dispatcher,
         owner: str,
-        entry: Mapping[str, Any],
-        beacon: LivenessConnection,
+        announcement: Announcement,
+        connection: LivenessConnection,
+        observers: Observers | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._dispatcher = dispatcher
         self._store = dispatcher.store
         self._owner = owner
-        self._entry = dict(entry)
-        self._beacon = beacon
-        self._beacon_name = ""
+        self.announcement = announcement
+        self._connection = connection
+        self._connection_id = ""
+        self._observers = observers or Observers()
         self._clock = clock
-        self._heard_at = clock()
+        self._contact = Contact(clock())
         self._renew_at = clock()
-        self._refused_at: float | None = None
-        self._is_away = False
-        self.failures = 0
-        self._held: dict[Lease, StopSignal] = {}
-        self._ending: set[Lease] = set()
-        self._lock = threading.Lock()
+        self._signals_after: str | None = None
+        self._held = HeldLeases()
+        self._errors = ErrorLog(logger)
         self._closing = threading.Event()
         self._is_draining = False
+        self.failures = 0
         self.is_closing = False
-        self._thread = threading.Thread(target=self._keep, name="clinvk-lease-renewer", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="clinvk-lease-renewer", daemon=True)
+
+    # For the tasks and the worker, from their own threads.
 
     def start(self) -> None:
-        """Start keeping."""
+        """Start the thread."""
         self._thread.start()
 
-    def describe(self, **more: Any) -> None:
-        """Add to what the worker announces of itself."""
-        self._entry = {**self._entry, **more}
+    @contextmanager
+    def hold(self, lease: Lease) -> Iterator[StopSignal]:
+        """Renew a lease while its task runs; the signal says when the task must stop."""
+        with self._held.hold(lease) as stop:
+            yield stop
+
+    def mark_ended(self, lease: Lease) -> None:
+        """Note that nothing runs any more under a lease, which is still renewed for its result.
+
+        Called before the result is recorded, so that no slot is promised that will be gone.
+        """
+        self._held.mark_ended(lease)
+        if self._is_draining:
+            self._announce_drain()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no lease is held."""
+        return not self._held.all()
 
     def drain(self) -> None:
-        """Take nothing more; what runs is kept until it ends."""
+        """Take no more tasks; the leases of those that run are renewed until they end."""
         self._is_draining = True
-        self._shrink()
+        self._announce_drain()
 
-    def _shrink(self) -> None:
-        """Once draining, have as many slots as tasks that still run: theirs, and no others'.
-
-        With none at all, those tasks would be counted against the slots of the workers that
-        take over. Called before a result is recorded, so that no slot is promised that is gone.
-        """
-        if not self._is_draining:
-            return
+    def _announce_drain(self) -> None:
         try:
-            with self._lock:
-                running = len(self._held) - len(self._ending)
-            if running:
-                self.describe(slots=running, draining=True)
-                self._announce()
-            else:
-                self._store.drain(self._worker)
+            self.announcement.drain(self._held.count_running())
         except redis.RedisError as error:
-            logger.warning("could not tell the fleet: %s", error)
+            logger.warning("could not announce that this worker drains: %s", error)
+
+    def stop_all(self, reason: StoppedBy) -> None:
+        """Stop every command of this worker."""
+        self._held.stop(reason, self._held.all())
 
     def close(self) -> None:
-        """Stop every command that still runs, let others have their tasks, and stop keeping."""
-        with self._lock:
-            self.is_closing = True
-        self.stop_all("requeued")
+        """Stop every command that still runs, let other workers have the tasks, end the thread."""
+        self.is_closing = True
+        self._held.close()
         give_up_at = time.monotonic() + REQUEUE_SECONDS
-        while self._leases() and time.monotonic() < give_up_at:
+        while not self.is_idle and time.monotonic() < give_up_at:
             time.sleep(0.01)
         self._closing.set()
         self._thread.join()
 
-    @contextmanager
-    def hold(self, lease: Lease) -> Iterator[StopSignal]:
-        """Keep a lease while a task runs; the signal says when it must stop."""
-        with StopSignal() as stop:
-            with self._lock:
-                self._held[lease] = stop
-                if self.is_closing:  # what comes now is too late
-                    stop.set("requeued")
-            try:
-                yield stop
-            finally:
-                with self._lock:
-                    del self._held[lease]
-                    self._ending.discard(lease)
+    # The thread.
 
-    def ends(self, lease: Lease) -> None:
-        """Note that nothing runs any more under a lease that is still kept, for its result."""
-        with self._lock:
-            self._ending.add(lease)
-        self._shrink()
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether it keeps nothing."""
-        return not self._leases()
-
-    def stop_all(self, reason: StoppedBy) -> None:
-        """Stop every command of this worker."""
-        self._stop(reason, self._leases())
-
-    def _leases(self) -> list[Lease]:
-        with self._lock:
-            return list(self._held)
-
-    def _stop(self, reason: StoppedBy, leases: Iterable[Lease]) -> None:
-        with self._lock:
-            for lease in leases:
-                if lease in self._held:
-                    self._held[lease].set(reason)
-
-    def _keep(self) -> None:
-        position: str | None = None
+    def _run(self) -> None:
         while not self._closing.is_set():
             try:
-                if self._clock() >= self._renew_at or not self._beacon.stands:
-                    self._renew()
-                position = position or self._store.last_signal()
-                self._dispatcher.reap()
-                block_ms = max(1, min(SIGNAL_BLOCK_MS, self._store.admit().retry_after_ms))
-                position, canceled = self._store.wait_signals(position, block_ms)
-                if canceled:
-                    self._stop(
-                        "canceled", [held for held in self._leases() if held.run in canceled]
-                    )
+                self._renew_in_time()
+                retry_after_ms = self._look_after_other_workers()
+                self._stop_canceled_runs(retry_after_ms)
             except redis.RedisError as error:
-                self._out_of_touch(error)
-            except Exception:  # whatever it was: without this thread every lease would run out
-                logger.exception("the lease renewer goes on")
+                self._disconnected(error)
+            except Exception as error:  # noqa: BLE001  (without this thread every lease runs out)
+                self._errors.log("the lease renewer goes on after an error", error)
                 self._closing.wait(RETRY_SECONDS)
-        self._beacon.close()
+        self._connection.close()
+
+    def _renew_in_time(self) -> None:
+        if self._clock() >= self._renew_at or not self._connection.stands:
+            self._renew()
 
     def _renew(self) -> None:
         asked_at = self._clock()
-        if not self._beacon.stands:
-            self._beacon_name = ""
-            name = self._beacon.open()
+        if not self._connection.stands:
+            self._connection_id = ""
+            connection_id = self._connection.open()
         else:
-            name = self._beacon_name
-        leases = self._leases()
-        stop = self._store.renew(self._owner, name, leases)
-        self._beacon_name, self._heard_at = name, asked_at
+            connection_id = self._connection_id
+        leases = self._held.all()
+        to_stop = self._store.renew(self._owner, connection_id, leases)
+        self._connection_id = connection_id
         self._renew_at = asked_at + RENEW_SECONDS
-        if self._is_away:
+        if self._contact.heard(asked_at):
             logger.warning("Redis can be used again")
-        self._is_away = False
-        self._stop("canceled", stop)
-        if not self._is_draining or leases:
-            self._announce()
+        self._held.stop("canceled", to_stop)
+        if leases or not self._is_draining:
+            self._attempt("announcing this worker", self.announcement.publish)
 
-    def _out_of_touch(self, error: redis.RedisError) -> None:
-        """Wait for Redis to come back; before anybody else may start our tasks, stop them."""
-        if not self._is_away:  # once, not twice a second for as long as it lasts
-            logger.warning("Redis cannot be used: %s", error)
-        self._is_away = True
+    def _look_after_other_workers(self) -> int:
+        """Retry what other workers lost, and publish what time has made room for.
+
+        Returns after how many milliseconds there is something to publish again.
+        """
+        if reaped := self._attempt("looking for lost tasks", self._dispatcher.reap):
+            for exhausted in reaped.exhausted:
+                self._observers.tell(TaskLost(exhausted.lease, exhausted.why, exhausted.losses))
+            for dispatched in reaped.admission.dispatched:
+                if dispatched.dispatch > 1:
+                    lease = Lease(dispatched.run, dispatched.index, dispatched.dispatch)
+                    self._observers.tell(TaskRetried(lease))
+            for run in reaped.complete:
+                self._observers.tell(RunEnded(run))
+        admission = self._attempt("admitting tasks", self._store.admit)
+        return admission.retry_after_ms if admission else SIGNAL_BLOCK_MS
+
+    def _stop_canceled_runs(self, timeout_ms: int) -> None:
+        """Wait for runs to be canceled, and stop what runs of them here."""
+        if self._signals_after is None:
+            self._signals_after = self._store.last_signal()
+        block_ms = max(1, min(SIGNAL_BLOCK_MS, timeout_ms))
+        self._signals_after, canceled = self._store.wait_signals(self._signals_after, block_ms)
+        self._held.stop("canceled", self._held.of_runs(canceled))
+        for run in canceled:
+            self._observers.tell(RunCanceled(run))
+
+    def _attempt(self, doing: str, ask: Callable[[], T]) -> T | None:
+        """Ask for something that this worker's own tasks do not need; None where that fails.
+
+        Redis refuses it, say for one broken run: that is logged once, and must not keep this
+        worker from renewing its leases. That Redis cannot be used is for `_run`.
+        """
+        try:
+            return ask()
+        except redis.RedisError as error:
+            if is_transient(error):
+                raise
+            self._errors.log(doing, error)
+            return None
+
+    def _disconnected(self, error: redis.RedisError) -> None:
+        """Wait for Redis to come back; stop our tasks before any other worker may start them."""
         now = self._clock()
-        self.failures += 1
+        if self._contact.failed(error, now):
+            logger.warning("Redis cannot be used: %s", error)
         self._renew_at = now  # before anything else
-        if serves_nobody(error):
-            self._refused_at = now
-        stands = bool(self._beacon_name) and self._beacon.stands
-        if now >= stop_deadline(self._heard_at, beacon_stands=stands, refused_at=self._refused_at):
+        connection_stands = bool(self._connection_id) and self._connection.stands
+        if now >= self._contact.stop_deadline(connection_stands=connection_stands):
             self.stop_all("disconnected")
+        self.failures += 1
         self._closing.wait(RETRY_SECONDS)
-
-    def _announce(self) -> None:
-        self._store.announce(self._worker, self._entry)
-
-    @property
-    def _worker(self) -> str:
-        return self._owner.partition("/")[0]

@@ -1,11 +1,11 @@
-"""The process that sees a worker's end, ends what it ran, and tells the fleet.
+"""The process that sees a worker's end, ends what the worker ran, and releases its leases.
 
 A worker that dies at once (`kill -9`, out of memory, a crash) leaves its commands running, and
 Redis only knows that it is silent. Its supervisor holds the other end of a pipe: when that closes
-without a word, it ends everything that carries the worker's mark, and gives its leases up, so that
-the tasks run elsewhere at once. Where the supervisor dies too, leases run out instead
-(`clinvk/store/failure_detector.py`); a container or unit that is killed whole takes the commands
-with it.
+without a word, it ends every process that carries the worker's tag in its environment, and then
+releases the worker's leases, so that the tasks run elsewhere at once. Where the supervisor dies
+too, the leases run out instead (`clinvk/store/failure_detector.py`); a container or unit that is
+killed whole takes the commands with it.
 
 Started by the worker as `python -m workers.liveness.supervisor OWNER`, with the broker in the
 environment.
@@ -18,11 +18,12 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Self
 
 from clinvk.core.worker_config import BROKER_URL
 from clinvk.store.failure_detector import SILENCE_MS
 
-ALL_IS_WELL = b"."
+DISMISSED = b"."
 """What a worker writes before it ends in order, with nothing left to run."""
 GRACE_SECONDS = 2.0
 LOOKS = 3
@@ -33,37 +34,47 @@ TIMEOUT_SECONDS = SILENCE_MS / 1000
 RETRY_SECONDS = 0.5
 
 
-def start(owner: str, broker_url: str) -> subprocess.Popen[bytes]:
-    """Start the supervisor of this process; `shutdown` ends it."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "workers.liveness.supervisor", owner],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        env={**os.environ, BROKER_URL: broker_url},
-        start_new_session=True,
-        bufsize=0,
-    )
+class WorkerSupervisor:
+    """The supervisor as its worker sees it: a child process, on the other end of a pipe."""
 
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
 
-def shutdown(supervisor: subprocess.Popen[bytes]) -> None:
-    """Tell the supervisor that nothing is left to do, and wait for its end."""
-    assert supervisor.stdin is not None
-    try:
-        supervisor.stdin.write(ALL_IS_WELL)
-        supervisor.stdin.close()
-    except BrokenPipeError:
-        pass
-    supervisor.wait()
+    @classmethod
+    def start(cls, owner: str, broker_url: str) -> Self:
+        """Start the supervisor of this process."""
+        from workers.execution import process_tree
+
+        process = subprocess.Popen(
+            [sys.executable, "-m", "workers.liveness.supervisor", owner],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, BROKER_URL: broker_url},
+            start_new_session=True,
+            bufsize=0,
+        )
+        process_tree.exempt(process.pid)
+        return cls(process)
+
+    def dismiss(self) -> None:
+        """Tell it that this worker ends in order and leaves nothing, and wait for its end."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(DISMISSED)
+            self._process.stdin.close()
+        except BrokenPipeError:
+            pass
+        self._process.wait()
 
 
 def main() -> int:
     """Wait for the worker's end."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)  # meant for the worker; its end is what counts
-    if os.read(0, 1) != ALL_IS_WELL:
+    if os.read(0, 1) != DISMISSED:
         owner = sys.argv[1]
         end_commands(owner)
-        give_up(owner, os.environ[BROKER_URL])
+        release_leases(owner, os.environ[BROKER_URL])
     return 0
 
 
@@ -73,14 +84,14 @@ def end_commands(owner: str) -> None:
 
     clear = 0
     while clear < LOOKS:
-        left = process_tree.marked(process_tree.OWNER, owner)
+        left = process_tree.tagged(process_tree.OWNER_TAG, owner)
         process_tree.end(left, GRACE_SECONDS)
         clear = 0 if left else clear + 1
         time.sleep(LOOK_SECONDS)
 
 
-def give_up(owner: str, broker_url: str) -> None:
-    """Give a worker's leases up, as soon as Redis can be told."""
+def release_leases(owner: str, broker_url: str) -> None:
+    """Release a worker's leases, as soon as Redis can be told."""
     import redis
 
     from clinvk.store.store import Store

@@ -8,18 +8,59 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from typing import Any
 
 from clinvk.backends.base import Backend
+from clinvk.store.store import Store
+from workers.observers import Event, WorkerStarted
 
 VERSION_SECONDS = 60.0
 
 
+class Announcement:
+    """A worker's entry in the list of live workers. It expires unless it is published again.
+
+    `entry` has at least `slots` (tasks at once) and `queues` (Celery's names).
+    """
+
+    def __init__(self, store: Store, worker: str, entry: Mapping[str, Any]) -> None:
+        self._store = store
+        self._worker = worker
+        self._entry = dict(entry)
+
+    def describe(self, **more: Any) -> None:
+        """Add to the entry, from the next time that it is published."""
+        self._entry = {**self._entry, **more}
+
+    def publish(self) -> None:
+        """Tell the fleet that this worker lives.
+
+        Raises:
+            redis.RedisError: Redis cannot be used.
+        """
+        self._store.announce(self._worker, self._entry)
+
+    def drain(self, running: int) -> None:
+        """Announce as many slots as tasks still run, or withdraw the entry where none does.
+
+        Were it withdrawn at once, those tasks would be counted against the slots of the workers
+        that take over.
+
+        Raises:
+            redis.RedisError: Redis cannot be used.
+        """
+        if running:
+            self.describe(slots=running, draining=True)
+            self.publish()
+        else:
+            self._store.drain(self._worker)
+
+
 def entry(slots: int, queues: Sequence[str]) -> dict[str, Any]:
-    """Return the announcement: where, what, how much at once, from which queues."""
+    """Return the entry of a worker of this process: where, what, how much at once."""
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -38,15 +79,21 @@ def clinvk_version() -> str:
     return version("clinvk")
 
 
-def find_versions(backends: Sequence[Backend], tell: Callable[..., None]) -> None:
-    """Ask each CLI for its version, in a thread of its own: some take a second to answer."""
-    asked = [backend for backend in backends if backend.version_argv]
+class VersionObserver:
+    """Announces the versions of the CLIs, which some take a second to tell: in its own thread."""
 
-    def ask() -> None:
-        tell(clis={backend.name: _version(backend.version_argv) for backend in asked})
+    def __init__(self, backends: Sequence[Backend], describe: Callable[..., None]) -> None:
+        self._backends = [backend for backend in backends if backend.version_argv]
+        self._describe = describe
 
-    if asked:
-        threading.Thread(target=ask, name="clinvk-versions", daemon=True).start()
+    def saw(self, event: Event) -> None:
+        """Ask each CLI once the worker has started."""
+        if isinstance(event, WorkerStarted) and self._backends:
+            threading.Thread(target=self._ask, name="clinvk-versions", daemon=True).start()
+
+    def _ask(self) -> None:
+        clis = {backend.name: _version(backend.version_argv) for backend in self._backends}
+        self._describe(clis=clis)
 
 
 def _version(argv: Sequence[str]) -> str | None:

@@ -67,5 +67,5 @@ def main() -> int:
 
 
 FOLDER = sys.argv[1]
-LEASE, OWNER = os.environ["CLINVK_TASK"], os.environ["CLINVK_HOLDER"]
+LEASE, OWNER = os.environ["CLINVK_TASK"], os.environ["CLINVK_OWNER"]
 sys.exit(main())

@@ -42,7 +42,7 @@ def execute(disk: Path, code: str, *arguments: str) -> ProcessResult:
     with StopSignal() as stop:
         return run(
             Command(argv=[sys.executable, "-c", code, *arguments], stdin=b""),
-            tags={process_tree.MARKER: f"{disk}:0:1"},
+            tags={process_tree.TASK_TAG: f"{disk}:0:1"},
             stop=stop,
             limits=OutputLimits(output_bytes=1000, spill_bytes=1 << 30, spill_dir=disk),
         )

@@ -27,7 +27,7 @@ def marker(tmp_path: Path) -> Iterator[str]:
     """A marker of this test's own; no process may carry it when the test ends."""
     name = f"{tmp_path.name}-{os.getpid()}:0:1"
     yield name
-    assert process_tree.marked(process_tree.MARKER, name) == []
+    assert process_tree.tagged(process_tree.TASK_TAG, name) == []
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def execute(tmp_path: Path, marker: str) -> Callable[..., ProcessResult]:
         with stop or StopSignal() as signal_:
             return run(
                 Command(argv=[PYTHON, "-c", code], stdin=stdin),
-                tags={process_tree.MARKER: marker},
+                tags={process_tree.TASK_TAG: marker},
                 stop=signal_,
                 limits=OutputLimits(
                     output_bytes=output_bytes,
@@ -185,7 +185,7 @@ while not pathlib.Path("daemon").exists() or not pathlib.Path("daemon").read_tex
 def test_a_daemon_that_is_replaced_while_it_is_looked_for_is_ended(
     execute: Execute, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look = process_tree.marked
+    look = process_tree.tagged
 
     def slowly(name: str, value: str) -> list[psutil.Process]:
         """Find what was there when the look began, and has not ended when its turn comes."""
@@ -197,7 +197,7 @@ def test_a_daemon_that_is_replaced_while_it_is_looked_for_is_ended(
         harness.wait_until(lambda: not harness.running(daemon), "the daemon to be replaced")
         return [process for process in look(name, value) if process.pid in before]
 
-    monkeypatch.setattr(process_tree, "marked", slowly)
+    monkeypatch.setattr(process_tree, "tagged", slowly)
     assert execute(STARTS_ITS_SUCCESSOR).orphans  # the marker's fixture looks for the rest
 
 
@@ -206,9 +206,9 @@ import subprocess
 from workers.execution import process_tree
 process_tree.become_subreaper()
 child = subprocess.Popen(["sleep", "600"])
-before = process_tree.adopted_alive()
-process_tree.own(child.pid)
-print(before, process_tree.adopted_alive())
+before = process_tree.orphans_alive()
+process_tree.exempt(child.pid)
+print(before, process_tree.orphans_alive())
 child.kill()
 child.wait()
 """
@@ -273,7 +273,7 @@ def test_a_program_that_is_not_there_raises(tmp_path: Path, marker: str) -> None
     with StopSignal() as stop, pytest.raises(FileNotFoundError):
         run(
             Command(argv=["/no/such/program"], stdin=b""),
-            tags={process_tree.MARKER: marker},
+            tags={process_tree.TASK_TAG: marker},
             stop=stop,
             limits=OutputLimits(spill_dir=tmp_path),
         )

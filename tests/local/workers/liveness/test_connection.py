@@ -17,32 +17,36 @@ ATTEMPTS = 300
 
 
 @pytest.fixture
-def beacon(broker_url: str) -> Iterator[LivenessConnection]:
-    beacon = LivenessConnection(broker_url)
-    yield beacon
-    beacon.close()
+def connection(broker_url: str) -> Iterator[LivenessConnection]:
+    connection = LivenessConnection(broker_url)
+    yield connection
+    connection.close()
 
 
-def test_it_is_known_to_the_server_by_its_name(beacon: LivenessConnection, broker_url: str) -> None:
+def test_it_is_known_to_the_server_by_its_name(
+    connection: LivenessConnection, broker_url: str
+) -> None:
     store = Store.connect(broker_url)
-    assert not beacon.stands
-    run_id, _, client = beacon.open().partition(":")
+    assert not connection.stands
+    run_id, _, client = connection.open().partition(":")
     server = store.server()
     assert run_id == server.run_id
     assert server.clients is not None
     assert int(client) in server.clients
-    assert beacon.stands
-    beacon.close()
+    assert connection.stands
+    connection.close()
     harness.wait_until(lambda: int(client) not in (store.server().clients or ()), "the close")
-    assert not beacon.stands
+    assert not connection.stands
 
 
-def test_a_server_that_closes_it_is_noticed(beacon: LivenessConnection, broker_url: str) -> None:
+def test_a_server_that_closes_it_is_noticed(
+    connection: LivenessConnection, broker_url: str
+) -> None:
     store = Store.connect(broker_url)
-    _, _, client = beacon.open().partition(":")
+    _, _, client = connection.open().partition(":")
     store.redis.client_kill_filter(_id=client)
-    harness.wait_until(lambda: not beacon.stands, "the end of the connection")
-    assert beacon.open().partition(":")[2] != client
+    harness.wait_until(lambda: not connection.stands, "the end of the connection")
+    assert connection.open().partition(":")[2] != client
 
 
 def test_a_server_that_is_down_for_long_can_be_reached_again(

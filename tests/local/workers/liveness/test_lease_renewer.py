@@ -11,13 +11,15 @@ import redis
 from clinvk.broker.app import create_app
 from clinvk.broker.dispatcher import Dispatcher
 from clinvk.store.failure_detector import DISCONNECTED_SECONDS, SILENT_SECONDS
-from clinvk.store.store import Lease, Store, key
+from clinvk.store.store import Lease, Reaped, Store, key
 from tests import harness
 from tests.unit.store.test_store import RUN, submit
 from workers.execution.process import StopSignal
-from workers.liveness import lease_renewer as keeper_module
+from workers.liveness import lease_renewer as renewer_module
 from workers.liveness.connection import LivenessConnection
 from workers.liveness.lease_renewer import LeaseRenewer
+from workers.liveness.worker_info import Announcement
+from workers.observers import Event, Observers, RunCanceled, TaskLost, TaskRetried
 
 LEASE = Lease(RUN, 0, 1)
 OWNER = "k@h/1"
@@ -37,6 +39,12 @@ class FlakyStore(Store):
     """A store whose server a test can take away."""
 
     away: Exception | None = None
+    broken: redis.ResponseError | None = None
+
+    def reap(self) -> Reaped:
+        if self.broken:
+            raise self.broken
+        return super().reap()
 
     def _call(self, verb: str, *args: object) -> Any:
         self._fail()
@@ -52,7 +60,7 @@ class FlakyStore(Store):
 
 
 class FakeConnection(LivenessConnection):
-    """A beacon that a test can take away."""
+    """A connection that a test can take away."""
 
     def __init__(self) -> None:
         self.away = False
@@ -82,23 +90,41 @@ def clock() -> Clock:
     return Clock()
 
 
+class Seen:
+    """An observer that keeps what it saw."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def saw(self, event: Event) -> None:
+        self.events.append(event)
+
+
 @pytest.fixture
-def beacon() -> FakeConnection:
+def seen() -> Seen:
+    return Seen()
+
+
+@pytest.fixture
+def connection() -> FakeConnection:
     return FakeConnection()
 
 
 @pytest.fixture
 def renewer(
     store: FlakyStore,
-    beacon: FakeConnection,
+    connection: FakeConnection,
     clock: Clock,
+    seen: Seen,
     broker_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[LeaseRenewer]:
-    monkeypatch.setattr(keeper_module, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(renewer_module, "RETRY_SECONDS", 0.01)
     app = create_app(broker_url)
-    entry = {"slots": 0, "queues": []}
-    renewer = LeaseRenewer(Dispatcher(app, store), OWNER, entry, beacon, clock)
+    announcement = Announcement(store, "k@h", {"slots": 0, "queues": []})
+    renewer = LeaseRenewer(
+        Dispatcher(app, store), OWNER, announcement, connection, Observers([seen]), clock
+    )
     renewer.start()
     harness.wait_until(store.workers, "the lease renewer to announce its worker")
     yield renewer
@@ -116,7 +142,7 @@ def deadline(store: Store, lease: Lease = LEASE) -> float:
 def keep_up(store: Store, clock: Clock) -> None:
     """Wait for a renewal, at the time that it is now or one renewal ago."""
     before = deadline(store)
-    clock.now += keeper_module.RENEW_SECONDS
+    clock.now += renewer_module.RENEW_SECONDS
     harness.wait_until(lambda: deadline(store) > before, "the lease to be renewed")
 
 
@@ -138,7 +164,7 @@ def test_leases_are_renewed_in_time(renewer: LeaseRenewer, store: FlakyStore, cl
     store.claim(LEASE, OWNER, "a")
     before = deadline(store)
     with renewer.hold(LEASE) as stop:
-        clock.now += keeper_module.RENEW_SECONDS
+        clock.now += renewer_module.RENEW_SECONDS
         harness.wait_until(lambda: deadline(store) > before, "the lease to be renewed")
         assert stop.reason is None
 
@@ -158,13 +184,51 @@ def test_a_canceled_run_is_stopped_at_once(renewer: LeaseRenewer, store: FlakySt
         assert other.reason is None
 
 
+def test_observers_see_what_became_of_a_run(
+    renewer: LeaseRenewer, store: FlakyStore, seen: Seen
+) -> None:
+    submit(store)
+    store.cancel(RUN, "interrupted")
+    harness.wait_until(lambda: RunCanceled(RUN) in seen.events, "the cancellation to be seen")
+
+
+def test_observers_see_what_was_lost(renewer: LeaseRenewer, store: FlakyStore, seen: Seen) -> None:
+    submit(store)
+    for dispatch in range(1, 4):
+        lease = Lease(RUN, 0, dispatch)
+        store.claim(lease, "dead/2", "a")
+        assert (TaskRetried(lease) in seen.events) == (dispatch > 1)
+        store.release("dead/2")
+        if dispatch < 3:
+            retried = TaskRetried(Lease(RUN, 0, dispatch + 1))
+            harness.wait_until(lambda retried=retried: retried in seen.events, "the retry")
+    lost = TaskLost(Lease(RUN, 0, 3), "its worker gave it up", 3)
+    harness.wait_until(lambda: lost in seen.events, "the loss to be seen")
+
+
+def test_what_redis_refuses_is_logged_once_and_the_worker_goes_on(
+    renewer: LeaseRenewer, store: FlakyStore, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    submit(store)
+    store.claim(LEASE, OWNER, "a")
+    with renewer.hold(LEASE) as stop:
+        store.broken = redis.ResponseError("wrong type in a script")
+        for _ in range(3):
+            keep_up(store, clock)
+        assert stop.reason is None
+        store.cancel(RUN, "interrupted")
+        assert stopped(stop) == "canceled"
+    logged = [record.getMessage() for record in caplog.records]
+    assert logged == ["looking for lost tasks: ResponseError: wrong type in a script"]
+
+
 def test_a_task_that_somebody_else_has_by_now_is_stopped(
     renewer: LeaseRenewer, store: FlakyStore, clock: Clock
 ) -> None:
     submit(store)
     store.claim(LEASE, "another/2", "a")
     with renewer.hold(LEASE) as stop:
-        clock.now += keeper_module.RENEW_SECONDS
+        clock.now += renewer_module.RENEW_SECONDS
         assert stopped(stop) == "canceled"
 
 
@@ -174,7 +238,7 @@ def test_a_task_that_somebody_else_has_by_now_is_stopped(
 def test_out_of_touch_a_worker_stops_its_own_in_time(
     renewer: LeaseRenewer,
     store: FlakyStore,
-    beacon: FakeConnection,
+    connection: FakeConnection,
     clock: Clock,
     connection_stands: bool,
     seconds: float,
@@ -183,22 +247,22 @@ def test_out_of_touch_a_worker_stops_its_own_in_time(
     store.claim(LEASE, OWNER, "a")
     with renewer.hold(LEASE) as stop:
         keep_up(store, clock)
-        store.away, beacon.away = TimeoutError(), not connection_stands
-        clock.now += seconds - keeper_module.RENEW_SECONDS - 0.1
+        store.away, connection.away = TimeoutError(), not connection_stands
+        clock.now += seconds - renewer_module.RENEW_SECONDS - 0.1
         failed_again(renewer)
         assert stop.reason is None
-        clock.now += keeper_module.RENEW_SECONDS + 0.1
+        clock.now += renewer_module.RENEW_SECONDS + 0.1
         assert stopped(stop) == "disconnected"
 
 
 def test_a_server_that_is_down_stops_nothing_however_long(
-    renewer: LeaseRenewer, store: FlakyStore, beacon: FakeConnection, clock: Clock
+    renewer: LeaseRenewer, store: FlakyStore, connection: FakeConnection, clock: Clock
 ) -> None:
     submit(store)
     store.claim(LEASE, OWNER, "a")
     with renewer.hold(LEASE) as stop:
         keep_up(store, clock)
-        beacon.away, store.away = True, ConnectionRefusedError()
+        connection.away, store.away = True, ConnectionRefusedError()
         for _ in range(100):
             clock.now += DISCONNECTED_SECONDS - 0.1
             failed_again(renewer)
@@ -209,15 +273,15 @@ def test_a_server_that_is_down_stops_nothing_however_long(
 
 
 def test_a_short_absence_stops_nothing(
-    renewer: LeaseRenewer, store: FlakyStore, beacon: FakeConnection, clock: Clock
+    renewer: LeaseRenewer, store: FlakyStore, connection: FakeConnection, clock: Clock
 ) -> None:
     submit(store)
     store.claim(LEASE, OWNER, "a")
     before = deadline(store)
     with renewer.hold(LEASE) as stop:
-        store.away, beacon.away = TimeoutError(), True
+        store.away, connection.away = TimeoutError(), True
         clock.now += DISCONNECTED_SECONDS / 2
-        store.away, beacon.away = None, False
+        store.away, connection.away = None, False
         harness.wait_until(lambda: deadline(store) > before, "the lease to be renewed")
         assert stop.reason is None
 
@@ -239,7 +303,7 @@ def test_a_retired_worker_counts_only_what_it_still_runs(
     with renewer.hold(LEASE), renewer.hold(Lease(RUN, 1, 1)):
         renewer.drain()
         assert slots() == 2
-        renewer.ends(LEASE)
+        renewer.mark_ended(LEASE)
         assert slots() == 1
-        renewer.ends(Lease(RUN, 1, 1))
+        renewer.mark_ended(Lease(RUN, 1, 1))
         assert slots() is None

@@ -1,0 +1,171 @@
+"""A task on its way through a worker: claimed, run, recorded, and what observers see of it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import redis
+from celery.exceptions import Ignore
+
+from clinvk.broker.app import create_app
+from clinvk.broker.dispatcher import Dispatcher
+from clinvk.core.spec import RunOptions, TaskSpec
+from clinvk.core.worker_config import WorkerConfig
+from clinvk.store.store import Lease, Recorded, Store
+from workers import context, tasks
+from workers.context import WorkerContext
+from workers.error_log import ErrorLog
+from workers.execution.executor import Executor
+from workers.liveness.connection import LivenessConnection
+from workers.liveness.lease_renewer import LeaseRenewer
+from workers.liveness.worker_info import Announcement
+from workers.observers import Event, Observers, TaskClaimed, TaskEnded, TaskReleased, TaskStarted
+
+RUN = "run"
+LEASE = Lease(RUN, 0, 1)
+
+
+@dataclass
+class Worker:
+    """A worker without Celery's part, and what its observer saw."""
+
+    store: Store
+    renewer: LeaseRenewer
+    events: list[Event] = field(default_factory=list)
+    on_event: Callable[[Event], None] = lambda _: None
+
+    def saw(self, event: Event) -> None:
+        self.events.append(event)
+        self.on_event(event)
+
+    def submit(self, tasks: int = 1) -> None:
+        self.store.announce("w", {"slots": tasks, "queues": ["clinvk.py"]})
+        specs = [TaskSpec(backend="py", prompt="hello")] * tasks
+        self.store.submit(RUN, specs, RunOptions(max_parallel=tasks))
+
+    def of_task(self) -> list[type]:
+        """What was seen of tasks, in order."""
+        return [type(event) for event in self.events if hasattr(event, "lease")]
+
+
+@pytest.fixture
+def worker(broker_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    app = create_app(broker_url)
+    store, observers = Store.connect(broker_url), Observers()
+    script = "import sys; print(sys.stdin.read())"
+    config = WorkerConfig(
+        backends={"py": {"command": [sys.executable, "-c", script]}}, spill_dir=str(tmp_path)
+    )
+    executor = Executor(config, "w@h", "w@h/1", observers)
+    renewer = LeaseRenewer(
+        Dispatcher(app, Store.connect(broker_url)),
+        executor.owner,
+        Announcement(store, "w@h", {"slots": 0, "queues": []}),
+        LivenessConnection(broker_url),
+    )
+    found = Worker(store, renewer)
+    observers.add(found)
+    consumer = SimpleNamespace(serves=list, take=lambda *_: None)
+    monkeypatch.setattr(context, "_context", None)
+    errors = ErrorLog(logging.getLogger("workers"))
+    context.set_up(
+        WorkerContext(
+            renewer,
+            Dispatcher(app, store),
+            executor,
+            observers,
+            errors,
+            SimpleNamespace(consumer=consumer),
+        )
+    )
+    renewer.start()
+    yield found
+    renewer.close()
+    app.close()
+
+
+def execute(lease: Lease = LEASE) -> bool:
+    last: bool = tasks.execute.run(*lease.args)
+    return last
+
+
+def test_observers_see_a_task_from_its_claim_to_its_result(worker: Worker) -> None:
+    worker.submit()
+    assert execute()
+    claimed, started, ended = worker.events
+    assert claimed == TaskClaimed(LEASE, 1)
+    assert isinstance(started, TaskStarted)
+    assert (started.lease, started.spec.prompt) == (LEASE, "hello")
+    assert isinstance(ended, TaskEnded)
+    assert (ended.lease, ended.result.output) == (LEASE, "hello")
+    assert list(worker.store.results(RUN, [0])) == [ended.result]
+
+
+def test_the_end_is_seen_when_the_result_is_recorded(worker: Worker) -> None:
+    recorded: list[Any] = []
+
+    def look(event: Event) -> None:
+        if isinstance(event, TaskEnded):
+            recorded.extend(worker.store.results(RUN, [0]))
+
+    worker.on_event = look
+    worker.submit()
+    execute()
+    assert [result.output for result in recorded] == ["hello"]
+
+
+def test_a_task_of_a_worker_that_shuts_down_is_released(worker: Worker) -> None:
+    def close(event: Event) -> None:
+        if isinstance(event, TaskStarted):
+            worker.renewer.stop_all("requeued")
+
+    worker.on_event = close
+    worker.submit()
+    with pytest.raises(Ignore):
+        execute()
+    assert worker.of_task() == [TaskClaimed, TaskStarted, TaskReleased]
+    assert list(worker.store.results(RUN, [0])) == [None]
+
+
+def test_a_dispatch_that_does_not_count_is_not_seen(worker: Worker) -> None:
+    worker.submit()
+    execute()
+    with pytest.raises(Ignore):
+        execute()
+    assert worker.of_task() == [TaskClaimed, TaskStarted, TaskEnded]
+
+
+def test_an_observer_that_raises_costs_no_task(worker: Worker) -> None:
+    def fail(event: Event) -> None:
+        raise RuntimeError("a bug")
+
+    worker.on_event = fail
+    worker.submit()
+    assert execute()
+    (result,) = worker.store.results(RUN, [0])
+    assert result is not None
+    assert result.output == "hello"
+
+
+def test_what_redis_refuses_is_logged_once_with_its_run(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any) -> Recorded:
+        raise redis.ResponseError("wrong type in a script")
+
+    worker.submit(tasks=2)
+    with monkeypatch.context() as broken:
+        broken.setattr(Store, "finish", refuse)
+        for index in range(2):
+            with pytest.raises(Ignore):
+                execute(Lease(RUN, index, 1))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"run {RUN}: ResponseError: wrong type in a script"
+    ]

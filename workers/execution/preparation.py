@@ -1,0 +1,147 @@
+"""From a task's stored spec to a command that may be started here."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from clinvk.backends import BackendRegistry
+from clinvk.backends.base import Backend, Command
+from clinvk.core import placeholders
+from clinvk.core.errors import WireError
+from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus, not_blank, queue_of
+from clinvk.core.worker_config import WorkerConfig
+from workers.execution.policy import Policy, PolicyError
+
+ReadResults = Callable[[Sequence[int]], Iterable[TaskResult | None]]
+"""Reads the results of some tasks of the same run, in the order of their indexes."""
+
+LONGEST_INPUTS = 1 << 26
+"""Characters of other tasks' outputs that a prompt may take in: more than any CLI reads, and less
+than what would cost other tasks their memory."""
+
+
+class RefusedError(Exception):
+    """A task that cannot be started here; becomes its result."""
+
+    def __init__(self, kind: ErrorKind, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedTask:
+    """A task that is ready to run."""
+
+    spec: TaskSpec
+    backend: Backend
+    command: Command
+    workdir: str | None
+    warnings: tuple[str, ...]
+
+
+class Preparation:
+    """What this machine needs to prepare tasks: its backends and its policy.
+
+    Raises:
+        ConfigError: the policy file cannot be used.
+    """
+
+    def __init__(self, config: WorkerConfig, worker: str) -> None:
+        self._worker = worker
+        self._registry = BackendRegistry.from_config(config.backends)
+        self._configured = frozenset(config.backends)
+        self._policy = Policy.load(config.policy_file) if config.policy_file else Policy()
+
+    def backends(self, queues: Sequence[str]) -> list[Backend]:
+        """Return the backends that these queues are for."""
+        served = [name for name in self._registry.names() if queue_of(name) in queues]
+        return [self._registry.get(name) for name in served]
+
+    def prepare(self, wire: bytes, results: ReadResults) -> PreparedTask:
+        """Decode the spec, fill in earlier outputs, check the policy, build the command.
+
+        Raises:
+            RefusedError: it cannot be run here.
+        """
+        try:
+            spec, warnings = fill_inputs(TaskSpec.from_wire(wire), results)
+        except WireError as error:
+            raise RefusedError(ErrorKind.INVALID, str(error)) from error
+        backend = self._backend(spec.backend)
+        workdir = self._accepted_workdir(spec)
+        command = backend.command(spec)
+        return PreparedTask(spec, backend, command, workdir, (*warnings, *command.warnings))
+
+    def _backend(self, name: str) -> Backend:
+        if name not in self._registry.names():
+            known = ", ".join(sorted(self._registry.names()))
+            raise RefusedError(
+                ErrorKind.INVALID,
+                f'worker {self._worker} has no backend "{name}" (it has {known})',
+            )
+        return self._registry.get(name)
+
+    def _accepted_workdir(self, spec: TaskSpec) -> str | None:
+        """Check a task against the policy; returns the directory that it runs in."""
+        workdir = None if spec.workdir is None else str(Path(spec.workdir).expanduser())
+        try:
+            self._policy.check(spec, is_configured=spec.backend in self._configured)
+            return self._policy.directory(workdir)
+        except PolicyError as error:
+            reason = f"refused by the policy of worker {self._worker}: {error}"
+            raise RefusedError(ErrorKind.REFUSED, reason) from error
+
+    def explain(self, task: PreparedTask, error: OSError | ValueError) -> RefusedError:
+        """Say why the command of a task could not be started."""
+        program, workdir = task.command.argv[0], task.workdir
+        if not isinstance(error, OSError):  # a NUL in an argument
+            return RefusedError(ErrorKind.INVALID, f"cannot start {task.spec.backend}: {error}")
+        if workdir is not None and not Path(workdir).is_dir():
+            what = "is not a directory" if Path(workdir).exists() else "does not exist"
+            return RefusedError(
+                ErrorKind.INVALID, f"workdir {workdir} {what} on worker {self._worker}"
+            )
+        search = task.command.env.get("PATH", os.environ.get("PATH", os.defpath))
+        if shutil.which(program, path=search) is None:
+            return RefusedError(
+                ErrorKind.NOT_INSTALLED,
+                f"{program} is not installed on worker {self._worker}: {task.backend.install_hint}",
+            )
+        kind = ErrorKind.TOO_LARGE if error.errno == errno.E2BIG else ErrorKind.FAILED
+        return RefusedError(kind, f"cannot start {program} on {self._worker}: {error}")
+
+
+def fill_inputs(spec: TaskSpec, results: ReadResults) -> tuple[TaskSpec, list[str]]:
+    """Put the outputs of earlier tasks into the prompt.
+
+    Returns the spec, and a warning for each output that is missing or not complete.
+
+    Raises:
+        RefusedError: the prompt would be too large, or blank.
+    """
+    if not spec.inputs:
+        return spec, []
+    indexes = sorted(set(spec.inputs.values()))
+    found = dict(zip(indexes, results(indexes), strict=True))
+    outputs, warnings = {}, []
+    for text, index in spec.inputs.items():
+        result = found[index]
+        outputs[text] = (result.output if result else None) or ""
+        if result is None or result.status is not TaskStatus.OK:
+            ended = f"ended as {result.status}" if result else "has no result"
+            what = "is not complete" if outputs[text] else "is empty"
+            warnings.append(f"{text}: step {index + 1} {ended}, its output {what}")
+    size = sum(spec.prompt.count(text) * len(output) for text, output in outputs.items())
+    if size > LONGEST_INPUTS:
+        raise RefusedError(
+            ErrorKind.TOO_LARGE, f"the outputs of earlier steps are {size} characters in the prompt"
+        )
+    prompt = placeholders.fill(spec.prompt, outputs)
+    if not not_blank(prompt):
+        raise RefusedError(ErrorKind.INVALID, f"the prompt is blank without {', '.join(outputs)}")
+    return replace(spec, prompt=prompt), warnings

@@ -1,0 +1,184 @@
+"""Where behaviour attaches to a task's life: events, and the observers that see them.
+
+Metrics, transcripts, budgets, logging: what happens *because* a task began or ended, and is no part
+of running it, is an observer. It is one class with one method, and one line in
+`workers/bootstep.py`, where the observers of a worker are listed:
+
+    class Costs:
+        def __init__(self) -> None:
+            self.usd = 0.0
+
+        def saw(self, event: Event) -> None:
+            if isinstance(event, TaskEnded):
+                self.usd += event.result.cost_usd or 0.0
+
+The contract:
+
+* Each event is what this worker knows, as soon as it knows it. An event that says that something
+  was done (`TaskEnded`, `RunEnded`) comes after Redis has it. `TaskLost`, `TaskRetried`,
+  `RunCanceled` and `RunEnded` come to whichever worker found out, which may be more than one.
+* The events of one task on this worker come in this order: `TaskClaimed`, `TaskStarted` (not where
+  its command could not be started), `TaskStep` any number of times, then one of `TaskEnded` and
+  `TaskReleased`, or neither where its result was refused because another worker has the task now.
+* `saw` is called in the thread in which it happened: the task's own, or, for what is about other
+  workers and whole runs, the one that renews all leases. So it is called by several threads at
+  once, must be safe for that, and return soon: a task, or every lease, waits for it. What takes
+  long belongs into a thread of the observer's own.
+* What `saw` raises is logged, once for each distinct error, and costs nothing else: the task, its
+  result and the other observers go on.
+* Observers change nothing about a task. What decides whether a task may run is the policy
+  (`workers/execution/policy.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from clinvk.backends.base import StoppedBy
+from clinvk.core.spec import TaskResult, TaskSpec
+from clinvk.store.store import Lease
+from workers.error_log import ErrorLog
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, as this worker knows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStarted(Event):
+    """The worker takes tasks from now on; `queues` are Celery's names."""
+
+    worker: str
+    slots: int
+    queues: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskClaimed(Event):
+    """The worker has a task, whose execution number `attempts` begins."""
+
+    lease: Lease
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStarted(Event):
+    """The command of a task is being started; `spec` has the prompt as the CLI gets it."""
+
+    lease: Lease
+    spec: TaskSpec
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStep(Event):
+    """The CLI reported a step, such as the use of a tool; no backend reads steps yet."""
+
+    lease: Lease
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEnded(Event):
+    """The result of a task is recorded."""
+
+    lease: Lease
+    result: TaskResult
+
+
+@dataclass(frozen=True, slots=True)
+class TaskReleased(Event):
+    """The worker stopped a task before its end, for others to run it again.
+
+    `reason` is "disconnected" (from Redis, for too long) or "requeued" (the worker shuts down).
+    """
+
+    lease: Lease
+    reason: StoppedBy | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLost(Event):
+    """The workers of a task were lost `losses` times, so that its result is now LOST."""
+
+    lease: Lease
+    reason: str
+    losses: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRetried(Event):
+    """A task that some worker lost was published again; `lease.dispatch` counts the times."""
+
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class RunCanceled(Event):
+    """A run was canceled; what runs of it on this worker is being stopped."""
+
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded(Event):
+    """Every task of a run has a result."""
+
+    run: str
+
+
+class Observer(Protocol):
+    """Sees what happens to tasks; the module's docstring is the contract."""
+
+    def saw(self, event: Event) -> None:
+        """Take note of an event."""
+
+
+class Observers:
+    """The observers of a worker, as what they observe sees them."""
+
+    def __init__(self, observers: Iterable[Observer] = ()) -> None:
+        self._observers = list(observers)
+        self._errors = ErrorLog(logger)
+
+    def add(self, observer: Observer) -> None:
+        """Let one more observer see what happens from now on."""
+        self._observers.append(observer)
+
+    def tell(self, event: Event) -> None:
+        """Show an event to each observer, whatever the others make of it."""
+        for observer in self._observers:
+            try:
+                observer.saw(event)
+            except Exception as error:  # noqa: BLE001  (an observer must not cost a task)
+                self._errors.log(f"observer {type(observer).__name__}", error)
+
+
+class LogObserver:
+    """Writes a line to the worker's log for each event."""
+
+    def saw(self, event: Event) -> None:
+        """Log an event: as a warning if somebody may have to look after something."""
+        match event:
+            case TaskStarted(lease, spec):
+                logger.info("%s: %s started", lease, spec.backend)
+            case TaskEnded(lease, result):
+                logger.info("%s: %s after %.1f s", lease, result.status, result.duration_seconds)
+            case TaskReleased(lease, reason):
+                logger.warning("%s: stopped and released (%s)", lease, reason)
+            case TaskLost(lease, reason, losses):
+                logger.warning("%s: lost %d times, not retried: %s", lease, losses, reason)
+            case TaskRetried(lease):
+                logger.info("%s: published again", lease)
+            case RunCanceled(run):
+                logger.info("run %s: canceled", run)
+            case RunEnded(run):
+                logger.info("run %s: ended", run)
+            case WorkerStarted(worker, slots, queues):
+                logger.info("worker %s: %d slots for %s", worker, slots, ", ".join(queues))
