@@ -66,10 +66,20 @@ def test_the_tested_servers_are_listed() -> None:
         assert f"| {server.name} |" in text, server
 
 
-def test_links_of_the_readme_lead_to_files() -> None:
-    text = (pages.ROOT / "README.md").read_text()
+@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md"])
+def test_links_of_the_repository_s_pages_lead_to_files(name: str) -> None:
+    text = (pages.ROOT / name).read_text()
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
         assert (pages.ROOT / target).exists(), target
+
+
+def test_the_architecture_lists_every_package_and_names_files_that_exist() -> None:
+    text = (pages.ROOT / "ARCHITECTURE.md").read_text()
+    for path in (pages.ROOT / "clinvk").iterdir():
+        if (path / "__init__.py").exists():
+            assert f"| `clinvk/{path.name}` |" in text, path
+    for name in re.findall(r"`((?:clinvk|workers|tests|docs)/[\w/.-]+)`", text):
+        assert (pages.ROOT / name).exists(), name
 
 
 def test_the_picture_refers_to_nothing_outside() -> None:
