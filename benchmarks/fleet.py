@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from clinvk.local.start import find_server
+from clinvk.local.server import find_server
 from clinvk.store.store import Store
 
 CLINVK = [sys.executable, "-m", "clinvk"]

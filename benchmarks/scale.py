@@ -21,7 +21,7 @@ from pathlib import Path
 import redis
 
 from clinvk.core.spec import TaskResult, TaskStatus
-from clinvk.local.start import find_server
+from clinvk.local.server import find_server
 from clinvk.store.store import Store, key
 
 PYTHON = [sys.executable]

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import redis
 
-from clinvk.local.start import find_server
+from clinvk.local.server import find_server
 
 TIMEOUT_SECONDS = 60.0
 ROOT = Path(__file__).parent.parent

@@ -46,7 +46,7 @@ def connect(
             from clinvk.runs.celery_client import CeleryClient
 
             private.wait_for_server()
-            with closing(CeleryClient(private.broker_url, private.check)) as client:
+            with closing(CeleryClient(private.broker_url, private)) as client:
                 yield client
     else:
         from clinvk.runs.celery_client import CeleryClient

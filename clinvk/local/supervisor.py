@@ -7,17 +7,22 @@ which costs a few milliseconds each. One that dies is replaced in the same way. 
 their parent and adopts every orphan below them (`workers.execution.process_tree`), so it can end
 all that was started, even when a worker is dead; then it removes the directory. Where the
 supervisor itself is killed, the workers see the end of a pipe that it holds, and take down what
-they can reach.
+they can reach (`clinvk.local.forked_worker`).
 
-Started as `python -m clinvk.local.supervisor DIRECTORY`, with the broker in the environment. Its
-orders are one JSON object on a line of stdin: `{"server": argv, "workers": [arguments of
-workers.__main__, ...], "config": WORKER_CONFIG}`. Reports on stdout, one JSON object a line:
-`{"exited": "worker" | "server", "returncode": N}`.
+Started as `python -m clinvk.local.supervisor DIRECTORY`, with the broker in the environment. On
+stdin it reads JSON objects, one a line:
+
+    {"server": argv, "workers": [arguments of workers.__main__, ...], "config": WORKER_CONFIG}
+                                        what to start; the first line, and only that
+    {"cancel": RUN, "reason": TEXT}     cancel a run
+
+and on stdout it reports, in the same form: `{"exited": "worker" | "server", "returncode": N}`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import signal
@@ -25,11 +30,14 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from clinvk.local import server
 from workers.execution import process_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any, NoReturn
+
+    from clinvk.store.store import Store
 
 # Anything more at the top would hold up what the workers need: it is imported where it is used.
 
@@ -38,67 +46,104 @@ WORKER_RESTARTS = 3
 SERVER_POLL_SECONDS = 0.002
 
 
-class Supervisor:
-    """Keeps a server and workers up until stdin closes.
+class Orders:
+    """The client's lines on stdin, and the signals that may come instead.
 
-    `wake_fd` is where signals are told (`signal.set_wakeup_fd`).
+    `wake_fd` becomes readable with each signal (`signal.set_wakeup_fd`).
+
+    Attributes:
+        is_over: whether the client has ended, or SIGTERM asked this process to end.
     """
 
-    def __init__(self, directory: str, wake_fd: int) -> None:
-        self._directory = directory
+    def __init__(self, wake_fd: int) -> None:
         self._wake_fd = wake_fd
+        self._buffer = b""
+        self.is_over = False
+
+    def wait(self, timeout_seconds: float | None = None) -> bool:
+        """Wait for a line, a signal or the client's end; returns whether there was any."""
+        readable, _, _ = select.select([0, self._wake_fd], [], [], timeout_seconds)
+        if self._wake_fd in readable and signal.SIGTERM in os.read(self._wake_fd, 512):
+            self.is_over = True
+        if 0 in readable:
+            piece = os.read(0, 1 << 16)
+            self._buffer += piece
+            self.is_over = self.is_over or not piece
+        return bool(readable)
+
+    def take(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the orders that have come and were not taken yet."""
+        while b"\n" in self._buffer:
+            line, _, self._buffer = self._buffer.partition(b"\n")
+            yield json.loads(line)
+
+
+class LocalSupervisor:
+    """Keeps a server and workers up until the client ends."""
+
+    def __init__(self, directory: str, orders: Orders) -> None:
+        self._directory = directory
+        self._orders = orders
         self._log = os.open(f"{directory}/worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._server: subprocess.Popen[bytes] | None = None
+        self._store: Store | None = None
         self._workers: dict[int, Sequence[str]] = {}
         self._restarts = 0
         self._life_read, self._life_write = os.pipe()
 
     def run(self) -> None:
-        """Follow the client's orders until it ends."""
-        import json
-
+        """Start what the first order says, follow the others, until the client ends."""
         os.dup2(self._log, 2)  # what goes wrong from here on
         load_worker()
+        first = self._first_order()
+        if first is None:
+            return
         from clinvk.core.worker_config import WORKER_CONFIG
 
-        line = self._orders()
-        if line is None:
-            return
-        orders: dict[str, Any] = json.loads(line)
-        os.environ[WORKER_CONFIG] = orders["config"]
-        self._server = subprocess.Popen(
-            orders["server"], stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
-        )
-        self._wait_for_server()
-        for arguments in orders["workers"]:
+        os.environ[WORKER_CONFIG] = first["config"]
+        self._start_server(first["server"])
+        for arguments in first["workers"]:
             self._fork(arguments)
-        self._watch()
+        while self._obey() and self._check_children() and not self._orders.is_over:
+            self._orders.wait()
 
-    def _orders(self) -> bytes | None:
-        """Read a line from the client; None where it has gone, or we are told to end."""
-        line = b""
-        while not line.endswith(b"\n"):
-            readable, _, _ = select.select([0, self._wake_fd], [], [])
-            if self._wake_fd in readable and signal.SIGTERM in os.read(self._wake_fd, 512):
-                return None
-            if 0 in readable:
-                piece = os.read(0, 1 << 16)
-                if not piece:
-                    return None
-                line += piece
-        return line
+    def _first_order(self) -> Mapping[str, Any] | None:
+        """Return what to start; None where the client ends without it."""
+        while not self._orders.is_over:
+            for order in self._orders.take():
+                return order
+            self._orders.wait()
+        return None
 
-    def _wait_for_server(self) -> None:
-        """Wait until the server answers: Celery would come back to it only after two seconds.
+    def _start_server(self, argv: Sequence[str]) -> None:
+        """Start the server, and wait for it: Celery would try again only after two seconds.
 
         Not where there is something else to see to: the client's end, or the server's.
         """
-        import socket
-
-        while not select.select([0, self._wake_fd], [], [], SERVER_POLL_SECONDS)[0]:
-            with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(OSError):
-                connection.connect(f"{self._directory}/server.sock")
+        self._server = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
+        )
+        while not server.is_up(self._directory):
+            if self._orders.wait(SERVER_POLL_SECONDS):
                 return
+        self._store = standing_store()
+
+    def _obey(self) -> bool:
+        """Follow the orders that have come; False where one cannot be followed."""
+        return all(self._cancel(order["cancel"], order["reason"]) for order in self._orders.take())
+
+    def _cancel(self, run: str, reason: str) -> bool:
+        """Cancel a run over the connection that stands; False ends all instead."""
+        import redis
+
+        self._store = self._store or standing_store()
+        try:
+            self._store.cancel(run, reason)
+            self._store.aggregate(run)  # where nothing of it runs, nothing else will
+        except redis.RedisError as error:
+            os.write(self._log, f"run {run} cannot be canceled: {error}\n".encode())
+            return False
+        return True
 
     def _fork(self, arguments: Sequence[str]) -> None:
         pid = os.fork()
@@ -107,6 +152,8 @@ class Supervisor:
         self._workers[pid] = arguments
 
     def _become_worker(self, arguments: Sequence[str]) -> NoReturn:
+        from clinvk.local import forked_worker
+
         code = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -115,7 +162,7 @@ class Supervisor:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(self._log, 1)
             os.close(self._life_write)
-            code = run_worker(arguments, self._directory, self._life_read)
+            code = forked_worker.run(arguments, self._directory, self._life_read)
         except BaseException:
             import traceback
 
@@ -123,17 +170,6 @@ class Supervisor:
             raise
         finally:
             os._exit(code)  # nothing of the supervisor's is the worker's to end
-
-    def _watch(self) -> None:
-        """Wait for the client's end or a child's."""
-        while True:
-            readable, _, _ = select.select([0, self._wake_fd], [], [])
-            if self._wake_fd in readable and signal.SIGTERM in os.read(self._wake_fd, 512):
-                return
-            if 0 in readable and not os.read(0, 512):
-                return
-            if not self._check_children():
-                return
 
     def _check_children(self) -> bool:
         """Replace dead workers; False when nothing can go on."""
@@ -195,64 +231,28 @@ def load_worker() -> None:
     gc.enable()
 
 
-def run_worker(arguments: Sequence[str], directory: str, life_fd: int) -> int:
-    """Be a worker until it ends, or until the supervisor does: then `life_fd` is at its end."""
-    import threading
-
-    from workers.__main__ import main
-
-    def watch() -> None:
-        try:
-            server = connect()
-            os.read(life_fd, 1)
-            take_down_alone(directory, server)
-        finally:
-            os._exit(1)
-
-    threading.Thread(target=watch, name="clinvk-supervisor", daemon=True).start()
-    return main(arguments)
-
-
-def connect() -> Any:
-    """Give a standing connection to the server: its socket may be removed before it ends."""
+def standing_store() -> Store:
+    """Give a store with a connection to the server, whose socket may be removed before it ends."""
     import redis
 
     from clinvk.core.worker_config import BROKER_URL
-    from clinvk.store.store import redis_url
+    from clinvk.store.failure_detector import ANSWER_SECONDS
+    from clinvk.store.store import Store
 
-    server = redis.Redis.from_url(
-        redis_url(os.environ[BROKER_URL]), single_connection_client=True, retry=None
-    )
+    store = Store.connect(os.environ[BROKER_URL], ANSWER_SECONDS)
     with contextlib.suppress(redis.RedisError):
-        server.ping()
-    return server
-
-
-def take_down_alone(directory: str, server: Any) -> None:
-    """End what this worker runs, and the server; remove the directory."""
-    import shutil
-
-    import redis
-
-    from workers import context
-
-    if context.is_set_up():
-        context.current().renewer.close()
-    with contextlib.suppress(redis.RedisError):
-        server.shutdown(nosave=True)
-    shutil.rmtree(directory, ignore_errors=True)
+        store.admit()  # nothing yet; it leaves the connection open
+    return store
 
 
 def report(which: str, returncode: int) -> None:
     """Tell the client that a child has ended."""
-    import json
-
     with contextlib.suppress(OSError):
         os.write(1, json.dumps({"exited": which, "returncode": returncode}).encode() + b"\n")
 
 
 def main() -> int:
-    """Supervisor the directory that is the only argument."""
+    """Supervise the directory that is the only argument."""
     process_tree.become_subreaper()
     wake_read, wake_write = os.pipe()
     for fd in (wake_read, wake_write):
@@ -260,7 +260,7 @@ def main() -> int:
     signal.set_wakeup_fd(wake_write)
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    supervisor = Supervisor(sys.argv[1], wake_read)
+    supervisor = LocalSupervisor(sys.argv[1], Orders(wake_read))
     try:
         supervisor.run()
     finally:

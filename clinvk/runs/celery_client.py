@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -30,7 +30,7 @@ from clinvk.core.spec import (
     TaskStatus,
     queue_of,
 )
-from clinvk.runs.client import Event
+from clinvk.runs.client import Event, PrivateFleet
 from clinvk.runs.spool import Spool
 from clinvk.store.store import Store
 
@@ -54,16 +54,14 @@ class BrokerAwayError(BrokerError):
 class CeleryClient:
     """Submits runs to the broker at `broker_url`.
 
-    `check_health` is called while a run gives no events; it raises when nobody can serve it.
-    It is given for a private fleet, which ends with its client.
+    `private` is given for a private fleet, which ends with its client.
     """
 
-    def __init__(self, broker_url: str, check_health: Callable[[], None] | None = None) -> None:
+    def __init__(self, broker_url: str, private: PrivateFleet | None = None) -> None:
         self._broker_url = broker_url
         self.store = Store.connect(broker_url)
         self.dispatcher = Dispatcher(create_app(broker_url), self.store)
-        self.is_private = check_health is not None
-        self.check_health = check_health or (lambda: None)
+        self._private = private
 
     def close(self) -> None:
         """Close all connections."""
@@ -78,6 +76,32 @@ class CeleryClient:
         """
         with self.reaching_broker():
             self.store.ping()
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the fleet ends with this client."""
+        return self._private is not None
+
+    def check_health(self) -> None:
+        """Check that the fleet can serve this client; called while a run gives no events.
+
+        Raises:
+            BrokerError: the private fleet cannot serve it any more.
+        """
+        if self._private is not None:
+            self._private.check()
+
+    def cancel(self, run: str, reason: str) -> None:
+        """Cancel a run.
+
+        Raises:
+            BrokerError: the broker cannot be reached.
+        """
+        if self._private is not None:
+            self._private.cancel(run, reason)
+            return
+        with self.reaching_broker():
+            self.dispatcher.cancel(run, reason)
 
     def submit(
         self, specs: Sequence[TaskSpec], options: RunOptions, run_key: str = ""
@@ -254,8 +278,7 @@ class CeleryRun:
 
     def cancel(self, reason: str) -> None:
         """Mark the run canceled; its events go on until `ended`. Safe from any thread."""
-        with self._client.reaching_broker():
-            self._client.dispatcher.cancel(self.id, reason)
+        self._client.cancel(self.id, reason)
 
     def summary(self) -> RunSummary:
         """Read the run's counts and times."""

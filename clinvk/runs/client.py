@@ -58,3 +58,13 @@ class Client(Protocol):
 
     def check_served(self, backends: Iterable[str]) -> None:
         """Make sure that live workers serve these backends; raises BrokerError."""
+
+
+class PrivateFleet(Protocol):
+    """A fleet of this client's own, beside the broker that it has."""
+
+    def check(self) -> None:
+        """Raise BrokerError if it cannot be kept up any more."""
+
+    def cancel(self, run: str, reason: str) -> None:
+        """Have a run canceled, whether or not the broker can be reached from here."""

@@ -16,7 +16,7 @@ import pytest
 from clinvk.core.errors import BrokerError
 from clinvk.core.spec import RunOptions, TaskResult, TaskSpec, TaskStatus
 from clinvk.core.worker_config import WorkerConfig
-from clinvk.local import start
+from clinvk.local import server, start
 from clinvk.local.reach import connect
 from clinvk.runs.client import Client, Event, Run
 from tests import harness
@@ -239,7 +239,7 @@ def test_nothing_is_got_ready_where_there_is_a_broker(
     [(1, 2, [1]), (7, 2, [7]), (8, 2, [4, 4]), (9, 2, [5, 4]), (50, 4, [13, 13, 12, 12])],
 )
 def test_slots_are_shared_out(slots: int, cores: int, shares: list[int]) -> None:
-    assert start.shared_out(slots, cores) == shares
+    assert start.divide(slots, cores) == shares
 
 
 def test_a_dead_server_is_an_error_that_says_so(private: Client) -> None:
@@ -299,11 +299,11 @@ def test_a_worker_that_cannot_start_is_an_error_with_its_last_words(
 
 def test_a_server_program_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(BrokerError, match=r"local\.server: .*nowhere is not an executable file"):
-        start.find_server(str(tmp_path / "nowhere"))
+        server.find_server(str(tmp_path / "nowhere"))
 
 
 def _without_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(start.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(server.importlib.util, "find_spec", lambda name: None)
 
 
 def test_without_the_wheel_a_server_on_path_serves(
@@ -312,7 +312,7 @@ def test_without_the_wheel_a_server_on_path_serves(
     _without_wheel(monkeypatch)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BrokerError, match="install valkey-server"):
-        start.find_server(None)
+        server.find_server(None)
     program = tmp_path / "redis-server"
     program.touch(mode=0o755)
-    assert start.find_server(None) == str(program)
+    assert server.find_server(None) == str(program)

@@ -168,6 +168,25 @@ def test_interrupted_once_prints_all_in_order(
     assert "Canceling" in stderr
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_once_without_its_socket(
+    tmp_path: Path, temporary: Path, number: signal.Signals, status: int
+) -> None:
+    """Whoever cleans /tmp may remove the server's socket: connections that stand must do."""
+    process = start(tmp_path, "--json")
+    read_until(process.stderr, "[1/4] echo OK")
+    (socket,) = temporary.glob("clinvk-*/server.sock")
+    socket.unlink()
+    process.send_signal(number)
+    try:
+        stdout, stderr = process.communicate(timeout=harness.TIMEOUT_SECONDS)
+    finally:
+        process.kill()
+    assert process.returncode == status, stderr
+    results = json.loads(stdout)["results"]
+    assert [result["status"] for result in results] == ["ok", "canceled", "canceled", "canceled"]
+
+
 def test_interrupted_twice_leaves_at_once(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(

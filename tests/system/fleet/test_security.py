@@ -18,7 +18,7 @@ import redis
 import trustme
 
 from clinvk.core.worker_config import BROKER_URL
-from clinvk.local.start import find_server
+from clinvk.local.server import find_server
 from clinvk.store.store import Store
 from tests import harness
 

@@ -13,7 +13,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from clinvk.local.start import find_server
+from clinvk.local.server import find_server
 from tests import harness
 
 FOLDER = harness.ROOT / ".cache" / "servers"

