@@ -120,16 +120,16 @@ def throughput(tasks: int = 2000, at_once: int = 8) -> Iterator[Figure]:
 def memory(tasks: int = 300, at_once: int = 8) -> Iterator[Figure]:
     """Peak resident memory of the processes that a local run has.
 
-    What workers share with the guard, which they are forked from, is counted for each.
+    What workers share with the local supervisor, which they are forked from, is counted for each.
     """
     peaks: dict[str, float] = {}
     with batch(tasks) as clinvk:
         client = psutil.Popen([*clinvk, "--max-parallel", str(at_once)], stdout=subprocess.DEVNULL)
         while client.poll() is None:
             note_peak(client, peaks, "client")
-            for guard in children(client):
-                note_peak(guard, peaks, "guard")
-                for process in children(guard):
+            for supervisor in children(client):
+                note_peak(supervisor, peaks, "local supervisor")
+                for process in children(supervisor):
                     note_peak(process, peaks)
             time.sleep(0.02)
     for role, peak in sorted(peaks.items()):

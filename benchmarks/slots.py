@@ -1,6 +1,6 @@
 """Resident memory of a worker: with nothing to do, and for each slot more that runs a task.
 
-The worker's own process. Its warden, which waits for its end, is counted apart; the CLIs are not.
+The worker's own process. Its supervisor is counted apart; the CLIs are not.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def measure() -> Iterator[Row]:
         config.write_text(CONFIG)
         few, many = (measured(url, store, config, slots) for slots in (FEW, MANY))
     yield "memory of a worker with nothing to do", few["idle"], "MiB", None, ""
-    yield "memory of its warden", few["warden"], "MiB", None, ""
+    yield "memory of its supervisor", few["supervisor"], "MiB", None, ""
     yield f"memory of a worker that runs {MANY} tasks", many["busy"], "MiB", None, ""
     each = 1024 * (many["busy"] - few["busy"]) / (MANY - FEW)
     yield f"memory of each slot from {FEW} to {MANY}, all busy", each, "KiB", None, ""
@@ -44,7 +44,7 @@ def measured(url: str, store: Store, config: Path, slots: int) -> dict[str, floa
         (entry,) = store.workers().values()
         worker = psutil.Process(entry["pid"])
         found = {"idle": resident(worker)}
-        found["warden"] = sum(resident(child) for child in worker.children())
+        found["supervisor"] = sum(resident(child) for child in worker.children())
         argv = [*clinvk, "parallel", "--broker", url, "--config", str(config), "--detach"]
         argv += ["--file", str(file), "--max-parallel", str(slots)]
         run = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()

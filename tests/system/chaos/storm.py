@@ -19,7 +19,7 @@ from tests.system.chaos.world import Unit, World
 TICK_SECONDS = 0.25
 WEIGHTS = {
     "nothing": 2,
-    "worker": 3,  # SIGKILL to a worker process; its warden sees it
+    "worker": 3,  # SIGKILL to a worker process; its supervisor sees it
     "machine": 1,  # SIGKILL to all that runs on a machine
     "deploy": 1,  # SIGTERM to a worker, now and then twice; another starts when it has ended
     "redis": 1,  # the server ends, by TERM or KILL, and comes back

@@ -123,13 +123,13 @@ class Unit:
 
     @property
     def owner(self) -> str:
-        """What its worker process calls itself; empty until its warden is there to be told."""
+        """What its worker process calls itself; empty until its supervisor is there to be told."""
         if not self.is_up or self.process is None:
             return ""
         pid = self.process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        wardens = (_command(int(child)) for child in children)
-        return next((w[-2].decode() for w in wardens if b"workers.liveness.supervisor" in w), "")
+        found = (_command(int(child)) for child in children)
+        return next((w[-2].decode() for w in found if b"workers.liveness.supervisor" in w), "")
 
     @property
     def is_cut(self) -> bool:
