@@ -75,39 +75,36 @@ class Streams:
     def __init__(self, output: Output) -> None:
         self.output = output
         self._is_held = False
-        self._held_data: deque[str] = deque()
-        self._held_notes: deque[str] = deque()
+        self._held: deque[tuple[Callable[[str], None], str]] = deque()
 
     def write(self, text: str) -> None:
         """Write data to stdout, or hold it back."""
         if self._is_held:
-            self._held_data.append(text)
+            self._held.append((self.output.write, text))
         else:
             self.output.write(text)
 
     def note(self, line: str) -> None:
         """Write a line to stderr, or hold it back. Safe in a signal handler."""
         if self._is_held:
-            self._held_notes.append(line)
+            self._held.append((note, line))
         else:
             note(line)
 
     @property
     def has_held(self) -> bool:
         """Whether something waits for `write_held`."""
-        return bool(self._held_data or self._held_notes)
+        return bool(self._held)
 
     def hold(self) -> None:
         """Hold back what is written, until `let_go`."""
         self._is_held = True
 
     def write_held(self) -> None:
-        """Write what was held back, and go on holding."""
-        data = [self._held_data.popleft() for _ in range(len(self._held_data))]
-        if data:
-            self.output.write("".join(data))
-        for _ in range(len(self._held_notes)):
-            note(self._held_notes.popleft())
+        """Write what was held back, in its order, and hold back what comes next."""
+        for _ in range(len(self._held)):
+            write, text = self._held.popleft()
+            write(text)
 
     def let_go(self) -> None:
         """Write what was held back, and what comes from now on at once."""
