@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from clinvk.commands.submission import Work, carry_out, plan_run
 from clinvk.core.spec import RunOptions
-from clinvk.taskfile import chain, reader
+from clinvk.taskfile import chain, sources
 
 if TYPE_CHECKING:
     from clinvk.commands.options import ChainOptions
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def run(settings: Settings, options: ChainOptions) -> int:
     """Run the steps of a file, or print what would run; returns the exit code."""
-    content, name = reader.read(options.file, sys.stdin.buffer, "file of steps")
-    parsed = chain.parse(content, name, settings.backends)
+    with sources.opened(options.file, sys.stdin.buffer, "file of steps") as (stream, name):
+        parsed = chain.parse(stream, name, settings.backends)
     steps = [settings.resolve(step) for step in parsed.steps]
     work = Work(
         specs=steps,

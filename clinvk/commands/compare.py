@@ -15,7 +15,8 @@ from clinvk.local import reach
 from clinvk.output import presenter
 from clinvk.output.kinds.compare import SideBySide
 from clinvk.output.streams import note
-from clinvk.taskfile import reader
+from clinvk.taskfile import sources
+from clinvk.taskfile.task_validation import check_task
 
 if TYPE_CHECKING:
     from clinvk.commands.options import CompareOptions
@@ -64,7 +65,7 @@ def read_prompt(options: CompareOptions) -> tuple[str, str]:
     if (options.prompt is None) == (options.file is None):
         raise UsageError("give one prompt: as an argument, as - for standard input, or with --file")
     if options.prompt is None or options.prompt == "-":
-        return reader.read(options.file, sys.stdin.buffer, "prompt")
+        return sources.read(options.file, sys.stdin.buffer, "prompt")
     return options.prompt, ARGUMENT
 
 
@@ -79,7 +80,7 @@ def check(settings: Settings, labels: Sequence[str], prompt: str, source: str) -
         backend, colon, model = label.partition(":")
         body = {"backend": backend, "prompt": prompt}
         body |= {"model": model, "name": label} if colon else {}
-        spec, found = reader.check_task(body, settings.backends)
+        spec, found = check_task(body, settings.backends)
         for at, what in found:
             place = {"prompt": source, "backend": "--backends"}.get(at, f"--backends: {label}")
             problems[f"{place}: {what}"] = None

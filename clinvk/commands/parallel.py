@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from clinvk.commands.submission import Work, carry_out, plan_run
 from clinvk.core.spec import RunOptions
-from clinvk.taskfile import reader
+from clinvk.taskfile import reader, sources
+from clinvk.taskfile.schema import TASKS
 
 if TYPE_CHECKING:
     from clinvk.commands.options import ParallelOptions
@@ -25,18 +26,18 @@ def read(settings: Settings, options: ParallelOptions) -> Work:
     Raises:
         TaskFileError: with every problem of the file.
     """
-    with reader.opened(options.file, sys.stdin.buffer) as (stream, name):
-        batch = reader.parse(
-            stream, name, settings.backends, settings.resolve, is_lenient=options.lenient
+    with sources.opened(options.file, sys.stdin.buffer) as (stream, name):
+        parsed = reader.parse(
+            stream, name, settings.backends, TASKS, settings.resolve, is_lenient=options.lenient
         )
-    pick = settings.pick
+    pick, header = settings.pick, parsed.header
     return Work(
-        specs=batch.tasks,
-        sources=batch.sources,
-        backends=batch.backends,
+        specs=parsed.tasks,
+        sources=parsed.sources,
+        backends=parsed.backends,
         run_options=RunOptions(
-            max_parallel=pick(options.max_parallel, batch.max_parallel, "parallel", "max_workers"),
-            fail_fast=pick(options.fail_fast, batch.fail_fast, "parallel", "fail_fast"),
+            max_parallel=pick(options.max_parallel, header.max_parallel, "parallel", "max_workers"),
+            fail_fast=pick(options.fail_fast, header.fail_fast, "parallel", "fail_fast"),
         ),
-        output_dir=batch.output_dir,
+        output_dir=header.output_dir,
     )

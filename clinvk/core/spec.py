@@ -1,7 +1,7 @@
 """The types that cross the wire: what a task is, and what became of it.
 
 Each is defined here and nowhere else. The task file is validated against `TaskSpec`'s
-annotations (by `clinvk.taskfile.reader`), workers decode the same class from Redis with
+annotations (by `clinvk.taskfile.task_validation`), workers decode the same class from Redis with
 `from_wire`. The constraints are `annotated_types`, so a worker needs no pydantic.
 
 Wire format: one JSON object, `"v": WIRE_VERSION`, fields that are at their default left out.

@@ -1,7 +1,7 @@
-"""Read YAML that a person wrote, and refuse what YAML lets pass but nobody means.
+"""The strict reader of every YAML file: it refuses what YAML allows and nobody means.
 
-The first value of a duplicate key would be lost silently. An alias that contains itself, or
-aliases of aliases, can make a few lines into more values than any memory holds.
+Of a duplicate key, YAML silently keeps the last value. An alias that contains itself, or aliases
+of aliases, can turn a few lines into more values than fit into memory.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from functools import cache
 from typing import Any
 
 MAX_VALUES = 1_000_000
-"""How many values a document may have once its aliases are written out."""
+"""The most values that a document may have with its aliases expanded."""
 MAX_DEPTH = 100
-"""The C loader recurses without looking, and would take the process down."""
+"""The C loader recurses without a limit, and a deep document would crash the process."""
 
 
 def load(text: str) -> Any:
@@ -64,14 +64,14 @@ def _loader() -> Any:
     base = _base()
 
     class Loader(base):  # type: ignore[misc, valid-type]
-        """A safe loader that refuses duplicate keys and endless merges."""
+        """A safe loader that refuses duplicate keys, and merges that multiply without end."""
 
         def flatten_mapping(self, node: Any) -> None:
-            # Merging puts the merged pairs in front of the node's own, so only the first look
-            # at a node shows what was written; others may merge it before its own turn.
-            if not hasattr(node, "looked_at"):
-                node.looked_at = True
-                for key in _twice(node):
+            # Merging puts the merged pairs in front of the node's own, so only the first visit
+            # sees what was written; another node may merge this one before its own turn.
+            if not hasattr(node, "visited"):
+                node.visited = True
+                for key in _duplicates(node):
                     raise yaml.constructor.ConstructorError(
                         None, None, f'duplicate key "{key.value}"', key.start_mark
                     )
@@ -82,7 +82,7 @@ def _loader() -> Any:
     return Loader
 
 
-def _twice(node: Any) -> Iterator[Any]:
+def _duplicates(node: Any) -> Iterator[Any]:
     seen = set()
     for key, _ in node.value:
         if isinstance(key.value, str) and key.value != "<<":
@@ -92,7 +92,7 @@ def _twice(node: Any) -> Iterator[Any]:
 
 
 def _check_size(value: Any) -> None:
-    """Refuse cycles, and documents whose aliases multiply; looks at each object once."""
+    """Refuse cycles, and documents whose aliases multiply; visits each object once."""
     sizes: dict[int, int] = {}
     entered: set[int] = set()
     waiting = [value]

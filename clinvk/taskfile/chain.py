@@ -1,33 +1,30 @@
-"""From the text of a chain's file to its steps, each with what it takes from those before it."""
+"""Read a chain's file: its steps, and which outputs of earlier steps each of them takes."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any
 
 from clinvk.core.placeholders import Placeholder, find
 from clinvk.core.spec import TaskSpec
 from clinvk.core.suggestions import did_you_mean
 from clinvk.taskfile import reader
+from clinvk.taskfile.raw_tasks import RawTasks
+from clinvk.taskfile.schema import FileHeader, FileSchema
 
 
-class ChainFileOptions(BaseModel):
+class ChainFileHeader(FileHeader):
     """The top level of a chain's file, beside its steps."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     stop_on_failure: bool = True
     pass_working_dir: bool = False
-    output_dir: Annotated[str, Field(min_length=1)] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """A chain that is in order; `sources` names each step's place, for messages."""
+    """A valid chain; `sources` has the place of each step, for messages."""
 
     steps: Sequence[TaskSpec]
     sources: Sequence[str]
@@ -35,24 +32,24 @@ class Chain:
     output_dir: str | None
 
 
-def parse(text: str, name: str, backends: Mapping[str, bool]) -> Chain:
-    """Validate a chain's file.
+def parse(stream: Iterable[bytes], name: str, backends: Mapping[str, bool]) -> Chain:
+    """Parse and validate a chain's file.
 
     Raises:
         TaskFileError: with all problems of the file.
     """
-    content = reader.load(text, name, backends, SCHEMA)
-    options = content.options
+    parsed = reader.parse(stream, name, backends, STEPS)
+    header = parsed.header
     return Chain(
-        steps=list(_connected(content.tasks, pass_working_dir=options.pass_working_dir)),
-        sources=content.sources,
-        stop_on_failure=options.stop_on_failure,
-        output_dir=options.output_dir,
+        steps=list(_connected(parsed.tasks, pass_working_dir=header.pass_working_dir)),
+        sources=parsed.sources,
+        stop_on_failure=header.stop_on_failure,
+        output_dir=header.output_dir,
     )
 
 
 def _connected(steps: Sequence[TaskSpec], *, pass_working_dir: bool) -> Iterator[TaskSpec]:
-    """Say of each step which outputs it takes, and where it runs."""
+    """Yield each step with the indexes of the steps whose outputs it takes."""
     indexes: dict[str | None, int] = {}
     workdir = None
     for index, step in enumerate(steps):
@@ -67,13 +64,13 @@ def _connected(steps: Sequence[TaskSpec], *, pass_working_dir: bool) -> Iterator
             indexes[step.name] = index
 
 
-def _problems(raw: reader.RawTasks) -> Iterator[str]:
-    """Find placeholders that stand for nothing."""
+def _problems(raw: RawTasks) -> Iterator[str]:
+    """Yield a message for each placeholder that has no output to stand for."""
     names = [_text(body, "name") or None for _, body in raw.tasks]
     for index, (number, body) in enumerate(raw.tasks):
         for found in dict.fromkeys(find(_text(body, "prompt"))):
             if problem := found.problem or _problem(found, index, names):
-                yield f"{raw.at(number, 'prompt')}: {problem}"
+                yield f"{raw.numbering.place(number, 'prompt')}: {problem}"
 
 
 def _problem(found: Placeholder, index: int, names: Sequence[str | None]) -> str | None:
@@ -91,9 +88,7 @@ def _problem(found: Placeholder, index: int, names: Sequence[str | None]) -> str
 
 def _text(body: Any, field: str) -> str:
     value = body.get(field) if isinstance(body, dict) else None
-    return value if isinstance(value, str) else ""  # what else it is, is told elsewhere
+    return value if isinstance(value, str) else ""  # anything else is reported as a wrong type
 
 
-SCHEMA = reader.FileSchema(
-    key="steps", options=ChainFileOptions, unique=("id", "name"), check=_problems
-)
+STEPS = FileSchema(key="steps", header=ChainFileHeader, unique=("id", "name"), check=_problems)

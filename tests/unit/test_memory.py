@@ -19,6 +19,7 @@ from clinvk.runs.client import Event
 from clinvk.runs.report import Report
 from clinvk.runs.spool import Spool
 from clinvk.taskfile import reader
+from clinvk.taskfile.schema import TASKS
 
 FEW, MANY = 400, 4_000
 CHARS = 1_000
@@ -50,7 +51,7 @@ def lines(count: int, more: str) -> Iterator[bytes]:
 
 
 def read(count: int, more: str = "") -> object:
-    return reader.parse(lines(count, more), "t", {"echo": True}).tasks
+    return reader.parse(lines(count, more), "t", {"echo": True}, TASKS).tasks
 
 
 def read_with_ids(count: int) -> object:

@@ -11,6 +11,7 @@ import pytest
 from clinvk.core.errors import TaskFileError
 from clinvk.core.spec import TaskSpec
 from clinvk.taskfile import chain, reader
+from clinvk.taskfile.schema import TASKS, ParsedFile, TaskFileHeader
 
 BACKENDS = {"echo": True}
 
@@ -20,11 +21,15 @@ def step(prompt: str = "x", **fields: Any) -> dict[str, Any]:
 
 
 def parse(*steps: Any, **options: Any) -> chain.Chain:
-    return chain.parse(json.dumps({"steps": steps, **options}), "p.json", BACKENDS)
+    return steps_of(json.dumps({"steps": steps, **options}), "p.json", BACKENDS)
 
 
-def tasks_of(text: str, name: str, backends: dict[str, bool]) -> reader.TaskBatch:
-    return reader.parse(io.BytesIO(text.encode()), name, backends)
+def steps_of(text: str, name: str, backends: dict[str, bool]) -> chain.Chain:
+    return chain.parse(io.BytesIO(text.encode()), name, backends)
+
+
+def tasks_of(text: str, name: str, backends: dict[str, bool]) -> ParsedFile[TaskFileHeader]:
+    return reader.parse(io.BytesIO(text.encode()), name, backends, TASKS)
 
 
 def problems(*steps: Any, **options: Any) -> list[str]:
@@ -44,7 +49,7 @@ def problems(*steps: Any, **options: Any) -> list[str]:
     ],
 )
 def test_each_form(name: str, text: str, source: str) -> None:
-    parsed = chain.parse(text, name, BACKENDS)
+    parsed = steps_of(text, name, BACKENDS)
     assert parsed.steps == [TaskSpec(backend="echo", prompt="x")] * 2
     assert parsed.sources[1] == f"{name}: {source}"
     assert (parsed.stop_on_failure, parsed.output_dir) == (True, None)
@@ -148,16 +153,16 @@ def test_all_that_is_wrong_is_said_at_once_and_each_once() -> None:
 
 def test_a_problem_in_json_lines_names_its_line() -> None:
     with pytest.raises(TaskFileError) as caught:
-        chain.parse(json.dumps(step("{{previous}}")), "p", BACKENDS)
+        steps_of(json.dumps(step("{{previous}}")), "p", BACKENDS)
     assert caught.value.problems == (f"p: line 1: prompt: {{{{previous}}}} {FIRST}",)
 
 
 @pytest.mark.parametrize(
     ("parser", "text", "problem"),
     [
-        (chain.parse, '{"tasks": []}', "has tasks, not steps: run it with clinvk parallel"),
+        (steps_of, '{"tasks": []}', "has tasks, not steps: run it with clinvk parallel"),
         (tasks_of, '{"steps": []}', "has steps, not tasks: run it with clinvk chain"),
-        (chain.parse, '{"tasks": [], "steps": [3]}', "tasks: unknown field"),
+        (steps_of, '{"tasks": [], "steps": [3]}', "tasks: unknown field"),
     ],
 )
 def test_tasks_and_steps_are_told_apart(parser: Any, text: str, problem: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from clinvk.core.errors import TaskFileError
 from clinvk.taskfile import reader
+from clinvk.taskfile.schema import TASKS
 
 TASK = '{"backend": "echo", "prompt": "x"}'
 FILE = f'{{"tasks": [{TASK}], "max_parallel": 2}}'
@@ -17,8 +18,8 @@ PRETTY = json.dumps(json.loads(FILE), indent=2)
 
 def parse(text: str, *, is_lenient: bool = True) -> tuple[list[str], int | None]:
     stream = io.BytesIO(text.encode())
-    batch = reader.parse(stream, "<stdin>", {"echo": True}, is_lenient=is_lenient)
-    return [spec.prompt for spec in batch.tasks], batch.max_parallel
+    parsed = reader.parse(stream, "<stdin>", {"echo": True}, TASKS, is_lenient=is_lenient)
+    return [spec.prompt for spec in parsed.tasks], parsed.header.max_parallel
 
 
 @pytest.mark.parametrize(

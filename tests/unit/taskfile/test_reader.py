@@ -13,19 +13,20 @@ from hypothesis import strategies as st
 
 from clinvk.core.errors import TaskFileError
 from clinvk.core.spec import TaskSpec
-from clinvk.taskfile import reader
+from clinvk.taskfile import reader, sources, unique
+from clinvk.taskfile.schema import TASKS, ParsedFile, TaskFileHeader
 
 BACKENDS = {"echo": True, "claude": True, "off": False}
 KNOWN = "known: echo, claude"
 
 
-def parse(text: str, name: str = "t.json") -> reader.TaskBatch:
-    return reader.parse(io.BytesIO(text.encode()), name, BACKENDS)
+def parse(text: str, name: str = "t.json") -> ParsedFile[TaskFileHeader]:
+    return reader.parse(io.BytesIO(text.encode()), name, BACKENDS, TASKS)
 
 
-def parse_file(path: str, stdin: io.BytesIO) -> reader.TaskBatch:
-    with reader.opened(path, stdin) as (stream, name):
-        return reader.parse(stream, name, BACKENDS)
+def parse_file(path: str, stdin: io.BytesIO) -> ParsedFile[TaskFileHeader]:
+    with sources.opened(path, stdin) as (stream, name):
+        return reader.parse(stream, name, BACKENDS, TASKS)
 
 
 def problems(text: str, name: str = "t.json") -> list[str]:
@@ -44,7 +45,7 @@ TWO = [TaskSpec(backend="echo", prompt="x")] * 2
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "sources"),
+    ("name", "text", "places"),
     [
         ("t.json", f'{{"tasks": [{LINE}, {LINE}]}}', ["tasks[0]", "tasks[1]"]),
         ("t.json", f"[{LINE}, {LINE}]", ["[0]", "[1]"]),
@@ -56,21 +57,20 @@ TWO = [TaskSpec(backend="echo", prompt="x")] * 2
         ("<stdin>", "tasks:\n" + "- {backend: echo, prompt: x}\n" * 2, ["tasks[0]", "tasks[1]"]),
     ],
 )
-def test_each_form(name: str, text: str, sources: list[str], tmp_path: Path) -> None:
+def test_each_form(name: str, text: str, places: list[str], tmp_path: Path) -> None:
     path = tmp_path / name.strip("<>")
     path.write_bytes(text.encode())
-    batch = parse_file(str(path), io.BytesIO())
-    assert list(batch.tasks) == TWO
-    assert list(batch.sources) == [f"{path}: {source}" for source in sources]
+    parsed = parse_file(str(path), io.BytesIO())
+    assert list(parsed.tasks) == TWO
+    assert list(parsed.sources) == [f"{path}: {source}" for source in places]
 
 
 def test_options_of_the_file() -> None:
-    batch = parse(
+    parsed = parse(
         f'{{"tasks": [{LINE}], "max_parallel": 2, "fail_fast": false, "output_dir": "o"}}'
     )
-    assert (batch.max_parallel, batch.fail_fast, batch.output_dir) == (2, False, "o")
-    batch = parse(f"[{LINE}]")
-    assert (batch.max_parallel, batch.fail_fast, batch.output_dir) == (None, None, None)
+    assert parsed.header == TaskFileHeader(max_parallel=2, fail_fast=False, output_dir="o")
+    assert parse(f"[{LINE}]").header == TaskFileHeader()
 
 
 def test_one_line_of_json_lines_is_a_file() -> None:
@@ -80,8 +80,8 @@ def test_one_line_of_json_lines_is_a_file() -> None:
 @pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85"])
 def test_json_lines_end_at_line_feeds_only(separator: str) -> None:
     first = json.dumps({"backend": "echo", "prompt": f"a{separator}b"}, ensure_ascii=False)
-    batch = parse(f"{first}\n{LINE}\n", "t.jsonl")
-    assert [spec.prompt for spec in batch.tasks] == [f"a{separator}b", "x"]
+    parsed = parse(f"{first}\n{LINE}\n", "t.jsonl")
+    assert [spec.prompt for spec in parsed.tasks] == [f"a{separator}b", "x"]
 
 
 def test_every_broken_line_of_json_lines_is_named() -> None:
@@ -115,27 +115,27 @@ def test_what_follows_a_document_is_no_task(more: str, place: str) -> None:
 def test_a_byte_that_is_not_utf8_is_counted_from_the_beginning(first: str, start: bytes) -> None:
     stream = io.BytesIO(start + first.encode() + b"abc \xff")
     with pytest.raises(TaskFileError, match=rf"UTF-8 text \(byte {len(first) + 4}\)"):
-        reader.parse(stream, "t", BACKENDS)
+        reader.parse(stream, "t", BACKENDS, TASKS)
 
 
 def test_json_lines_are_looked_at_as_they_come() -> None:
     lines = (f"{LINE}\n".encode() for _ in range(3))
-    settled: list[int] = []
+    resolved: list[int] = []
 
-    def settle(spec: TaskSpec) -> TaskSpec:
-        settled.append(sum(1 for _ in lines))  # takes what is left of the stream
+    def resolve(spec: TaskSpec) -> TaskSpec:
+        resolved.append(sum(1 for _ in lines))  # takes what is left of the stream
         return dataclasses.replace(spec, model="m")
 
-    batch = reader.parse(lines, "t", BACKENDS, settle)
-    assert settled == [1, 0]  # only the second one has been read, to know what the file is
-    assert [spec.model for spec in batch.tasks] == ["m", "m"]
-    assert list(batch.backends) == ["echo"]
+    parsed = reader.parse(lines, "t", BACKENDS, TASKS, resolve)
+    assert resolved == [1, 0]  # only the second one has been read, to know what the file is
+    assert [spec.model for spec in parsed.tasks] == ["m", "m"]
+    assert list(parsed.backends) == ["echo"]
 
 
 def test_places_are_a_sequence() -> None:
-    sources = parse(f"\n{LINE}\n\n{LINE}\n{LINE}").sources
-    assert sources[:2] == ["t.json: line 2", "t.json: line 4"]
-    assert (sources[-1], len(sources)) == ("t.json: line 5", 3)
+    locations = parse(f"\n{LINE}\n\n{LINE}\n{LINE}").sources
+    assert locations[:2] == ["t.json: line 2", "t.json: line 4"]
+    assert (locations[-1], len(locations)) == ("t.json: line 5", 3)
 
 
 def test_the_beginning_of_a_document_is_not_json_lines() -> None:
@@ -201,7 +201,7 @@ def test_backends() -> None:
 
 
 def test_ids_of_which_the_numbers_agree_are_not_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "hash", len, raising=False)
+    monkeypatch.setattr(unique, "hash", len, raising=False)
     one, two, three = (f'{{"backend": "echo", "prompt": "x", "id": "{at}"}}' for at in "abc")
     assert len(parse(f"{one}\n{two}\n{three}").tasks) == 3
     assert problems(f"{one}\n{two}\n{two}") == ['t.json: line 3: id "b" is already used by line 2']
@@ -244,11 +244,11 @@ def test_a_damaged_file_is_refused_or_read_and_nothing_else(data: st.DataObject)
         text = text[:start] + data.draw(st.sampled_from(["", *PIECES])) + text[end:]
     name = data.draw(st.sampled_from(["t.json", "t.yaml", "<stdin>"]))
     try:
-        batch = parse(text, name)
+        parsed = parse(text, name)
     except TaskFileError as error:
         refused = [problem.startswith(f"{name}: ") for problem in error.problems]
     else:
         refused = []
-        assert [TaskSpec.from_wire(spec.to_wire()) for spec in batch.tasks] == list(batch.tasks)
-        assert len(batch.tasks) == len(batch.sources) > 0
+        assert [TaskSpec.from_wire(spec.to_wire()) for spec in parsed.tasks] == list(parsed.tasks)
+        assert len(parsed.tasks) == len(parsed.sources) > 0
     assert all(refused)

@@ -1,0 +1,149 @@
+"""From one task's plain values to its `TaskSpec`, with everything that is wrong with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NoReturn
+
+from pydantic import TypeAdapter, ValidationError
+
+from clinvk.core.spec import GIVEN_BY_RUN, TaskSpec
+from clinvk.core.suggestions import did_you_mean
+from clinvk.core.validation_errors import describe, shown
+
+Problem = tuple[str, str]
+"""The place of a field in its task, such as `tags[1]` (empty for the task), and what is wrong."""
+
+TASK_FIELDS = tuple(
+    spec_field.name
+    for spec_field in dataclasses.fields(TaskSpec)
+    if spec_field.name not in GIVEN_BY_RUN
+)
+ARGUMENT_FIELDS = ("model", "workdir", "system_prompt", "extra", "allowed_tools")
+"""Fields that become part of a command line, which cannot hold a NUL."""
+
+_TASK = TypeAdapter(TaskSpec)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_SUSPICIOUS = ("\\ud", "\\u0000", "Infinity", "NaN")
+"""What surrogates (also of pairs), a NUL, and numbers that are not finite become in JSON."""
+
+
+def check_task(body: Any, backends: Mapping[str, bool]) -> tuple[TaskSpec | None, list[Problem]]:
+    """Validate one task: returns it, or None and all that is wrong with it.
+
+    `backends` has the name of each backend, and whether it is enabled.
+    """
+    if not isinstance(body, dict):
+        return None, [("", f"must be an object (got {shown(body)})")]
+    text = _encode_unsuspicious(body)
+    problems = [] if text else list(_value_problems(body))
+    task, more = _validate(body, text, {place for place, _ in problems})
+    problems += more
+    if problem := _backend_problem(body.get("backend"), backends):
+        problems.append(("backend", problem))
+    return (None, problems) if problems else (task, [])
+
+
+def place_of(location: Sequence[int | str]) -> str:
+    """Return a place as it is shown, such as `tags[1]`, from one of pydantic's locations."""
+    return "".join(
+        f"[{part}]" if isinstance(part, int) else f".{part}" for part in location
+    ).removeprefix(".")
+
+
+def _validate(
+    body: Mapping[str, Any], text: str | None, reported: set[str]
+) -> tuple[TaskSpec | None, list[Problem]]:
+    """Validate by the types; fields that are `reported` already are passed over."""
+    try:
+        if text is None:
+            text = _ENCODER.encode(
+                {name: None if str(name) in reported else value for name, value in body.items()}
+            )
+        return _TASK.validate_json(text), []
+    except ValidationError as error:
+        return None, [
+            (place_of(item["loc"]), _message(item))
+            for item in error.errors()
+            if not reported.intersection(item["loc"][:1])
+        ]
+    except TypeError as error:
+        return None, [("", str(error))]
+
+
+def _message(item: Mapping[str, Any]) -> str:
+    # The one way in which JSON that was encoded a moment ago can be invalid.
+    return "is nested too deeply" if item["type"] == "json_invalid" else describe(item, TASK_FIELDS)
+
+
+def _backend_problem(name: Any, backends: Mapping[str, bool]) -> str | None:
+    if not isinstance(name, str) or not name:
+        return None  # reported by the types
+    if name not in backends:
+        known = [known for known, enabled in backends.items() if enabled]
+        return f'unknown backend "{name}"{did_you_mean(name, known)} (known: {", ".join(known)})'
+    if not backends[name]:
+        return f'backend "{name}" is disabled in the configuration (backends.{name}.enabled)'
+    return None
+
+
+def _refuse(value: object) -> NoReturn:
+    raise TypeError(f"has a value that JSON cannot represent: {shown(value)}")
+
+
+_ENCODER = json.JSONEncoder(default=_refuse)
+
+
+# Values that fit the types, but that nothing behind them could use.
+
+
+def _encode_unsuspicious(body: Mapping[str, Any]) -> str | None:
+    """Encode a task as JSON; None where it might have one of `_value_problems`.
+
+    Nearly all tasks have none, and finding that out in the text is fast.
+    """
+    if not GIVEN_BY_RUN.isdisjoint(body):
+        return None
+    try:
+        text = _ENCODER.encode(body)
+    except TypeError:
+        return None
+    return None if any(trace in text for trace in _SUSPICIOUS) else text
+
+
+def _value_problems(body: Mapping[str, Any]) -> Iterator[Problem]:
+    for name in body.keys() & GIVEN_BY_RUN:
+        yield name, "unknown field"
+    for name, value in body.items():
+        found = {_leaf_problem(name, leaf) for leaf in _leaves(value)}
+        for problem in sorted(found - {""}):
+            yield str(name), problem
+
+
+def _leaf_problem(name: object, leaf: object) -> str:
+    match leaf:
+        case str() if _SURROGATE.search(leaf):
+            return "has an unpaired surrogate"
+        case str() if name in ARGUMENT_FIELDS and "\0" in leaf:
+            return "must not contain a NUL character"
+        case float() if not math.isfinite(leaf):
+            return "must be a finite number"
+        case _:
+            return ""
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    match value:
+        case list():
+            for item in value:
+                yield from _leaves(item)
+        case dict():
+            for key, item in value.items():
+                yield from _leaves(key)
+                yield from _leaves(item)
+        case _:
+            yield value
