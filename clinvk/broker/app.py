@@ -1,29 +1,34 @@
 """The Celery application of clients and workers.
 
-Each setting is here for a reason, which stands beside it. What the settings rest on: the
-message is acknowledged on receipt, and from the claim on it is the store's lease that says
-whether a task is alive. So nothing in the broker may ever deliver a task a second time.
+Each setting has its reason beside it. What they rest on: a message is acknowledged on receipt, and
+from the claim on it is the store's lease that says whether a task is alive. So the broker must
+never deliver a task a second time.
 """
 
 from __future__ import annotations
 
+import re
+
 from celery import Celery
 
-from clinvk.broker.transport import ALIAS, urls
+from clinvk.broker.transport import ALIAS
+
+RESULT_BACKEND = "clinvk.broker.result_backend.ResultBackend"
 
 
 def create_app(broker_url: str | None) -> Celery:
-    """Give a Celery application for a broker. Redis holds the messages and the chords' counts.
+    """Return a Celery application for a broker.
 
     Clients create one of their own; workers run that of `workers.app`.
     """
     app = Celery("clinvk", set_as_current=False)
-    broker, backend = urls(broker_url) if broker_url else (None, None)
+    broker, result_backend = celery_urls(broker_url) if broker_url else (None, None)
     app.conf.update(
         broker_url=broker,
-        # How messages are taken, and parts of chords counted: clinvk/broker/transport.py.
+        # No copy of a message that is taken: clinvk/broker/transport.py.
         broker_transport=ALIAS,
-        result_backend=backend,
+        # Chords are counted by the store: clinvk/broker/result_backend.py.
+        result_backend=result_backend,
         # JSON only. Pickle would let whoever reaches the broker run code on every worker.
         task_serializer="json",
         result_serializer="json",
@@ -31,13 +36,12 @@ def create_app(broker_url: str | None) -> Celery:
         # Members of the chord return nothing that anyone reads: results are in the run's record,
         # which counts the chord as well. So Celery stores nothing.
         task_ignore_result=True,
-        # So its backend has no state, and one serves all threads.
+        # So its result backend has no state, and one serves all threads.
         result_backend_thread_safe=True,
         # On receipt, see above.
         task_acks_late=False,
         # A task is a subprocess; the thread that has it only waits. Celery's own time limits do
         # not work on threads: deadlines are ours (workers/execution/process.py).
-        # The pool is Celery's thread pool with one addition, told in clinvk/broker/pool.py.
         worker_pool="clinvk.broker.pool:TaskPool",
         worker_consumer="clinvk.broker.consumer:Consumer",
         # Fetch only what can start now; the rest is for other machines.
@@ -53,3 +57,16 @@ def create_app(broker_url: str | None) -> Celery:
         broker_transport_options={"socket_keepalive": True},
     )
     return app
+
+
+def celery_urls(broker_url: str) -> tuple[str, str]:
+    """Translate any accepted form of a broker URL into Celery's: of the broker, and of the results.
+
+    Celery refuses `rediss://` that does not say whether to verify the server's certificate:
+    it is verified, unless the URL says otherwise.
+    """
+    if broker_url.startswith("rediss://") and "ssl_cert_reqs=" not in broker_url:
+        broker_url += ("&" if "?" in broker_url else "?") + "ssl_cert_reqs=required"
+    path = re.sub(r"^((redis\+)?socket|unix):///", "socket:///", broker_url)
+    broker = f"{ALIAS}+{path}" if path.startswith("socket:") else path
+    return broker, f"{RESULT_BACKEND}+{path}"

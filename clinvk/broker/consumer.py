@@ -1,7 +1,7 @@
-"""Celery's consumer, less what a worker of very short tasks has no time for.
+"""Celery's consumer, which does two things without a turn of Celery's event loop.
 
-Each turn of Celery's event loop looks after every socket and timer, and takes the interpreter from
-the threads that run tasks. Two things here need no turn of it.
+Each turn of the loop looks after every socket and timer, and takes the interpreter from the threads
+that run tasks: a worker of very short tasks would do little else.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         acknowledge(*args)
 
     def serves(self) -> list[str]:
-        """Return the queues to take from just now, in no order.
+        """Return the queues that this worker takes from just now, in random order.
 
-        None as the worker ends, and none in the loop's own thread (the pool `solo`), where the
-        next task would begin inside the one that just ends.
+        There are none while the worker shuts down, and none in the loop's own thread (the pool
+        `solo`), where the next task would begin inside the one that just ends.
         """
         if threading.current_thread() is threading.main_thread():
             return []
         channel = self._channel()
         queues = list(channel.active_queues) if channel is not None else []
-        random.shuffle(queues)  # so that none waits for another's end
+        random.shuffle(queues)  # no queue comes first for ever
         return queues
 
     def take(self, queue: str, message: bytes) -> None:
-        """Receive a message; where that cannot be, the reaper will publish it again."""
+        """Receive a message. Where that fails, the reaper publishes it again."""
         channel = self._channel()
         try:
             channel.connection._deliver(json.loads(message), queue)
         except Exception:  # it is reconnecting, or has just stopped
-            logger.exception("a message from %s came to nothing", queue)
+            logger.exception("a message from %s could not be received", queue)
 
     def _channel(self) -> Any:
         return self.task_consumer.channel if self.task_consumer is not None else None

@@ -1,7 +1,7 @@
 """The Celery side of a run: its tasks as members of a chord, published one by one.
 
 Members are published by the store as admission lets them out (`clinvk/broker/message.py`), and
-counted by it (`clinvk/broker/transport.py`); the chord's body closes the run.
+counted by it (`clinvk/broker/result_backend.py`); the chord's body closes the run.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """The Celery message of a task, made once per run and filled in by the store.
 
-Admission and publishing are one atomic step (`workers/lua/_prelude.lua`, hand): a task cannot be
-handed out without its message, whoever dies when, and no Python process spends time on it. So the
-message is written here as text with placeholders, by Celery's own encoder of its protocol
-(version 2), in the envelope of kombu's Redis transport; `tests/local/broker/test_message.py` holds
+Admission and publishing are one atomic step, in the store's scripts: a task cannot be dispatched
+without its message, whoever dies when, and no Python process spends time on it. So the message is
+written here as text with placeholders, by Celery's own encoder of its protocol (version 2), in the
+envelope of kombu's Redis transport; `tests/local/broker/test_message.py` holds
 it to what Celery itself would publish.
 
-    @INDEX@ @DISPATCH@   numbers: the task in its run, and which dispatched of it this is
+    @INDEX@ @DISPATCH@  numbers: the task in its run, and which dispatch of it this is
     @LEASE@             run:index:dispatch, unique for each message
     @QUEUE@             the Celery queue of the task's backend
 """
@@ -23,7 +23,7 @@ AGGREGATE = "clinvk.aggregate"
 
 
 def task_id(run: str, index: int | str) -> str:
-    """Return the Celery id of a task: one for all its attempts."""
+    """Return the Celery id of a task: one for all its dispatches."""
     return f"{run}-{index}"
 
 

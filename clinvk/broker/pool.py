@@ -19,7 +19,7 @@ class TaskPool(ThreadPool):  # type: ignore[misc]
     """A thread pool whose tasks wake the event loop as they end.
 
     Attributes:
-        abort: stops the commands that run; set by the lease renewer.
+        abort: stops the commands that run; set by the worker's bootstep.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -38,7 +38,7 @@ class TaskPool(ThreadPool):  # type: ignore[misc]
         return running
 
     def terminate_job(self, *_: object) -> None:
-        """Have all commands stopped: Celery asks so of every task at a cold shutdown."""
+        """Stop all commands: at a cold shutdown Celery calls this for every task."""
         self.abort()
 
     def _wake(self, _future: object) -> None:
@@ -48,4 +48,4 @@ class TaskPool(ThreadPool):  # type: ignore[misc]
 
 
 def _nothing() -> None:
-    """Wake the loop."""
+    """Do nothing: the call itself wakes the loop."""
