@@ -61,7 +61,11 @@ def labels_of(settings: Settings, options: CompareOptions) -> list[str]:
 
 
 def read_prompt(options: CompareOptions) -> tuple[str, str]:
-    """Return the prompt, and where it comes from."""
+    """Return the prompt, and the name of its source for messages.
+
+    Raises:
+        UsageError: none was given, two were, or it cannot be read.
+    """
     if (options.prompt is None) == (options.file is None):
         raise UsageError("give one prompt: as an argument, as - for standard input, or with --file")
     if options.prompt is None or options.prompt == "-":

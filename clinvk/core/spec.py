@@ -160,10 +160,17 @@ class TaskSpec(Wire):
 GIVEN_BY_RUN = frozenset({"inputs"})
 """Fields of a `TaskSpec` that no task file sets."""
 
+QUEUE_PREFIX = "clinvk."
+
 
 def queue_of(backend: str) -> str:
     """Return the Celery queue of a backend: one each, because limits are per backend."""
-    return f"clinvk.{backend}"
+    return f"{QUEUE_PREFIX}{backend}"
+
+
+def backend_of(queue: str) -> str:
+    """Return the backend of a Celery queue."""
+    return queue.removeprefix(QUEUE_PREFIX)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

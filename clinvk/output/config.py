@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from rich.cells import cell_len, set_cell_size
+
 from clinvk.core.broker_url import MASK, mask_password
 
 Row = tuple[str, Any, str]
@@ -14,13 +16,13 @@ Row = tuple[str, Any, str]
 def lines(rows: Iterable[Row]) -> Iterator[str]:
     """Yield `place: value  # origin` for each setting."""
     shown = [(f"{place}: {_text(place, value)}", origin) for place, value, origin in rows]
-    width = max(len(text) for text, _ in shown)
+    width = max(cell_len(text) for text, _ in shown)
     for text, origin in shown:
-        yield f"{text:<{width}}  # {origin}"
+        yield f"{set_cell_size(text, width)}  # {origin}"
 
 
 def document(rows: Iterable[Row]) -> dict[str, Any]:
-    """Return the same as a JSON document."""
+    """Return the settings as a JSON document."""
     return {
         place: {"value": _masked(place, value), "origin": origin} for place, value, origin in rows
     }

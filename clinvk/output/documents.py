@@ -1,6 +1,6 @@
-"""A run as one JSON document; the shape is a contract that scripts rely on.
+"""The parts of JSON documents; scripts rely on their shape.
 
-What has an entry for each task is written piece by piece, and never whole in memory.
+A document with an entry per task is written piece by piece, so that it is never whole in memory.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def head(report: Report) -> dict[str, Any]:
 
 
 def listing(head: dict[str, Any], name: str, entries: Iterable[Any]) -> Iterator[str]:
-    """Write a document that ends with a list, an entry at a time: the text that `dump` gives."""
+    """Yield the text that `dump` gives for a document which ends with a list, entry by entry."""
     yield dump({**head, name: []}).removesuffix("]\n}\n")
     separator, end = "\n", "]\n}\n"
     for item in entries:
@@ -42,7 +42,7 @@ def listing(head: dict[str, Any], name: str, entries: Iterable[Any]) -> Iterator
 
 
 def status(run: RunSummary) -> dict[str, Any]:
-    """Return how far a run is: a fixed size, however many tasks it has."""
+    """Return the state of a run and its counts of tasks."""
     ended_ms = run.ended_ms
     return {
         "run_id": run.run_id,
@@ -61,7 +61,7 @@ def status(run: RunSummary) -> dict[str, Any]:
 
 
 def entry(spec: TaskSpec, result: TaskResult) -> dict[str, Any]:
-    """Return one task's entry. Keys with nothing to say are left out."""
+    """Return one task's entry, without the optional keys that have no value."""
     body: dict[str, Any] = {"index": result.index, "backend": spec.backend, "status": result.status}
     if result.status is TaskStatus.OK:
         body["output"] = result.output or ""
@@ -89,7 +89,7 @@ def entry(spec: TaskSpec, result: TaskResult) -> dict[str, Any]:
 
 
 def task(spec: TaskSpec) -> dict[str, Any]:
-    """Return a task as it was submitted, less what was not given."""
+    """Return a task as it was submitted, without the fields that were not set."""
     given = dataclasses.asdict(spec)
     for name in GIVEN_BY_RUN:
         del given[name]
@@ -97,10 +97,10 @@ def task(spec: TaskSpec) -> dict[str, Any]:
 
 
 def dump(value: Any) -> str:
-    """Write JSON for people and programs: indented, UTF-8, with a line end."""
+    """Return a value as indented JSON with a line end, in characters that UTF-8 can encode."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     try:
         text.encode()
-    except UnicodeEncodeError:  # half a surrogate pair in an answer
+    except UnicodeEncodeError:  # an unpaired surrogate in an answer
         text = json.dumps(value, indent=2)
     return text + "\n"

@@ -1,4 +1,4 @@
-"""What a run would do: each command exactly as it would be started."""
+"""The commands of a dry run, exactly as they would be started; secrets are masked."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def plan(specs: Sequence[TaskSpec], sources: Sequence[str], get: Any) -> Iterato
 
 
 def lines(planned: Iterable[Planned]) -> Iterator[str]:
-    """Yield each task's command line, as one could paste it into a shell."""
+    """Yield each task's command line, quoted so that it can be pasted into a shell."""
     for number, (spec, source, command) in enumerate(planned, start=1):
         directory = f"cd {_quote(spec.workdir)} && " if spec.workdir else ""
         variables = "".join(f"{name}={_quote(v)} " for name, v in _shown(command).items())
@@ -35,7 +35,7 @@ def lines(planned: Iterable[Planned]) -> Iterator[str]:
 
 
 def entries(planned: Iterable[Planned]) -> Iterator[dict[str, Any]]:
-    """Yield the same for a JSON document."""
+    """Yield each task's entry in the JSON document."""
     for index, (spec, source, command) in enumerate(planned):
         yield {
             "index": index,
@@ -51,7 +51,7 @@ def entries(planned: Iterable[Planned]) -> Iterator[dict[str, Any]]:
 
 
 def _quote(word: str) -> str:
-    """Quote for a shell; a word with control characters in a form that has none."""
+    """Quote for a shell; a word with control characters has them as escapes."""
     if one_line(word) == word.strip(" "):
         return shlex.quote(word)
     return f"$'{''.join(map(_escape, word))}'"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.cells import cell_len, set_cell_size
 
 from clinvk.core.sanitize import one_line
-from clinvk.core.spec import RunSummary
+from clinvk.core.spec import RunSummary, backend_of
 from clinvk.core.timestamps import rfc3339_from_ms
 
 if TYPE_CHECKING:  # importing it would load redis-py
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # importing it would load redis-py
 
 
 def columns(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
-    """Yield lines whose columns are as wide as they need to be."""
+    """Yield lines of which each column is as wide as its widest cell."""
     table = [list(head), *([one_line(str(cell)) for cell in row] for row in rows)]
     widths = [max(cell_len(row[column]) for row in table) for column in range(len(head))]
     for row in table:
@@ -24,14 +24,14 @@ def columns(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[s
 
 
 def workers(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Yield the workers: where they are, what they serve, how much at once."""
+    """Yield the workers with their slots, queues, version and CLIs."""
     yield from columns(
         ("WORKER", "SLOTS", "QUEUES", "VERSION", "CLIS"),
         (
             (
                 name,
                 entry["slots"],
-                ",".join(short(queue) for queue in entry["queues"]),
+                ",".join(backend_of(queue) for queue in entry["queues"]),
                 entry.get("version", ""),
                 ", ".join(f"{k} {v}" for k, v in entry.get("clis", {}).items() if v),
             )
@@ -41,12 +41,12 @@ def workers(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 
 def queues(found: Sequence[QueueState]) -> Iterator[str]:
-    """Yield the queues with their limits and what they are doing."""
+    """Yield the queues with their limits and counts of tasks."""
     yield from columns(
         ("QUEUE", "LIMIT", "RATE", "RUNNING", "WAITING", "SLOTS", "STATE"),
         (
             (
-                short(queue.name),
+                backend_of(queue.name),
                 queue.max_concurrency or "-",
                 queue.rate or "-",
                 queue.running,
@@ -63,7 +63,7 @@ def queues_document(found: Sequence[QueueState]) -> list[dict[str, Any]]:
     """Return the queues for a JSON document."""
     return [
         {
-            "queue": short(queue.name),
+            "queue": backend_of(queue.name),
             "max_concurrency": queue.max_concurrency,
             "rate": queue.rate,
             "paused": queue.is_paused,
@@ -75,13 +75,8 @@ def queues_document(found: Sequence[QueueState]) -> list[dict[str, Any]]:
     ]
 
 
-def short(queue: str) -> str:
-    """Return the backend's name of a Celery queue."""
-    return queue.removeprefix("clinvk.")
-
-
 def runs(found: Sequence[RunSummary]) -> Iterator[str]:
-    """Yield the runs, a line each."""
+    """Yield the runs with their state and counts of tasks."""
     yield from columns(
         ("RUN", "KIND", "STATE", "TASKS", "OK", "FAILED", "CANCELED", "RUNNING", "SUBMITTED"),
         (
@@ -102,5 +97,5 @@ def runs(found: Sequence[RunSummary]) -> Iterator[str]:
 
 
 def status(values: Mapping[str, Any]) -> Iterator[str]:
-    """Yield how far a run is."""
+    """Yield the fields of a run's state, a line each."""
     yield from (f"{name}: {value}" for name, value in values.items())

@@ -12,12 +12,12 @@ from clinvk.runs.report import Report
 RULE_CELLS = 60
 BACKEND_CELLS = 12
 COLUMNS_CELLS = 38
-"""The columns before the last one."""
+"""The width of the columns before the last one."""
 MIN_TASK_CELLS = 10
 
 
 def ended(result: TaskResult, width: int) -> str:
-    """Return how one task ended, in one line."""
+    """Return one line for a task that ended: the first line of its output, or its error."""
     said = (
         first_line(result.output or "")
         if result.status is TaskStatus.OK

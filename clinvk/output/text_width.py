@@ -1,4 +1,4 @@
-"""Text that fits: shared by all that is shown to a person."""
+"""Text measured in terminal cells: characters of CJK and emoji have two."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from clinvk.core.sanitize import one_line
 from clinvk.core.spec import TaskSpec
 
 LONG_CHARS = 4000
-"""More than any terminal is wide: what comes after that need not be measured."""
+"""No terminal is wider; characters after this many are not measured."""
 ELLIPSIS = "..."
 
 
 def first_line(text: str) -> str:
-    """Return the first line that says something, with `...` when there is more."""
+    """Return the first line that is not blank, with `...` where more lines follow."""
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         return ""
@@ -31,10 +31,10 @@ def fit(text: str, cells: int) -> str:
 
 
 def pad(text: str, cells: int) -> str:
-    """Fill (or cut) text to exactly this many terminal cells."""
+    """Pad or cut text to exactly this many terminal cells."""
     return set_cell_size(fit(text, cells), cells)
 
 
 def title(spec: TaskSpec) -> str:
-    """Return what a task is called: its name, its id, or how its prompt begins."""
+    """Return a task's name, its id, or the beginning of its prompt."""
     return one_line(spec.name or spec.id or "") or first_line(spec.prompt).removesuffix(ELLIPSIS)

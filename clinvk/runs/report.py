@@ -1,4 +1,4 @@
-"""A run as it ended, and the exit code that goes with it."""
+"""The results of a run, and its exit code."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ FAILED = (TaskStatus.FAILED, TaskStatus.TIMEOUT, TaskStatus.LOST)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Every task of a run with its result, in order, and when the run began and ended.
+    """Every task of a run with its result, in order, and when the run was submitted and ended.
 
-    Neither tasks nor results need be in memory: each look at one may read it anew. `outcomes`
-    counts how they ended; where it is not given, they are counted here. `warned` says which have
-    warnings; None is any of them.
+    `specs` and `results` may be sequences that read an item anew each time (`Spool`). `outcomes`
+    counts the results by status; where it is not given, they are counted here. `warned` has the
+    indexes of results with warnings; None is any of them.
     """
 
     run_id: str
@@ -34,7 +34,7 @@ class Report:
             self.outcomes.update(result.status for result in self.results)
 
     def counts(self) -> tuple[int, int, int]:
-        """Return how many completed, failed and were canceled; they add up to the total."""
+        """Return how many tasks completed, failed and were canceled; they add up to the total."""
         failed = sum(self.outcomes[outcome] for outcome in FAILED)
         return self.outcomes[TaskStatus.OK], failed, self.outcomes[TaskStatus.CANCELED]
 
@@ -49,11 +49,11 @@ class Report:
 
     @property
     def duration_seconds(self) -> float:
-        """From submit to the end of the run."""
+        """The time from submission to the end of the run."""
         return max(0, self.ended_ms - self.started_ms) / 1000
 
     @property
     def exit_code(self) -> int:
-        """0 if every task is ok, else 1."""
+        """OK if every task is ok, else TASK_FAILED."""
         completed, _, _ = self.counts()
         return exit_codes.OK if completed == len(self.results) else exit_codes.TASK_FAILED

@@ -8,7 +8,7 @@ import pytest
 from rich.cells import cell_len
 
 from clinvk.core.spec import RunSummary
-from clinvk.output import tables
+from clinvk.output import config, tables
 from clinvk.store.store import QueueState
 
 WIDE = "漢字🎉"
@@ -28,6 +28,12 @@ def queues() -> Iterator[str]:
 
 def runs() -> Iterator[str]:
     return tables.runs([RunSummary(run_id=name, total=3) for name in (WIDE, "20260102-x")])
+
+
+def test_origins_of_settings_stand_below_each_other() -> None:
+    rows = [("backends.claude.system_prompt", f"{WIDE}", "c.yaml"), ("output_dir", None, "default")]
+    first, second = config.lines(rows)
+    assert cell_len(first.partition("  # ")[0]) == cell_len(second.partition("  # ")[0])
 
 
 @pytest.mark.parametrize("table", [workers, queues, runs])
