@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from clinvk.core.spec import RunOptions, TaskSpec
 from clinvk.output.formatter import Formatter
@@ -92,14 +93,19 @@ class StdoutReporter(Reporter):
 
 
 class FileReporter(Reporter):
-    """A form that writes files: an error while writing ends the form and not the run.
+    """A form that writes to a file or a directory; an error ends the form and not the run.
 
-    A subclass implements `write_event` and `write_report`, which may raise OSError.
+    A subclass overrides `write_event` and `write_report`, which may raise OSError.
+
+    Attributes:
+        name: the form's name, as in `FORMS`.
+        path: where it writes.
     """
 
     name: str
 
-    def __init__(self, streams: Streams) -> None:
+    def __init__(self, streams: Streams, path: Path) -> None:
+        self.path = path
         self._streams = streams
         self._has_failed = False
 
@@ -129,4 +135,5 @@ class FileReporter(Reporter):
             write()
         except OSError as error:
             self._has_failed = True
-            self._streams.note(f"clinvk: cannot write {self.name}: {error.strerror}")
+            problem = f"{self.name}: cannot write to {self.path}: {error.strerror}"
+            self._streams.note(f"clinvk: {problem}")

@@ -35,11 +35,10 @@ class OutputDir(FileReporter):
     name = "output_dir"
 
     def __init__(self, presentation: Presentation, path: str) -> None:
-        super().__init__(presentation.streams)
+        super().__init__(presentation.streams, _made_writable(path))
         self._formatter = presentation.formatter
         self._specs = presentation.specs
         self._digits = max(3, len(str(len(self._specs))))
-        self._path = _made_writable(path)
 
     def write_event(self, event: Event) -> None:
         """Write the file of a task that ended."""
@@ -55,11 +54,11 @@ class OutputDir(FileReporter):
         self._write("summary.json", self._formatter.document(report))
 
     def _write(self, name: str, pieces: Iterable[str]) -> None:
-        descriptor, temporary = tempfile.mkstemp(dir=self._path, prefix=".clinvk-")
+        descriptor, temporary = tempfile.mkstemp(dir=self.path, prefix=".clinvk-")
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
                 stream.writelines(pieces)
-            Path(temporary).replace(self._path / name)
+            Path(temporary).replace(self.path / name)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise

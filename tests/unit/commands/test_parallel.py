@@ -267,7 +267,7 @@ def test_an_output_dir_that_goes_away_costs_the_files_not_the_results(
     ended = clinvk("parallel", "-q", "-f", seed, "--output-dir", "out")
     assert ended.status == 1
     assert ended.stdout == "Total: 3 tasks, 3 completed, 0 failed (3.20s)\n"
-    assert ended.stderr == "clinvk: cannot write output_dir: No such file or directory\n"
+    assert ended.stderr == "clinvk: output_dir: cannot write to out: No such file or directory\n"
 
 
 def _remove(directory: Path) -> None:

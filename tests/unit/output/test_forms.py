@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from clinvk.core.spec import RunOptions
+from clinvk.core.spec import RunOptions, TaskResult
 from clinvk.output import forms
 from clinvk.output.forms import live
 from clinvk.output.kinds import formatter_of
 from clinvk.output.reporter import FileReporter, Presentation, View
 from clinvk.output.streams import Output, Streams
 from clinvk.runs.client import Event
+from clinvk.runs.report import Report
 
 
 def presentation(view: View) -> Presentation:
@@ -65,9 +66,41 @@ def test_files_that_cannot_be_written_are_noted_once(capsys: pytest.CaptureFixtu
         def write_event(self, event: Event) -> None:
             raise OSError(28, "No space left on device")
 
-    reporter = Full(Streams(Output(io.StringIO())))
+    reporter = Full(Streams(Output(io.StringIO())), Path("x.csv"))
     assert not reporter.has_failed
     for _ in range(2):
         reporter.saw(Event(kind="idle"))
     assert reporter.has_failed
-    assert capsys.readouterr().err == "clinvk: cannot write full: No space left on device\n"
+    assert (
+        capsys.readouterr().err == "clinvk: full: cannot write to x.csv: No space left on device\n"
+    )
+
+
+ANOTHER = """
+from pathlib import Path
+from clinvk.output.reporter import FileReporter
+
+def make(presentation):
+    path = presentation.view.paths.get("another")
+    return Another(presentation.streams, Path(path)) if path else None
+
+class Another(FileReporter):
+    name = "another"
+
+    def write_report(self, report):
+        self.path.write_text("".join(f"{result.status}\\n" for result in report.results))
+"""
+
+
+def test_a_new_form_is_a_file_and_a_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "another.py").write_text(ANOTHER)
+    monkeypatch.setattr(forms, "__path__", [str(tmp_path)])
+    monkeypatch.setattr(forms, "FORMS", (forms.Form("another", "FILE", "Write another form."),))
+    target = tmp_path / "target"
+    (reporter,) = forms.reporters(presentation(View(paths={"another": str(target)})))
+    report = Report(
+        run_id="r", specs=[], results=[TaskResult.never_started(0)], started_ms=0, ended_ms=0
+    )
+    reporter.end(report)
+    assert target.read_text() == "canceled\n"
+    assert forms.reporters(presentation(View())) == []
