@@ -4,7 +4,7 @@ A backend turns a `TaskSpec` into a `Command`, and a `ProcessResult` (what the o
 said) into a `ParsedOutput` (what the CLI meant). Both methods are pure: no clock, no file, no
 process. To add a CLI, write one module with a subclass of `Backend`, declare it as an entry point
 of the group `clinvk.backends`, and record its output under `tests/transcripts/<name>/`; a backend
-can also live in a package of its own. docs/backends.md has a complete example.
+can also live in a package of its own. docs/guides/backends.md has a complete example.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ StoppedBy = Literal["timeout", "canceled", "disconnected", "requeued"]
 last two are no result: the task goes to another worker."""
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-"""What a backend's name looks like: it becomes part of a queue's name."""
+NAME_RULE = "must consist of letters and digits, with . _ - between them"
+"""What a backend's name looks like, since it becomes part of a queue's name; and in words."""
 
 LINE_CHARS = 1 << 26
 """Longer lines come in pieces, so that no output can fill the memory."""

@@ -15,7 +15,7 @@ from functools import cache
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
-from clinvk.backends.base import NAME_PATTERN, Backend
+from clinvk.backends.base import NAME_PATTERN, NAME_RULE, Backend
 from clinvk.core.errors import ConfigError
 
 GROUP = "clinvk.backends"
@@ -30,7 +30,7 @@ def found() -> dict[str, tuple[EntryPoint, ...]]:
     imported.
     """
     by_name: dict[str, tuple[EntryPoint, ...]] = {}
-    for point in sorted(_all(), key=lambda point: point.name):
+    for point in sorted(_all(), key=lambda point: (point.name, point.value)):
         by_name[point.name] = (*by_name.get(point.name, ()), point)
     return by_name
 
@@ -91,7 +91,7 @@ def _problem(name: str, backend: object) -> str | None:
     if backend.name != name:
         return f'its class is named "{backend.name}"'
     if not re.fullmatch(NAME_PATTERN, name):
-        return "must consist of letters and digits, with . _ - between them"
+        return f"its name {NAME_RULE}"
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from clinvk.backends.base import NAME_RULE
 from clinvk.config.environment import variable
 from clinvk.config.places import Place, model_at
 from clinvk.core.validation_errors import describe
@@ -32,7 +33,7 @@ def _text(error: Mapping[str, Any], location: list[Any]) -> str:
         if field in location:
             return message
     if error["type"] == "string_pattern_mismatch":
-        return "must consist of letters and digits, with . _ - between them"
+        return NAME_RULE
     known = model_at([str(part) for part in location[:-1]]).model_fields
     text = describe(error, known).replace("unknown field", "unknown setting")
     is_secret = location[0] == "broker_url" or "env" in location

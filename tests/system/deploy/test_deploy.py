@@ -22,7 +22,7 @@ import redis
 import yaml
 from cloudcoil.models.keda import v1alpha1 as keda
 
-from clinvk.backends import BackendRegistry, packaged_names
+from clinvk.backends import packaged_names
 from clinvk.core.spec import queue_of
 from clinvk.store.store import KEYS
 from tests import harness
@@ -33,9 +33,6 @@ DEPLOY = ROOT / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
 DOCKERFILE = DEPLOY / "Dockerfile"
 UNIT = DEPLOY / "clinvk-worker@.service"
-REGISTRY = BackendRegistry.from_config({})
-QUEUES = [name for name in packaged_names() if not REGISTRY.get(name).is_demo]
-KEYS_OF = {"claude": "ANTHROPIC_API_KEY", "codex": "CODEX_API_KEY", "gemini": "GEMINI_API_KEY"}
 LONGEST_TASK_SECONDS = 7200
 
 
@@ -57,6 +54,17 @@ def compose() -> dict[str, Any]:
     services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
     assert isinstance(services, dict)
     return services
+
+
+def served() -> dict[str, dict[str, Any]]:
+    """The services that are workers, by the queue that each serves."""
+    found = {
+        service["command"][2]: service
+        for service in compose().values()
+        if service.get("command", [])[:2] == ["worker", "--queues"]
+    }
+    assert found
+    return found
 
 
 def manifests() -> list[dict[str, Any]]:
@@ -86,7 +94,7 @@ def grace_periods() -> dict[str, int]:
     unit = re.search(r"^TimeoutStopSec=(.+)$", UNIT.read_text(), re.MULTILINE)
     assert unit is not None
     found = {"systemd": seconds(unit[1])}
-    for queue in QUEUES:
+    for queue in served():
         found[f"compose {queue}"] = seconds(compose()[queue]["stop_grace_period"])
     for deployment in of_kind("Deployment"):
         pod = deployment["spec"]["template"]["spec"]
@@ -331,19 +339,21 @@ def test_the_image_is_of_this_version() -> None:
 
 
 def test_each_backend_has_its_worker_and_its_key_alone() -> None:
-    assert set(compose()) == {"redis", *QUEUES, "client", "flower"}
-    for queue in QUEUES:
-        service = compose()[queue]
-        assert service["command"][:3] == ["worker", "--queues", queue]
-        assert set(service["environment"]) == {"CLINVK_BROKER_URL", KEYS_OF[queue]}
-        assert service["environment"][KEYS_OF[queue]] is None, "a key stands in the file"
+    assert set(compose()) == {"redis", *served(), "client", "flower"}
+    assert served().keys() <= set(packaged_names())
+    keys = {}
+    for queue, service in served().items():
+        assert service == compose()[queue], "a worker's service is called like its queue"
+        (keys[queue],) = set(service["environment"]) - {"CLINVK_BROKER_URL"}
+        assert service["environment"][keys[queue]] is None, "a key stands in the file"
+    assert len(set(keys.values())) == len(keys)
     deployments = {item["metadata"]["name"]: item for item in of_kind("Deployment")}
-    assert set(deployments) == {f"clinvk-{queue}" for queue in QUEUES}
-    for queue in QUEUES:
+    assert set(deployments) == {f"clinvk-{queue}" for queue in served()}
+    for queue, key in keys.items():
         container = deployments[f"clinvk-{queue}"]["spec"]["template"]["spec"]["containers"][0]
         assert container["args"][:3] == ["worker", "--queues", queue]
         variables = {entry["name"]: entry["valueFrom"] for entry in container["env"]}
-        assert set(variables) == {"CLINVK_BROKER_URL", KEYS_OF[queue]}
+        assert set(variables) == {"CLINVK_BROKER_URL", key}
         assert all(set(source) == {"secretKeyRef"} for source in variables.values())
 
 
@@ -367,7 +377,7 @@ def test_every_secret_that_is_read_is_in_the_example() -> None:
 def test_grace_periods_agree_and_outlast_the_longest_task() -> None:
     limit = compose()["client"]["environment"]["CLINVK_UNIFIED_FLAGS_COMMAND_TIMEOUT_SECS"]
     assert int(limit) == LONGEST_TASK_SECONDS
-    assert len(grace_periods()) == 1 + 2 * len(QUEUES)
+    assert len(grace_periods()) == 1 + 2 * len(served())
     (grace,) = set(grace_periods().values())
     assert grace >= LONGEST_TASK_SECONDS + 60
 

@@ -1,7 +1,7 @@
 """Record what the real CLIs print: `python -m tests.system.realcli.record`.
 
 Writes `tests/transcripts/<backend>/<scenario>.json`, with paths of this machine and ports taken
-out. `tests/unit/backends/test_transcripts.py` says what each must be understood as.
+out. `expected.json` beside them says what each must be understood as.
 """
 
 from __future__ import annotations

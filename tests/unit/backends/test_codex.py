@@ -1,0 +1,48 @@
+"""codex: every option as its command line, and what only it prints."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.unit.backends.commands import command, each_mode, parse, unsupported
+
+START = ("codex", "exec", "--json", "--skip-git-repo-check", "--ephemeral")
+NEVER_ASK = ["-c", 'approval_policy="never"']
+SANDBOX = {
+    "read-only": ["--sandbox", "read-only"],
+    "workspace": ["--sandbox", "workspace-write"],
+    "full": ["--sandbox", "danger-full-access"],
+}
+APPROVAL = {"auto": SANDBOX["workspace"], "always": SANDBOX["read-only"]}
+
+
+@each_mode
+def test_modes(approval: Any, sandbox: Any) -> None:
+    built = command("codex", approval_mode=approval, sandbox_mode=sandbox)
+    own = SANDBOX.get(sandbox, [])
+    expected = [*NEVER_ASK, *own] if approval == "none" else own or APPROVAL.get(approval, [])
+    assert built.argv == (*START, *expected, "-")
+    assert built.warnings == ()
+
+
+def test_options() -> None:
+    text = 'line "one"\nline two 🎉'
+    built = command("codex", model="m", system_prompt=text, extra=["-c", "a=1"])
+    assert built.argv[:7] == (*START, "--model", "m")
+    assert built.argv[7] == "-c"
+    assert json.loads(built.argv[8].removeprefix("developer_instructions=")) == text
+    assert built.argv[9:] == ("-c", "a=1", "-")
+    assert unsupported("codex") == {"max_turns", "max_tokens", "allowed_tools"}
+
+
+def test_errors_before_success_are_no_failure() -> None:
+    events = [
+        {"type": "error", "message": "Reconnecting... 1/5"},
+        {"type": "item.completed", "item": {"type": "error", "message": "a warning"}},
+        {"type": "item.completed", "item": {"type": "agent_message", "text": "thinking"}},
+        {"type": "item.completed", "item": {"type": "agent_message", "text": "the answer"}},
+        {"type": "turn.completed", "usage": {"input_tokens": 1, "output_tokens": 2}},
+    ]
+    stdout = "\n".join(map(json.dumps, events)).encode()
+    assert parse("codex", 0, stdout, b"").output == "the answer"

@@ -1,0 +1,40 @@
+"""gemini: every option as its command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.unit.backends.commands import command, each_mode, unsupported
+
+START = ("gemini", "-o", "stream-json", "--skip-trust")
+APPROVAL = {
+    "auto": ["--approval-mode", "auto_edit"],
+    "none": ["--approval-mode", "yolo"],
+    "always": ["--approval-mode", "default"],
+}
+
+
+@each_mode
+def test_modes(approval: Any, sandbox: Any) -> None:
+    built = command("gemini", approval_mode=approval, sandbox_mode=sandbox)
+    expected = APPROVAL.get(approval, [])
+    if sandbox == "read-only":
+        expected = ["--approval-mode", "plan"]
+    elif sandbox == "full":
+        expected = [*expected, "--no-sandbox"]
+    assert built.argv == (*START, *expected)
+    assert bool(built.warnings) == (sandbox == "workspace")
+
+
+def test_options() -> None:
+    built = command("gemini", model="m", allowed_tools=["a", "b"], extra=["--debug"])
+    assert built.argv == (*START, "-m", "m", "--allowed-tools=a,b", "--debug")
+    assert built.env["GEMINI_CLI_NO_RELAUNCH"] == "true"
+    assert unsupported("gemini") == {"max_turns", "max_tokens", "system_prompt"}
+
+
+def test_allowed_tools_never_open_what_a_read_only_sandbox_closes() -> None:
+    built = command("gemini", sandbox_mode="read-only", allowed_tools=["run_shell_command"])
+    assert built.argv == (*START, "--approval-mode", "plan")
+    (warning,) = built.warnings
+    assert warning.startswith("gemini: allowed_tools is not supported")
