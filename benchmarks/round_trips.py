@@ -16,7 +16,9 @@ from pathlib import Path
 
 from benchmarks.private import workers
 from benchmarks.scale import Row, server
-from clinvk.store.store import KEYS, Store
+from clinvk.store.keys import KEYS
+from clinvk.store.scripts import operations
+from clinvk.store.store import Store
 
 TASKS, SLOTS = 500, 8
 CONFIG = "backends: {noop: {command: [/bin/true]}}\n"
@@ -32,14 +34,14 @@ KINDS = {
 class Labels:
     """Names what clients have sent."""
 
-    def __init__(self, store: Store) -> None:
-        self._verbs = {script.sha: verb for verb, script in store._scripts.items()}
+    def __init__(self) -> None:
+        self._names = {operation.sha: name for name, operation in operations().items()}
 
     def label(self, command: str) -> str:
         name, *arguments = command.split(" ")
         name = name.lower()
         if name == "evalsha":
-            return f"{name} {self._verbs.get(arguments[0], '?')}"
+            return f"{name} {self._names.get(arguments[0], '?')}"
         for argument in arguments:
             for kind, pattern in KINDS.items():
                 if pattern.fullmatch(argument):
@@ -49,7 +51,7 @@ class Labels:
 
 def sent(store: Store, argv: list[str]) -> Counter[str]:
     """Count what clients send while a command runs."""
-    labels, counts = Labels(store), Counter[str]()
+    labels, counts = Labels(), Counter[str]()
     with store.redis.monitor() as monitor:
         subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
         store.redis.echo(END)

@@ -22,7 +22,8 @@ import redis
 
 from clinvk.core.spec import TaskResult, TaskStatus
 from clinvk.local.server import find_server
-from clinvk.store.store import Store, key
+from clinvk.store.keys import key
+from clinvk.store.store import Store
 
 PYTHON = [sys.executable]
 CLINVK = [*PYTHON, "-m", "clinvk"]

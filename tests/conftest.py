@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from clinvk.store import failure_detector
-from clinvk.store import store as store_module
+from clinvk.store import leases as leases_module
 from clinvk.store.failure_detector import Server
 from clinvk.store.store import Store
 from tests import harness
@@ -72,6 +72,6 @@ def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leases that have run out as soon as they are given, and whose owners are gone."""
     monkeypatch.setattr(Store, "server", lambda _: Server("server", 1, None))
     monkeypatch.setattr(failure_detector, "loss_reason", lambda *_: "its worker ended")
-    monkeypatch.setattr(store_module, "LEASE_MS", 0)
-    monkeypatch.setattr(store_module, "CLAIM_TIMEOUT_MS", 0)
-    monkeypatch.setattr(store_module, "COMPLETE_AFTER_MS", 0)
+    monkeypatch.setattr(leases_module, "LEASE_MS", 0)
+    monkeypatch.setattr(leases_module, "CLAIM_TIMEOUT_MS", 0)
+    monkeypatch.setattr(leases_module, "COMPLETE_AFTER_MS", 0)

@@ -15,7 +15,8 @@ from importlib import import_module
 from celery.app import backends
 
 from clinvk.backends import packaged_names
-from clinvk.store.store import driver, scripts
+from clinvk.store.connection import driver
+from clinvk.store.scripts import operations
 from workers.app import app
 from workers.liveness import worker_info
 
@@ -40,7 +41,7 @@ def load() -> None:
     worker_info.clinvk_version()
     packaged_names()
     driver()
-    scripts()
+    operations()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

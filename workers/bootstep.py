@@ -19,6 +19,7 @@ from typing import Any
 from celery import bootsteps
 
 from clinvk.broker.dispatcher import Dispatcher
+from clinvk.core.error_log import ErrorLog
 from clinvk.core.errors import ConfigError
 from clinvk.core.spec import queue_of
 from clinvk.core.worker_config import WorkerConfig
@@ -26,7 +27,6 @@ from clinvk.store.failure_detector import ANSWER_SECONDS
 from clinvk.store.store import Store
 from workers import context
 from workers.context import WorkerContext
-from workers.error_log import ErrorLog
 from workers.execution import process_tree
 from workers.execution.executor import Executor
 from workers.liveness import worker_info

@@ -7,7 +7,7 @@ from typing import Any
 
 from clinvk.broker.consumer import Consumer
 from clinvk.broker.dispatcher import Dispatcher
-from workers.error_log import ErrorLog
+from clinvk.core.error_log import ErrorLog
 from workers.execution.executor import Executor
 from workers.liveness.lease_renewer import LeaseRenewer
 from workers.observers import Observers

@@ -38,9 +38,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from clinvk.backends.base import StoppedBy
+from clinvk.core.error_log import ErrorLog
 from clinvk.core.spec import TaskResult, TaskSpec
-from clinvk.store.store import Lease
-from workers.error_log import ErrorLog
+from clinvk.store.types import Lease
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import redis
 from celery.exceptions import Ignore
 
 from clinvk.broker.message import AGGREGATE, EXECUTE
-from clinvk.store.store import Claim, Lease, Recorded
+from clinvk.store.types import Claim, Lease, Recorded
 from workers import context
 from workers.app import app
 from workers.context import WorkerContext

@@ -1,14 +1,16 @@
 """The Celery side of a run: its tasks as members of a chord, published one by one.
 
-Members are published by the store as admission lets them out (`clinvk/broker/message.py`), and
-counted by it (`clinvk/broker/result_backend.py`); the chord's body closes the run.
+The store publishes members as admission dispatches them (`clinvk/broker/message.py`), and counts
+them; the chord's body closes the run (`clinvk/broker/result_backend.py`).
 """
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import chain, repeat
 from typing import Any, TypeVar
 
@@ -16,28 +18,38 @@ import redis
 from celery import Celery
 
 from clinvk.broker.message import task_id, template
-from clinvk.core.spec import ErrorKind, RunOptions, TaskResult, TaskSpec, TaskStatus
-from clinvk.store.store import (
+from clinvk.broker.recent_results import RecentResults
+from clinvk.core.error_log import ErrorLog
+from clinvk.core.spec import RunOptions, TaskResult, TaskSpec
+from clinvk.store.connection import is_transient
+from clinvk.store.store import Store
+from clinvk.store.types import (
+    Admission,
     Canceled,
     Claim,
     ExhaustedTask,
     Lease,
     Reaped,
     Recorded,
-    Store,
     Submitted,
-    is_transient,
 )
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
 class Dispatcher:
-    """The store's verbs together with the messages that follow from them."""
+    """The store's operations together with the messages that follow from them.
 
-    def __init__(self, app: Celery, store: Store) -> None:
+    `recent` keeps results that a worker recorded, for `redeliver`.
+    """
+
+    def __init__(self, app: Celery, store: Store, recent: RecentResults | None = None) -> None:
         self.app: Any = app
         self.store = store
+        self._recent = recent
+        self._errors = ErrorLog(logger)
 
     def submit(
         self,
@@ -47,31 +59,44 @@ class Dispatcher:
         run_key: str = "",
         digest: str = "",
     ) -> Submitted:
-        """Record a run and let out the first of its tasks."""
+        """Record a run and dispatch the first of its tasks."""
         message = template(self.app, run)
-        return self.store.submit(run, specs, options, run_key, digest, message)
+        submitted = self.store.submit(run, specs, options, run_key, digest, message)
+        self._log_failures(submitted.admission)
+        return submitted
 
     def claim(self, lease: Lease, owner: str) -> Claim:
         """Ask to run a task; waits for Redis, if need be: a late claim is refused."""
         nonce = secrets.token_hex(4)
-        return _retry(lambda: self.store.claim(lease, owner, nonce))
+        return retry(lambda: self.store.claim(lease, owner, nonce))
 
     def release(self, lease: Lease, owner: str) -> None:
-        """Let somebody else have a task of which nothing runs here any more."""
-        _retry(lambda: self.store.release(owner, lease))
+        """Let another worker have a task of which nothing runs here any more."""
+        retry(lambda: self.store.release(owner, lease))
 
     def finish(self, lease: Lease, result: TaskResult, queues: Iterable[str] = ()) -> Recorded:
-        """Record a result and let the next tasks out; `queues` as in `Store.finish`.
+        """Record a result and dispatch the next tasks; `queues` as in `Store.finish`.
 
         A result is worth money: it waits for Redis to come back, however long that takes.
         """
-        recorded = _retry(lambda: self.store.finish(lease, result, queues))
+        recorded = retry(lambda: self.store.finish(lease, result, queues))
+        self._log_failures(recorded.admission)
+        if self._recent is not None and recorded.ok:
+            self._recent.add(lease, result)
         self._take_back(lease.run, recorded.canceled)
         return recorded
 
+    def redeliver(self) -> None:
+        """Record the results of the last minutes again, where the server does not know them."""
+        for lease, result in self._recent.latest() if self._recent is not None else ():
+            recorded = self.store.finish(lease, result)
+            self._take_back(lease.run, recorded.canceled)
+            if recorded.is_last:
+                self.store.aggregate(lease.run)
+
     def results(self, run: str, indexes: Sequence[int]) -> list[TaskResult | None]:
         """Read results that a task builds on; waits for Redis as well."""
-        return _retry(lambda: list(self.store.results(run, indexes)))
+        return retry(lambda: list(self.store.results(run, indexes)))
 
     def cancel(self, run: str, reason: str) -> None:
         """Cancel a run: nothing of it starts any more, and workers stop what runs."""
@@ -87,19 +112,56 @@ class Dispatcher:
         self.store.aggregate(run)
 
     def reap(self) -> Reaped:
-        """Hand out again what was lost, and close what its chord did not close."""
+        """Dispatch lost tasks again, end exhausted ones, close runs that their chord did not.
+
+        What fails for one run is logged once, and the others go on.
+        """
         reaped = self.store.reap()
+        self._log_reaped(reaped)
         for exhausted in reaped.exhausted:
-            summary = self.store.summary(exhausted.lease.run)
-            is_canceled = summary is None or summary.canceled_run
-            if self.finish(exhausted.lease, _lost(exhausted, is_canceled=is_canceled)).is_last:
-                self.store.aggregate(exhausted.lease.run)
+            self._for_run(exhausted.lease.run, partial(self._end, exhausted))
         for run in reaped.complete:
-            self.store.aggregate(run)
+            self._for_run(run, partial(self.store.aggregate, run))
         return reaped
 
+    def admit(self) -> Admission:
+        """Dispatch what time, or an operator, has made room for."""
+        admission = self.store.admit()
+        self._log_failures(admission)
+        return admission
 
-def _retry(call: Callable[[], T]) -> T:
+    def _end(self, exhausted: ExhaustedTask) -> None:
+        """Record the end of a task that will not be tried again."""
+        run = exhausted.lease.run
+        summary = self.store.summary(run)
+        is_canceled = summary is None or summary.canceled_run
+        make = TaskResult.canceled_and_lost if is_canceled else TaskResult.lost
+        result = make(exhausted.lease.index, exhausted.reason, exhausted.worker_losses)
+        if self.finish(exhausted.lease, result).is_last:
+            self.store.aggregate(run)
+
+    def _for_run(self, run: str, act: Callable[[], object]) -> None:
+        """Act on one run; an error of its scripts is logged and costs no other run."""
+        try:
+            act()
+        except redis.ResponseError as error:
+            if is_transient(error):
+                raise
+            self._errors.log(f"run {run}", error)
+
+    def _log_failures(self, admission: Admission) -> None:
+        for failure in admission.failures:
+            self._errors.warn(f"run {failure.run}", failure.error)
+
+    def _log_reaped(self, reaped: Reaped) -> None:
+        for failure in reaped.failures:
+            self._errors.warn(f"run {failure.run}", failure.error)
+        for repair in reaped.repairs:
+            self._errors.warn(f"run {repair.run} was repaired", repair.what)
+
+
+def retry(call: Callable[[], T]) -> T:
+    """Call until it does not fail for a reason that passes (`is_transient`)."""
     for delay_seconds in chain((0.1, 0.5, 1.0), repeat(2.0)):
         try:
             return call()
@@ -108,16 +170,3 @@ def _retry(call: Callable[[], T]) -> T:
                 raise
             time.sleep(delay_seconds)
     raise AssertionError  # the delays never end
-
-
-def _lost(exhausted: ExhaustedTask, *, is_canceled: bool) -> TaskResult:
-    times = "" if exhausted.losses == 1 else f" for the {exhausted.losses}. time"
-    return TaskResult(
-        index=exhausted.lease.index,
-        status=TaskStatus.CANCELED if is_canceled else TaskStatus.LOST,
-        exit_code=-1,
-        duration_seconds=0.0,
-        error=f"canceled; {exhausted.why}" if is_canceled else f"lost{times}: {exhausted.why}",
-        error_kind=ErrorKind.CANCELED if is_canceled else ErrorKind.LOST,
-        attempts=max(1, exhausted.losses),
-    )

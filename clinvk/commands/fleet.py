@@ -25,7 +25,7 @@ def fleet(settings: Settings, broker: str | None) -> Iterator[CeleryClient]:
     from clinvk.runs.celery_client import CeleryClient
 
     with closing(CeleryClient(url)) as client:
-        client.ping()
+        client.check_server()
         with client.reaching_broker():
             yield client
 

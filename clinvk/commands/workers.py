@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from clinvk.commands.printing import print_listing
 from clinvk.output import tables
+from clinvk.output.streams import note
 
 if TYPE_CHECKING:
     from clinvk.runs.celery_client import CeleryClient
@@ -14,4 +15,6 @@ if TYPE_CHECKING:
 def list_workers(client: CeleryClient, *, as_json: bool) -> int:
     """List live workers: what they serve, and how much at once."""
     found = client.store.workers()
+    for warning in client.warnings:
+        note(f"warning: {warning}")
     return print_listing(found, tables.workers(found), as_json=as_json)

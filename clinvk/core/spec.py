@@ -311,6 +311,7 @@ class RunSummary:
     created_ms: int = 0
     ended_ms: int | None = None
     cancel_reason: str | None = None
+    in_flight: int = 0
     running: int = 0
 
     @property

@@ -12,7 +12,7 @@ from typing import Any
 import redis
 
 from clinvk.core.worker_config import BROKER_URL
-from clinvk.store.store import redis_url
+from clinvk.store.connection import redis_url
 from workers import context
 from workers.__main__ import main
 

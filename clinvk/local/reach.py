@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.local import start
+from clinvk.output.streams import note
 from clinvk.runs.client import Client
 
 
@@ -19,7 +20,7 @@ def served(broker_url: str) -> set[str]:
     from clinvk.runs.celery_client import CeleryClient
 
     with closing(CeleryClient(broker_url)) as client:
-        client.ping()
+        client.check_server()
         return client.served()
 
 
@@ -47,10 +48,12 @@ def connect(
 
             private.wait_for_server()
             with closing(CeleryClient(private.broker_url, private)) as client:
+                client.check_server()
                 yield client
     else:
         from clinvk.runs.celery_client import CeleryClient
 
         with closing(CeleryClient(broker_url)) as client:
-            client.ping()
+            for warning in client.check_server():
+                note(f"warning: {warning}")
             yield client

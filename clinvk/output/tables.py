@@ -12,7 +12,7 @@ from clinvk.core.spec import RunSummary, backend_of
 from clinvk.core.timestamps import rfc3339_from_ms
 
 if TYPE_CHECKING:  # importing it would load redis-py
-    from clinvk.store.store import QueueState
+    from clinvk.store.types import QueueState
 
 
 def columns(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:

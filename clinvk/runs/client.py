@@ -17,10 +17,12 @@ class Event:
     `finished`: task `index` has its one `result`. Comes exactly once for each index.
     `ended`: the run is over, the last event.
     `idle`: nothing happened for a second.
+    `waiting`: nothing happened for long; `why` says what the run waits for.
+    `repaired`: the audit repaired the run's record; `why` says what was wrong.
     `away`: the broker cannot be reached just now, for the reason `why`; the run goes on.
     """
 
-    kind: Literal["started", "finished", "ended", "idle", "away"]
+    kind: Literal["started", "finished", "ended", "idle", "away", "waiting", "repaired"]
     at_ms: int = 0
     index: int = -1
     dispatch: int = 1

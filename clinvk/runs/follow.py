@@ -11,12 +11,14 @@ from types import FrameType
 from typing import Any
 
 from clinvk.core.errors import BrokerError, ClinvkError, WireError
-from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus
+from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus
 from clinvk.runs.client import Event, Run
 from clinvk.runs.report import Report
 from clinvk.runs.spool import Spool
 
 CANCEL_AGAIN_SECONDS = 1.0
+NOT_OBSERVED = frozenset({"idle", "away", "waiting", "repaired"})
+"""Events that are told to the person at once, or not at all."""
 
 Observer = Callable[[Event], None]
 
@@ -114,7 +116,7 @@ def follow(
             if interruption.detached:
                 raise DetachedError
             touch.saw(event)
-            if event.kind in {"idle", "away"}:
+            if event.kind in NOT_OBSERVED:
                 continue
             last_ms = event.at_ms
             if event.result is not None:
@@ -127,7 +129,7 @@ def follow(
         problem = error
         last_ms = _now_ms()
     for index in results.missing():
-        result = _unknown(index, str(problem or "its result never came"))
+        result = TaskResult.unknown(index, str(problem or "its result never came"))
         results[index] = result
         for observer in observers:
             observer(Event(kind="finished", at_ms=last_ms, index=index, result=result))
@@ -159,6 +161,10 @@ class _Touch:
             self._interruption.tell(f"clinvk: {event.why}; the run goes on, trying again")
         elif was_lost and not self._is_lost:
             self._interruption.tell("clinvk: in touch with the broker again")
+        if event.kind == "waiting":
+            self._interruption.tell(f"clinvk: {event.why}")
+        elif event.kind == "repaired":
+            self._interruption.tell(f"clinvk: the run's record was repaired: {event.why}")
 
 
 class _Results(Spool[TaskResult]):
@@ -195,14 +201,3 @@ class LostTouchError(BrokerError):
 def _now_ms() -> int:
     """Return this machine's time, where the broker's cannot be had."""
     return time.time_ns() // 1_000_000
-
-
-def _unknown(index: int, why: str) -> TaskResult:
-    return TaskResult(
-        index=index,
-        status=TaskStatus.LOST,
-        exit_code=-1,
-        duration_seconds=0.0,
-        error=why,
-        error_kind=ErrorKind.LOST,
-    )

@@ -4,7 +4,7 @@ A task may be handed out again only when nothing of its last dispatch runs any m
 reaper so, in the order of how much it says:
 
     given up    the owner itself, or the warden that saw its end, says that nothing runs
-    closed      the owner's standing connection (its beacon) to this very server has closed, and
+    closed      the owner's liveness connection to this very server has closed, and
                 its lease is over. A process that dies closes its sockets; one that lives opens
                 another and renews
     silent      nothing was heard for SILENCE_MS, whatever the reason: a machine that lost its
@@ -13,10 +13,10 @@ reaper so, in the order of how much it says:
 A worker that hears nothing of Redis must have stopped its commands before any of these can be said
 of it by mistake:
 
-    its beacon stands          the server cannot see it closed either: SILENT_SECONDS
+    the connection stands      the server cannot see it closed either: SILENT_SECONDS
     closed, and nobody answers somebody else may be answered: DISCONNECTED_SECONDS
     closed, and refused        no server listens (or it cannot write), so nobody can reap: not while
-                               that goes on. A server that comes back has no beacon of ours, so
+                               that goes on. A server that comes back has no connection of ours, so
                                that only silence counts
 
 Both of the first include the time to end commands, KILL and what escaped included.
@@ -43,13 +43,13 @@ SILENCE_MS = int(1000 * (SILENT_SECONDS + ANSWER_SECONDS + STOP_SECONDS + 4.0))
 class Overdue:
     """A lease that ran out `over_ms` ago; None where it was given up.
 
-    `beacon` is "<run id of the server>:<client id>", or empty where nothing is known.
+    `connection` is "<run id of the server>:<client id>", or empty where nothing is known.
     """
 
     lease: str
     is_running: bool
     owner: str
-    beacon: str
+    connection: str
     over_ms: int | None
 
 
@@ -70,7 +70,7 @@ def loss_reason(overdue: Overdue, server: Server) -> str | None:
         # Only a message is lost, and a late one is refused. But a server that crashed may have
         # lost the claim itself, and its owner must have had the time to renew it.
         return "nobody claimed it" if server.up_ms > LEASE_MS else None
-    run_id, _, client = overdue.beacon.partition(":")
+    run_id, _, client = overdue.connection.partition(":")
     if run_id == server.run_id and server.clients is not None and int(client) not in server.clients:
         return "its worker ended"
     if LEASE_MS + overdue.over_ms > SILENCE_MS and server.up_ms > SILENCE_MS:
@@ -78,12 +78,12 @@ def loss_reason(overdue: Overdue, server: Server) -> str | None:
     return None
 
 
-def stop_deadline(heard_at: float, *, beacon_stands: bool, refused_at: float | None) -> float:
+def stop_deadline(heard_at: float, *, is_connected: bool, refused_at: float | None) -> float:
     """Return when a worker that hears nothing must stop its commands, on its own clock.
 
     `heard_at` is when it last asked for something that was answered; `refused_at` is when it last
     learned that no server can serve anybody.
     """
-    if beacon_stands:
+    if is_connected:
         return heard_at + SILENT_SECONDS
     return max(heard_at, refused_at or heard_at) + DISCONNECTED_SECONDS

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from clinvk.store.store import Store, redis_url
+from clinvk.store.connection import redis_url
+from clinvk.store.store import Store
 from tests import harness
 from tests.server import broker_url, server
 

@@ -9,7 +9,7 @@ import pytest
 
 import clinvk
 from clinvk.backends import packaged_names
-from clinvk.store.store import KEYS
+from clinvk.store.keys import KEYS
 from tests.harness import ROOT
 
 

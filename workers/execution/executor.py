@@ -16,7 +16,7 @@ from clinvk.backends.base import Backend, ParsedOutput, ProcessResult
 from clinvk.core.spec import ErrorKind, TaskResult, TaskStatus
 from clinvk.core.timestamps import rfc3339
 from clinvk.core.worker_config import WorkerConfig
-from clinvk.store.store import Claim, Lease
+from clinvk.store.types import Claim, Lease
 from workers.execution import process_tree
 from workers.execution.preparation import Preparation, PreparedTask, ReadResults, RefusedError
 from workers.execution.process import OutputLimits, StopSignal, run

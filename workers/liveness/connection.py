@@ -13,8 +13,8 @@ from typing import Any
 
 import redis
 
+from clinvk.store.connection import connection_beside, connection_options, redis_url
 from clinvk.store.failure_detector import ANSWER_SECONDS
-from clinvk.store.store import connection_beside, connection_timeouts, redis_url
 
 
 class LivenessConnection:
@@ -22,7 +22,7 @@ class LivenessConnection:
 
     def __init__(self, broker_url: str) -> None:
         self._pool: Any = redis.ConnectionPool.from_url(
-            redis_url(broker_url), **connection_timeouts(ANSWER_SECONDS)
+            redis_url(broker_url), **connection_options(ANSWER_SECONDS)
         )
         self._connection: Any = None
 

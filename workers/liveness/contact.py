@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import redis
 
+from clinvk.store.connection import serves_nobody
 from clinvk.store.failure_detector import stop_deadline
-from clinvk.store.store import serves_nobody
 
 
 class Contact:
@@ -32,5 +32,5 @@ class Contact:
     def stop_deadline(self, *, connection_stands: bool) -> float:
         """Return when this worker's commands must be stopped, unless Redis answers before."""
         return stop_deadline(
-            self._heard_at, beacon_stands=connection_stands, refused_at=self._refused_at
+            self._heard_at, is_connected=connection_stands, refused_at=self._refused_at
         )

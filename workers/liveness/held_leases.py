@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 from clinvk.backends.base import StoppedBy
-from clinvk.store.store import Lease
+from clinvk.store.types import Lease
 from workers.execution.process import StopSignal
 
 

@@ -19,9 +19,10 @@ import redis
 
 from clinvk.backends.base import StoppedBy
 from clinvk.broker.dispatcher import Dispatcher
+from clinvk.core.error_log import ErrorLog
+from clinvk.store.connection import is_transient
 from clinvk.store.failure_detector import RENEW_SECONDS
-from clinvk.store.store import Lease, is_transient
-from workers.error_log import ErrorLog
+from clinvk.store.types import Lease
 from workers.execution.process import StopSignal
 from workers.liveness.connection import LivenessConnection
 from workers.liveness.contact import Contact
@@ -173,14 +174,16 @@ class LeaseRenewer:
         """
         if reaped := self._attempt("looking for lost tasks", self._dispatcher.reap):
             for exhausted in reaped.exhausted:
-                self._observers.tell(TaskLost(exhausted.lease, exhausted.why, exhausted.losses))
+                self._observers.tell(
+                    TaskLost(exhausted.lease, exhausted.reason, exhausted.worker_losses)
+                )
             for dispatched in reaped.admission.dispatched:
                 if dispatched.dispatch > 1:
                     lease = Lease(dispatched.run, dispatched.index, dispatched.dispatch)
                     self._observers.tell(TaskRetried(lease))
             for run in reaped.complete:
                 self._observers.tell(RunEnded(run))
-        admission = self._attempt("admitting tasks", self._store.admit)
+        admission = self._attempt("admitting tasks", self._dispatcher.admit)
         return admission.retry_after_ms if admission else SIGNAL_BLOCK_MS
 
     def _stop_canceled_runs(self, timeout_ms: int) -> None:

@@ -1,3 +1,4 @@
 -- admit(claim_timeout_ms) -> admission
--- See admit() in _prelude.lua. For when time, or an operator, has opened a queue.
-return admit(ARGV[1])
+-- Dispatch what time, or an operator, has made room for. See admit() in lib/admission.lua.
+--   claim_timeout_ms  how long a published task may go unclaimed
+return admit(claim_timeout_ms)

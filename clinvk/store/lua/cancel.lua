@@ -1,6 +1,5 @@
 -- cancel(run, reason) -> {unpublished, {index...}}
--- See cancel() in _prelude.lua. Canceling a run that is canceled or over changes nothing.
---   ARGV  run id, reason
-local taken = cancel(ARGV[1], ARGV[2])
-touch(ARGV[1])
-return taken
+-- Cancel a run; one that is canceled or over stays as it is. See cancel() in lib/completion.lua.
+local taken_back = cancel(run, reason)
+touch(run)
+return taken_back

@@ -1,48 +1,67 @@
--- finish(run, index, dispatch, status, result, claim_timeout_ms, queue...)
+-- finish(run, index, dispatch, status, result, claim_timeout_ms, queues...)
 --   -> {recorded, is_last, unpublished, {index...}, admission, {queue, message}}
--- Record a task's result once, fenced by the dispatch; free its slot; let the next ones out, in
--- an ordered run the one that follows.
--- A failure in a fail-fast run cancels the run in the same step, so that nothing new starts
--- after it: unpublished and the indexes are then those of cancel.
---   ARGV  run id, task index, dispatch, status (a counter of the run's record), result (JSON),
---         how long a published task may go unclaimed, and the queues that the freed slot serves
+-- Record a task's result once, fenced by the dispatch; free its slot; dispatch the next tasks, in
+-- an ordered run the one that follows. A failure in a fail-fast run cancels the run in the same
+-- step, so that nothing new starts after it: unpublished and the indexes are then those of cancel.
+--   status            a counter of the run's record
+--   result            JSON
+--   claim_timeout_ms  how long a published task may go unclaimed
+--   queues            those that the freed slot serves
 -- The last value is the message of the first of these queues that has one, taken out of it as a
 -- worker would take it; {} where there is none, and where recorded is 0.
 -- is_last is 1 where no result is missing any more: the chord is complete.
 -- recorded is 0 where the dispatch no longer owns the task: the result is dropped. Recording the
 -- same result again changes nothing: the answer may have been lost on the way.
-local run, index, dispatch, status, result = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local current, _, queue = parse_entry(redis.call('HGET', out_key(run), index))
-if current ~= dispatch then
-  local is_recorded = redis.call('HGET', results_key(run), index) == result
-  return {is_recorded and 1 or 0, 0, 0, {}, {{}, 0}, {}}
+local entry = redis.call('HGET', in_flight_key(run), index)
+local current, _, queue = parse_entry(entry)
+
+-- A server that lost its last moments, or a replica that took over while it was behind, may know
+-- nothing of a dispatch that was made, and has its task pending. Its result counts all the same.
+local function take_from_pending()
+  local known = tonumber(redis.call('HGET', dispatches_key(run), index) or 0)
+  if current or tonumber(dispatch) <= known then return false end
+  if redis.call('HGET', run_key(run), 'state') ~= 'running' then return false end
+  queue = queue_of_task(run, index)
+  if not queue or redis.call('LREM', pending_key(run, queue), 1, index) == 0 then return false end
+  note_undo('LPUSH', pending_key(run, queue), index)
+  increment(queue_key(queue), 'waiting', -1)
+  if redis.call('EXISTS', pending_key(run, queue)) == 0 then leave_fair_queue(run, queue) end
+  return true
 end
-even_without_memory()
-redis.call('HDEL', out_key(run), index)
-redis.call('ZREM', leases_key(queue), lease_name(run, index, dispatch))
-redis.call('HSET', results_key(run), index, result)
+
+if current == dispatch then
+  even_without_memory()
+  local lease = lease_name(run, index, dispatch)
+  write({'HSET', in_flight_key(run), index, entry}, 'HDEL', in_flight_key(run), index)
+  write({'ZADD', leases_key(queue), integer(now_ms() + claim_timeout_ms), lease},
+        'ZREM', leases_key(queue), lease)
+elseif not take_from_pending() then
+  local is_recorded = redis.call('HGET', results_key(run), index) == result
+  return {is_recorded and 1 or 0, 0, 0, {}, {{}, 0, {}}, {}}
+end
+write({'HDEL', results_key(run), index}, 'HSET', results_key(run), index, result)
 keep(run, results_key(run))
-redis.call('XADD', events_key(run), '*', 'kind', 'finished', 'index', index,
-           'dispatch', dispatch)
+add_event(run, 'kind', 'finished', 'index', index, 'dispatch', dispatch)
 keep(run, events_key(run))
-settle(run, status, 1)
-local taken = {0, {}}
+record_completion(run, status, 1)
+local taken_back = {0, {}}
 if status ~= 'ok' and record_of(run).fail_fast then
-  taken = cancel(run, 'fail_fast')
+  taken_back = cancel(run, 'fail_fast')
 end
 if redis.call('HGET', run_key(run), 'state') == 'running' then
   let_follow(run, tonumber(index))
-  enter_rings(run)
+  enter_fair_queues(run)
 end
-local admission = admit(ARGV[6])
+local admission = admit(claim_timeout_ms)
 touch_sometimes(run)
 local is_last = redis.call('HGET', run_key(run), 'remaining') == '0'
 local message = {}
-for i = 7, #ARGV do
-  local head = redis.call('RPOP', ARGV[i])
+for _, served in ipairs(queues) do
+  local head = redis.call('RPOP', served)
   if head then
-    message = {ARGV[i], head}
+    note_undo('RPUSH', served, head)
+    message = {served, head}
     break
   end
 end
-return {1, is_last and 1 or 0, taken[1], taken[2], admission, message}
+return {1, is_last and 1 or 0, taken_back[1], taken_back[2], admission, message}

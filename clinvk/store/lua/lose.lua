@@ -1,48 +1,52 @@
--- lose(claim_timeout_ms, lease, why, lease, why, ...) -> {{{lease given up, losses}, ...}, admission}
--- Hand tasks out again, as the next dispatch, whose leases ran out and whose owners are gone.
---   ARGV[1]   how long a published task may go unclaimed
---   ARGV[2..] pairs of a lease and why its task counts as lost
+-- lose(claim_timeout_ms, losses...)
+--   -> {{{exhausted lease, worker losses}, ...}, admission, {{run, error}, ...}}
+-- Dispatch tasks again whose leases ran out and whose owners are gone.
+--   claim_timeout_ms  how long a published task may go unclaimed
+--   losses            pairs of a lease and the reason why its task counts as lost
 -- A task that was never claimed was not lost: its message was, so that does not count. The first
--- value lists the leases of tasks that were lost once too often, or whose run is canceled: they
--- stay as they are until the caller records their end through finish.
+-- value lists the leases of tasks that have no attempt left, or whose run is canceled: they stay
+-- as they are until the caller records their end through finish.
 local now = now_ms()
-local exhausted, runs = {}, {}
+local exhausted, runs, failures = {}, {}, {}
 
-local function requeue(run, index, dispatch, queue)
-  redis.call('HDEL', out_key(run), index)
-  redis.call('HSET', dispatches_key(run), index, dispatch)
-  redis.call('LPUSH', pending_key(run, queue), index)
-  redis.call('HINCRBY', queue_key(queue), 'waiting', 1)
+local function requeue(run, index, dispatch, queue, entry)
+  write({'HSET', in_flight_key(run), index, entry}, 'HDEL', in_flight_key(run), index)
+  set_field(dispatches_key(run), index, dispatch)
+  make_pending(run, queue, index, 'LPUSH', 'LPOP')
   runs[run] = true
 end
 
 local function max_attempts(run, index)
-  return tonumber(redis.call('HGET', max_attempts_key(run), index) or record_of(run).max_attempts)
+  return tonumber(redis.call('HGET', max_attempts_key(run), index)
+                  or record_of(run).max_attempts)
 end
 
-local function lose(lease, why)
-  local run, index, dispatch = parse_lease(lease)
-  local current, state, queue = parse_entry(redis.call('HGET', out_key(run), index))
-  local score = queue and tonumber(redis.call('ZSCORE', leases_key(queue), lease))
-  if current ~= dispatch or not score or score > now then return end  -- renewed meanwhile
-  local losses = tonumber(redis.call('HGET', worker_losses_key(run), index) or 0)
+local function lose(run, index, dispatch, lease, reason)
+  local entry = redis.call('HGET', in_flight_key(run), index)
+  local current, state, queue = parse_entry(entry)
+  local score = queue and redis.call('ZSCORE', leases_key(queue), lease)
+  if current ~= dispatch or not score or tonumber(score) > now then return end  -- renewed
+  local lost = tonumber(redis.call('HGET', worker_losses_key(run), index) or 0)
   local is_running = redis.call('HGET', run_key(run), 'state') == 'running'
-  if not is_running or (state == 'r' and losses + 1 >= max_attempts(run, index)) then
-    exhausted[#exhausted + 1] = {lease, losses + (state == 'r' and 1 or 0)}
+  if not is_running or (state == 'r' and lost + 1 >= max_attempts(run, index)) then
+    exhausted[#exhausted + 1] = {lease, lost + (state == 'r' and 1 or 0)}
     return
   end
-  redis.call('ZREM', leases_key(queue), lease)
-  requeue(run, index, dispatch, queue)
+  write({'ZADD', leases_key(queue), score, lease}, 'ZREM', leases_key(queue), lease)
+  requeue(run, index, dispatch, queue, entry)
   if state == 'r' then
-    redis.call('HSET', worker_losses_key(run), index, losses + 1)
-    redis.call('XADD', events_key(run), '*', 'kind', 'lost', 'index', index,
-               'dispatch', dispatch, 'why', why)
+    increment(worker_losses_key(run), index, 1)
+    add_event(run, 'kind', 'lost', 'index', index, 'dispatch', dispatch, 'why', reason)
   end
 end
 
-for i = 2, #ARGV, 2 do lose(ARGV[i], ARGV[i + 1]) end
+for i = 1, #losses, 2 do
+  local run, index, dispatch = parse_lease(losses[i])
+  local failure = attempt(function() lose(run, index, dispatch, losses[i], losses[i + 1]) end)
+  if failure then failures[#failures + 1] = {run, failure} end
+end
 for run in pairs(runs) do
-  enter_rings(run)
+  enter_fair_queues(run)
   touch(run)
 end
-return {exhausted, admit(ARGV[1])}
+return {exhausted, admit(claim_timeout_ms), failures}

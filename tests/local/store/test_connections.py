@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-from clinvk.store import store as store_module
+from clinvk.store import connection as connection_module
+from clinvk.store.scripts import operations
 from clinvk.store.store import Store
 from tests import harness
 
@@ -18,7 +19,7 @@ FOR_EVER_MS = 60_000
 @pytest.fixture
 def others(redis_client: redis.Redis) -> Callable[[], list[str]]:
     """The connections that were made since, by what the server calls them."""
-    redis_client.script_load(store_module.scripts()["admit"])  # or it is loaded over another one
+    redis_client.script_load(operations()["admit"].text)  # or it is loaded over another one
 
     def ids() -> set[str]:
         return {client["id"] for client in redis_client.client_list()}
@@ -33,7 +34,7 @@ def test_a_connection_that_was_closed_while_nothing_was_asked_is_made_again(
     others: Callable[[], list[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store_module, "REST_SECONDS", 0.0)
+    monkeypatch.setattr(connection_module, "REST_SECONDS", 0.0)
     store = Store.connect(broker_url, answer_seconds=5.0)  # tries nothing again
     assert store.admit().dispatched == []
     first = others()
@@ -50,7 +51,7 @@ def test_no_more_connections_are_kept_than_are_of_use(
     others: Callable[[], list[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store_module, "MOST_IDLE", 2)
+    monkeypatch.setattr(connection_module, "MAX_IDLE", 2)
     store = Store.connect(broker_url)
     redis_client.execute_command("CLIENT", "PAUSE", FOR_EVER_MS, "WRITE")
     with ThreadPoolExecutor(4) as pool:

@@ -16,12 +16,13 @@ from celery.exceptions import Ignore
 
 from clinvk.broker.app import create_app
 from clinvk.broker.dispatcher import Dispatcher
+from clinvk.core.error_log import ErrorLog
 from clinvk.core.spec import RunOptions, TaskSpec
 from clinvk.core.worker_config import WorkerConfig
-from clinvk.store.store import Lease, Recorded, Store
+from clinvk.store.store import Store
+from clinvk.store.types import Lease, Recorded
 from workers import context, tasks
 from workers.context import WorkerContext
-from workers.error_log import ErrorLog
 from workers.execution.executor import Executor
 from workers.liveness.connection import LivenessConnection
 from workers.liveness.lease_renewer import LeaseRenewer

@@ -24,7 +24,7 @@ from cloudcoil.models.keda import v1alpha1 as keda
 
 from clinvk.backends import packaged_names
 from clinvk.core.spec import queue_of
-from clinvk.store.store import KEYS
+from clinvk.store.keys import KEYS
 from tests import harness
 from tests.system.realcli.install import PACKAGES
 
@@ -411,7 +411,7 @@ def test_scaling_follows_the_keys_of_the_store() -> None:
             trigger["name"]: trigger["metadata"]["listName"] for trigger in spec["triggers"]
         } == {
             "out": KEYS["leases"].format(queue),
-            "runs": KEYS["ring"].format(queue),
+            "runs": KEYS["fair_queue"].format(queue),
         }
         modifiers = spec["advanced"]["scalingModifiers"]
         assert modifiers["target"] == slots[name]

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 
 from clinvk.core.spec import RunSummary
 from clinvk.output import config, tables
-from clinvk.store.store import QueueState
+from clinvk.store.types import QueueState
 
 WIDE = "漢字🎉"
 
@@ -21,7 +21,7 @@ def workers() -> Iterator[str]:
 
 def queues() -> Iterator[str]:
     common = {"max_concurrency": 8, "rate": None, "is_paused": False}
-    counts = {"running": 1, "waiting": 2, "slots": 3}
+    counts = {"running": 1, "in_flight": 1, "waiting": 2, "slots": 3}
     names = (f"clinvk.{WIDE}", "clinvk.a")
     return tables.queues([QueueState(name=name, **common, **counts) for name in names])
 

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from clinvk.core.spec import RunOptions, TaskSpec, TaskStatus
-from clinvk.store.store import Admission, Lease, Store, key
+from clinvk.store.keys import key
+from clinvk.store.store import Store
+from clinvk.store.types import Admission, Lease
 from tests.unit.store.test_store import result
 
 A, B = "clinvk.a", "clinvk.b"
@@ -105,9 +107,9 @@ def test_a_run_that_wants_nothing_more_is_in_no_ring(fleet: Fleet) -> None:
     fleet.worker(2)
     fleet.submit("r", "aa")
     fleet.submit("s", "aa", max_parallel=1)
-    assert fleet.store.redis.zrange(key("ring", A), 0, -1) == [b"s"]
+    assert fleet.store.redis.zrange(key("fair_queue", A), 0, -1) == [b"s"]
     assert fleet.end() == ["s0"]
-    assert fleet.store.redis.zrange(key("ring", A), 0, -1) == []
+    assert fleet.store.redis.zrange(key("fair_queue", A), 0, -1) == []
 
 
 def test_a_queue_that_nobody_serves_waits_and_holds_up_nothing_else(fleet: Fleet) -> None:
@@ -238,7 +240,7 @@ def test_a_key_stands_for_one_run(fleet: Fleet) -> None:
 
 def test_workers_are_there_while_they_say_so(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet.store.announce("steady", {"slots": 1, "queues": [B]})
-    monkeypatch.setattr("clinvk.store.store.WORKER_MS", 1)
+    monkeypatch.setattr("clinvk.store.queues.WORKER_MS", 1)
     fleet.store.announce("brief", {"slots": 5, "queues": [A]})
     monkeypatch.undo()
     while "brief" in fleet.store.workers():

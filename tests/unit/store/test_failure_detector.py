@@ -12,8 +12,8 @@ DAY_MS = 86_400_000
 SERVER = Server("this", DAY_MS, frozenset({7}))
 
 
-def overdue(beacon: str = "this:7", over_ms: int | None = 1, running: bool = True) -> Overdue:
-    return Overdue("run:0:1", running, "w/1", beacon, over_ms)
+def overdue(connection: str = "this:7", over_ms: int | None = 1, running: bool = True) -> Overdue:
+    return Overdue("run:0:1", running, "w/1", connection, over_ms)
 
 
 def test_what_was_given_up_is_lost_whatever_else_is_known() -> None:
@@ -24,11 +24,13 @@ def test_a_worker_whose_connection_has_closed_has_ended() -> None:
     assert loss_reason(overdue("this:6"), SERVER) == "its worker ended"
 
 
-@pytest.mark.parametrize("beacon", ["this:7", "before:6", ""])
-def test_one_that_may_only_be_out_of_touch_is_waited_for(beacon: str) -> None:
+@pytest.mark.parametrize("connection", ["this:7", "before:6", ""])
+def test_one_that_may_only_be_out_of_touch_is_waited_for(connection: str) -> None:
     last = failure_detector.SILENCE_MS - failure_detector.LEASE_MS
-    assert loss_reason(overdue(beacon, last), SERVER) is None
-    assert loss_reason(overdue(beacon, last + 1), SERVER) == "its worker was silent for too long"
+    assert loss_reason(overdue(connection, last), SERVER) is None
+    assert (
+        loss_reason(overdue(connection, last + 1), SERVER) == "its worker was silent for too long"
+    )
 
 
 def test_nobody_is_silent_for_a_server_that_has_just_come_up() -> None:
@@ -58,13 +60,13 @@ def ended(stopped_at: float) -> float:
 
 def test_a_worker_has_stopped_before_anybody_may_reap() -> None:
     # What is asked at 0 and answered gives a lease from then or later.
-    closed = stop_deadline(0, beacon_stands=False, refused_at=None)
+    closed = stop_deadline(0, is_connected=False, refused_at=None)
     assert ended(closed) < failure_detector.LEASE_MS / 1000
-    stands = stop_deadline(0, beacon_stands=True, refused_at=None)
+    stands = stop_deadline(0, is_connected=True, refused_at=None)
     assert ended(stands) < failure_detector.SILENCE_MS / 1000
 
 
 def test_a_server_that_was_down_gives_as_much_time_as_its_successor_waits() -> None:
     refused_at = 3600.0  # a server that comes up later waits for so long before it believes silence
-    closed = stop_deadline(0, beacon_stands=False, refused_at=refused_at)
+    closed = stop_deadline(0, is_connected=False, refused_at=refused_at)
     assert ended(closed) - refused_at < failure_detector.SILENCE_MS / 1000

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from clinvk.core.spec import RunOptions, TaskSpec, TaskStatus
-from clinvk.store import store as store_module
-from clinvk.store.store import Canceled, Dispatched, Lease, Store
+from clinvk.store import runs
+from clinvk.store.store import Store
+from clinvk.store.types import Canceled, Dispatched, Lease
 from tests.unit.store.test_store import RUN, claim, finish, kinds, result, submit
 
 
@@ -50,7 +51,7 @@ def test_a_window_wider_than_one_lets_no_step_out_early(store: Store) -> None:
 
 
 def test_a_chain_of_many_chunks_begins_with_its_first_step_alone(store: Store) -> None:
-    total = store_module.SUBMIT_CHUNK + 2
+    total = runs.SUBMIT_CHUNK + 2
     assert len(chain(store, " ".join(["a"] * total))) == 1
     assert waiting(store)["clinvk.a"] == 0
 

@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 
 from clinvk.core.spec import ErrorKind, RunOptions, TaskResult, TaskSpec, TaskStatus
-from clinvk.store import store as store_module
+from clinvk.store import runs
 from clinvk.store.failure_detector import Server
-from clinvk.store.store import Canceled, Dispatched, Lease, Store, key
+from clinvk.store.keys import key
+from clinvk.store.store import Store
+from clinvk.store.types import Canceled, Dispatched, Lease
 
 RUN = "20260102-030405-abcdef01"
 OWNER = "w/1"
@@ -211,7 +213,7 @@ def test_what_an_owner_gives_up_is_handed_out_at_once(
 
 def exhausted(store: Store) -> list[tuple[Lease, int]]:
     """Reap; return the tasks that are given up and how often they were lost."""
-    return [(task.lease, task.losses) for task in store.reap().exhausted]
+    return [(task.lease, task.worker_losses) for task in store.reap().exhausted]
 
 
 @pytest.mark.usefixtures("no_time")
@@ -238,7 +240,7 @@ def test_a_message_that_nobody_claimed_is_published_again_without_end(store: Sto
 
 
 @pytest.mark.usefixtures("no_time")
-def test_a_task_that_kills_its_workers_is_released(store: Store) -> None:
+def test_a_task_that_kills_its_workers_ends_as_lost(store: Store) -> None:
     submit(store, "a")
     for dispatch in (1, 2):
         claim(store, 0, dispatch)
@@ -285,20 +287,20 @@ def test_the_reaper_finds_runs_that_their_chord_did_not_close(store: Store) -> N
 
 
 def test_a_run_of_many_chunks_is_whole(store: Store) -> None:
-    total = 2 * store_module.SUBMIT_CHUNK + 1
+    total = 2 * runs.SUBMIT_CHUNK + 1
     assert len(submit(store, " ".join(["a"] * total), max_parallel=total)) == total
 
 
 def test_tasks_are_recorded_once_though_an_answer_was_lost(store: Store) -> None:
-    call, asked = store._call, []
+    call, asked = store.call, []
 
-    def twice(verb: str, *args: object) -> object:
-        asked.append(verb)
-        if verb == "record":
-            call(verb, *args)
-        return call(verb, *args)
+    def twice(name: str, **arguments: object) -> object:
+        asked.append(name)
+        if name == "record":
+            call(name, **arguments)
+        return call(name, **arguments)
 
-    store._call = twice  # type: ignore[method-assign]
+    store.call = twice  # type: ignore[method-assign]
     assert [dispatched.index for dispatched in submit(store, "a b a", max_parallel=9)] == [0, 1, 2]
     assert "record" in asked
     assert store.admit().dispatched == []
@@ -325,9 +327,9 @@ def test_what_a_waiting_run_needs_is_kept_as_long_as_its_record(store: Store) ->
     store.limit("clinvk.a", max_concurrency=1)
     submit(store, run="waits", keep_seconds=366 * 86400)
     record_ms = store.redis.pttl(key("run", RUN))
-    for name in ("queues", "waiting", "runs"):
+    for name in ("queues", "waiting_queues", "active", "runs"):
         assert store.redis.pttl(key(name)) >= record_ms
-    for name in ("queue", "ring", "leases"):
+    for name in ("queue", "fair_queue", "leases"):
         assert store.redis.pttl(key(name, "clinvk.a")) >= record_ms
 
 

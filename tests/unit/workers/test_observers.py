@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus
-from clinvk.store.store import Lease
+from clinvk.store.types import Lease
 from workers import observers
 from workers.observers import (
     Event,

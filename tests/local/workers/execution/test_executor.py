@@ -14,7 +14,7 @@ import redis
 from clinvk.broker.dispatcher import Dispatcher
 from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus
 from clinvk.core.worker_config import WorkerConfig
-from clinvk.store.store import Claim, Lease
+from clinvk.store.types import Claim, Lease
 from workers.execution.executor import Executor
 from workers.execution.process import StopSignal
 

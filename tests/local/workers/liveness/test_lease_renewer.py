@@ -11,7 +11,9 @@ import redis
 from clinvk.broker.app import create_app
 from clinvk.broker.dispatcher import Dispatcher
 from clinvk.store.failure_detector import DISCONNECTED_SECONDS, SILENT_SECONDS
-from clinvk.store.store import Lease, Reaped, Store, key
+from clinvk.store.keys import key
+from clinvk.store.store import Store
+from clinvk.store.types import Lease, Reaped
 from tests import harness
 from tests.unit.store.test_store import RUN, submit
 from workers.execution.process import StopSignal
@@ -46,9 +48,9 @@ class FlakyStore(Store):
             raise self.broken
         return super().reap()
 
-    def _call(self, verb: str, *args: object) -> Any:
+    def call(self, name: str, **arguments: Any) -> Any:
         self._fail()
-        return super()._call(verb, *args)
+        return super().call(name, **arguments)
 
     def wait_signals(self, after: str, block_ms: int) -> tuple[str, list[str]]:
         self._fail()

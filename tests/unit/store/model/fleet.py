@@ -1,6 +1,6 @@
 """Runs, queues and workers as a reader would explain them: no Redis, no Lua, no time.
 
-The model does not say which run is next; it says whether what was handed out could be, and that
+The model does not say which run is next; it says whether what was dispatched could be, and that
 nothing is held back that could go.
 """
 
@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from clinvk.core.spec import RunOptions, TaskSpec, TaskStatus
-from clinvk.store.store import Canceled, Dispatched, Lease
+from clinvk.store.types import Canceled, Dispatched, Lease
 
 
 @dataclass
 class Out:
-    """A task that is handed out (no claim yet) or running ("<owner>/<nonce>")."""
+    """A task in flight: dispatched (no claim yet) or running ("<owner>/<nonce>")."""
 
     dispatch: int
     claim: str = ""
@@ -34,8 +34,8 @@ class Task:
     spec: TaskSpec
     max_attempts: int
     handed: int = 0
-    losses: int = 0
-    out: Out | None = None
+    worker_losses: int = 0
+    in_flight: Out | None = None
     result: bytes | None = None
     is_canceled: bool = False
 
@@ -51,13 +51,13 @@ class Run:
     counts: dict[str, int] = field(default_factory=dict)
     events: list[tuple[str, ...]] = field(default_factory=list)
 
-    def out(self) -> dict[int, Out]:
-        """What is out, by index."""
-        return {index: task.out for index, task in enumerate(self.tasks) if task.out}
+    def in_flight(self) -> dict[int, Out]:
+        """What is in flight, by index."""
+        return {index: task.in_flight for index, task in enumerate(self.tasks) if task.in_flight}
 
     def wants(self, queue: str) -> bool:
         """Whether it would take a slot of this queue."""
-        has_room = len(self.out()) < self.options.max_parallel
+        has_room = len(self.in_flight()) < self.options.max_parallel
         return self.state == "running" and has_room and bool(self.pending.get(queue))
 
     def is_complete(self) -> bool:
@@ -92,11 +92,11 @@ class Model:
     # Questions.
 
     def leases(self, queue: str | None = None) -> dict[Lease, Out]:
-        """What is out, of a queue or of all."""
+        """What is in flight, of a queue or of all."""
         return {
-            Lease(name, index, out.dispatch): out
+            Lease(name, index, in_flight.dispatch): in_flight
             for name, run in self.runs.items()
-            for index, out in run.out().items()
+            for index, in_flight in run.in_flight().items()
             if queue in (None, run.tasks[index].spec.queue)
         }
 
@@ -104,7 +104,14 @@ class Model:
         """The task of a lease, if it is this dispatch that has it."""
         run = self.runs.get(lease.run)
         task = run.tasks[lease.index] if run and lease.index < len(run.tasks) else None
-        return task if task and task.out and task.out.dispatch == lease.dispatch else None
+        return (
+            task if task and task.in_flight and task.in_flight.dispatch == lease.dispatch else None
+        )
+
+    def result(self, lease: Lease) -> bytes | None:
+        """The result of a lease's task, if there is one."""
+        run = self.runs.get(lease.run)
+        return run.tasks[lease.index].result if run and lease.index < len(run.tasks) else None
 
     def waiting(self, queue: str) -> int:
         """How many tasks wait in a queue."""
@@ -115,15 +122,15 @@ class Model:
         return sum(slots for slots, serves in self.counted if queue is None or queue in serves)
 
     def slots_taken(self, queue: str | None = None) -> int:
-        """What is out and has its owner: where a lease is over, the slot has gone with it."""
-        return sum(not out.is_over for out in self.leases(queue).values())
+        """What is in flight and has its owner: where a lease is over, the slot has gone with it."""
+        return sum(not in_flight.is_over for in_flight in self.leases(queue).values())
 
     def why_closed(self, name: str) -> str:
-        """Why a queue may not hand out one more task; empty if it may."""
-        queue, out = self.queues[name], len(self.leases(name))
+        """Why a queue may not dispatch one more task; empty if it may."""
+        queue, in_flight = self.queues[name], len(self.leases(name))
         if queue.is_paused:
             return "paused"
-        if queue.max_concurrency is not None and out >= queue.max_concurrency:
+        if queue.max_concurrency is not None and in_flight >= queue.max_concurrency:
             return "limit"
         if self.slots_taken(name) >= self.slots(name):
             return "no slot serves it"
@@ -140,10 +147,10 @@ class Model:
             for name in self.queues
         )
 
-    # Handing out.
+    # Dispatching.
 
     def take(self, dispatched: Iterable[Dispatched]) -> None:
-        """Take what was handed out, each time asking whether it could be."""
+        """Take what was dispatched, each time asking whether it could be."""
         for each in dispatched:
             self._take(each)
         for name in self.queues:
@@ -168,7 +175,7 @@ class Model:
         )
         task.handed += 1
         assert dispatched.dispatch == task.handed, f"{dispatched} should be dispatch {task.handed}"
-        task.out = Out(dispatched.dispatch)
+        task.in_flight = Out(dispatched.dispatch)
         queue.served_last = dispatched.run
         queue.is_used_up = True
         queue.messages.append(Lease(dispatched.run, dispatched.index, dispatched.dispatch))
@@ -193,14 +200,14 @@ class Model:
     def claim(self, lease: Lease, owner: str, nonce: str) -> str:
         """A worker's first act on a message; returns the verdict."""
         run, task = self.runs.get(lease.run), self.task_of(lease)
-        out = task.out if task else None
-        if out and out.claim == f"{owner}/{nonce}":
+        in_flight = task.in_flight if task else None
+        if in_flight and in_flight.claim == f"{owner}/{nonce}":
             return "go"
         if run and run.state == "canceled":
             return "canceled"
-        if not run or not out or out.claim:
+        if not run or not in_flight or in_flight.claim:
             return "stale"
-        out.claim, out.is_over = f"{owner}/{nonce}", False
+        in_flight.claim, in_flight.is_over = f"{owner}/{nonce}", False
         run.events.append(("started", str(lease.index), str(lease.dispatch)))
         return "go"
 
@@ -210,12 +217,12 @@ class Model:
 
     def _renew(self, owner: str, lease: Lease) -> bool:
         task = self.task_of(lease)
-        if not task or not task.out:
+        if not task or not task.in_flight:
             return False
-        task.out.claim = task.out.claim or f"{owner}/renewed"
-        if not task.out.is_owned_by(owner) or task.out.is_released:
+        task.in_flight.claim = task.in_flight.claim or f"{owner}/renewed"
+        if not task.in_flight.is_owned_by(owner) or task.in_flight.is_released:
             return False
-        task.out.is_over = False
+        task.in_flight.is_over = False
         return self.runs[lease.run].state == "running"
 
     def release(self, owner: str, leases: Sequence[Lease]) -> int:
@@ -223,25 +230,37 @@ class Model:
         count = 0
         for lease in leases or self.leases():
             task = self.task_of(lease)
-            if task and task.out and task.out.is_owned_by(owner):
-                task.out.is_released = task.out.is_over = True
+            if task and task.in_flight and task.in_flight.is_owned_by(owner):
+                task.in_flight.is_released = task.in_flight.is_over = True
                 count += 1
         return count
 
     def finish(self, lease: Lease, status: TaskStatus, result: bytes) -> tuple[bool, Canceled]:
         """Record a result once; returns whether it is recorded, and what was taken back."""
-        task = self.task_of(lease)
+        task = self.task_of(lease) or self._forgotten(lease)
         if not task:
             run = self.runs.get(lease.run)
             has_it = run and lease.index < len(run.tasks) and run.tasks[lease.index].result
             return has_it == result, Canceled(0, [])
         run = self.runs[lease.run]
-        task.out, task.result = None, result
+        task.in_flight, task.result = None, result
         run.events.append(("finished", str(lease.index), str(lease.dispatch)))
         _count(run, status.value, 1)
         if status is not TaskStatus.OK and run.options.fail_fast:
             return True, self.cancel(lease.run)
         return True, Canceled(0, [])
+
+    def _forgotten(self, lease: Lease) -> Task | None:
+        """The task of a dispatch that the server knows nothing of: it is pending there, no more."""
+        run = self.runs.get(lease.run)
+        if run is None or run.state != "running" or lease.index >= len(run.tasks):
+            return None
+        task = run.tasks[lease.index]
+        pending = run.pending.get(task.spec.queue, [])
+        if lease.index not in pending or lease.dispatch <= task.handed:
+            return None
+        pending.remove(lease.index)
+        return task
 
     def cancel(self, name: str) -> Canceled:
         """Cancel a run; returns what no worker had."""
@@ -251,10 +270,10 @@ class Model:
         run.state = "canceled"
         run.events.append(("canceled",))
         unpublished = [index for indexes in run.pending.values() for index in indexes]
-        published = [index for index, out in run.out().items() if not out.claim]
+        published = [index for index, in_flight in run.in_flight().items() if not in_flight.claim]
         run.pending = {}
         for index in [*unpublished, *published]:
-            run.tasks[index].out = None
+            run.tasks[index].in_flight = None
             run.tasks[index].is_canceled = True
         _count(run, "canceled", len(unpublished) + len(published))
         return Canceled(len(unpublished), published)
@@ -268,19 +287,19 @@ class Model:
         return bool(run and run.state == "done")
 
     def lose(self, lease: Lease) -> bool:
-        """Hand a task out again, later; returns whether it is given up instead."""
+        """Dispatch a task again, later; returns whether it is exhausted instead."""
         task, run = self.task_of(lease), self.runs[lease.run]
         assert task is not None
-        assert task.out is not None
-        if not task.out.is_over:  # its owner has come back
+        assert task.in_flight is not None
+        if not task.in_flight.is_over:  # its owner has come back
             return False
-        is_claimed = bool(task.out.claim)
-        if run.state != "running" or (is_claimed and task.losses + 1 >= task.max_attempts):
+        is_claimed = bool(task.in_flight.claim)
+        if run.state != "running" or (is_claimed and task.worker_losses + 1 >= task.max_attempts):
             return True
-        task.out = None
+        task.in_flight = None
         run.pending[task.spec.queue].insert(0, lease.index)
         if is_claimed:
-            task.losses += 1
+            task.worker_losses += 1
             run.events.append(("lost", str(lease.index), str(lease.dispatch)))
         return False
 

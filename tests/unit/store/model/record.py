@@ -7,7 +7,9 @@ from collections import Counter
 from dataclasses import dataclass
 
 from clinvk.core.spec import TaskStatus
-from clinvk.store.store import Lease, Store, key
+from clinvk.store.keys import key
+from clinvk.store.store import Store
+from clinvk.store.types import Lease
 
 
 @dataclass(frozen=True)
@@ -16,8 +18,8 @@ class RunRecord:
 
     fields: dict[str, str]
     pending: dict[str, list[int]]
-    out: dict[int, tuple[int, str, str, str]]
-    losses: dict[int, int]
+    in_flight: dict[int, tuple[int, str, str, str]]
+    worker_losses: dict[int, int]
     results: dict[int, bytes]
     events: list[tuple[str, ...]]
 
@@ -32,7 +34,7 @@ class QueueRecord:
 
     waiting: int
     leases: dict[str, float]
-    ring: set[str]
+    fair_queue: set[str]
     is_waiting: bool
     messages: list[str]
 
@@ -71,12 +73,12 @@ def _lifetimes(store: Store) -> dict[str, int]:
 
 def _run(store: Store, run: str, queues: list[str]) -> RunRecord:
     with store.redis.pipeline(transaction=False) as pipeline:
-        for name in ("run", "out", "worker_losses", "results"):
+        for name in ("run", "in_flight", "worker_losses", "results"):
             pipeline.hgetall(key(name, run))
         pipeline.xrange(key("events", run))
         for queue in queues:
             pipeline.lrange(key("pending", run, queue), 0, -1)
-        fields, out, losses, results, events, *pending = pipeline.execute()
+        fields, in_flight, worker_losses, results, events, *pending = pipeline.execute()
     return RunRecord(
         {name.decode(): value.decode() for name, value in fields.items()},
         {
@@ -84,8 +86,8 @@ def _run(store: Store, run: str, queues: list[str]) -> RunRecord:
             for queue, indexes in zip(queues, pending, strict=True)
             if indexes
         },
-        {int(index): _entry(entry.decode()) for index, entry in out.items()},
-        {int(index): int(count) for index, count in losses.items()},
+        {int(index): _entry(entry.decode()) for index, entry in in_flight.items()},
+        {int(index): int(count) for index, count in worker_losses.items()},
         {int(index): wire for index, wire in results.items()},
         [_event(fields) for _, fields in events],
     )
@@ -105,14 +107,14 @@ def _queue(store: Store, queue: str) -> QueueRecord:
     with store.redis.pipeline(transaction=False) as pipeline:
         pipeline.hget(key("queue", queue), "waiting")
         pipeline.zrange(key("leases", queue), 0, -1, withscores=True)
-        pipeline.zrange(key("ring", queue), 0, -1)
-        pipeline.sismember(key("waiting"), queue)
+        pipeline.zrange(key("fair_queue", queue), 0, -1)
+        pipeline.sismember(key("waiting_queues"), queue)
         pipeline.lrange(queue, 0, -1)
-        waiting, leases, ring, is_waiting, messages = pipeline.execute()
+        waiting, leases, fair_queue, is_waiting, messages = pipeline.execute()
     return QueueRecord(
         int(waiting or 0),
         {name.decode(): score for name, score in leases},
-        {run.decode() for run in ring},
+        {run.decode() for run in fair_queue},
         bool(is_waiting),
         [text.decode() for text in reversed(messages)],
     )
@@ -135,8 +137,8 @@ def check(record: Record) -> None:
     assert record.complete == complete
 
 
-SHARED = ("runs", "queues", "waiting", "complete")
-SHARED_OF_A_QUEUE = ("queue", "ring", "leases")
+SHARED = ("runs", "queues", "waiting_queues", "complete")
+SHARED_OF_A_QUEUE = ("queue", "fair_queue", "leases")
 
 
 def _check_lifetimes(record: Record) -> None:
@@ -161,7 +163,7 @@ def _check_counts(run: RunRecord) -> None:
 
 
 def _places(run: RunRecord) -> Counter[int]:
-    places = Counter([*run.out, *run.results])
+    places = Counter([*run.in_flight, *run.results])
     for indexes in run.pending.values():
         places.update(indexes)
     return places
@@ -176,11 +178,11 @@ def _check_places(run: RunRecord) -> None:
     else:
         assert set(places) <= set(range(total))
         assert not run.pending
-        assert {entry[1] for entry in run.out.values()} <= {"r"}
+        assert {entry[1] for entry in run.in_flight.values()} <= {"r"}
     if state == "done":
-        assert not run.out
+        assert not run.in_flight
         assert run.number("remaining") == 0
-    assert len(run.out) <= run.number("max_parallel")
+    assert len(run.in_flight) <= run.number("max_parallel")
 
 
 def _check_events(run: RunRecord) -> None:
@@ -205,15 +207,15 @@ def _check_fail_fast(run: RunRecord) -> None:
 
 
 def _check_queue(record: Record, name: str) -> None:
-    """What is out has its lease, what waits is counted, and who waits has a turn."""
+    """What is in flight has its lease, what waits is counted, and who waits has a turn."""
     queue = record.queues[name]
-    out = {
+    in_flight = {
         str(Lease(run, index, entry[0]))
         for run in record.runs
-        for index, entry in record.runs[run].out.items()
+        for index, entry in record.runs[run].in_flight.items()
         if entry[2] == name
     }
-    assert set(queue.leases) == out
+    assert set(queue.leases) == in_flight
     waiting = {run: len(its.pending.get(name, ())) for run, its in record.runs.items()}
     assert queue.waiting == sum(waiting.values())
     wanting = {
@@ -221,7 +223,7 @@ def _check_queue(record: Record, name: str) -> None:
         for run, its in record.runs.items()
         if its.fields["state"] == "running"
         and waiting[run]
-        and len(its.out) < its.number("max_parallel")
+        and len(its.in_flight) < its.number("max_parallel")
     }
-    assert queue.ring == wanting
+    assert queue.fair_queue == wanting
     assert queue.is_waiting or not wanting

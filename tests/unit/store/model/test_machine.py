@@ -27,10 +27,11 @@ from hypothesis.stateful import (
 )
 
 from clinvk.core.spec import ErrorKind, RunOptions, TaskResult, TaskSpec, TaskStatus
-from clinvk.store import failure_detector
-from clinvk.store import store as store_module
+from clinvk.store import decoding, failure_detector, leases, queues
 from clinvk.store.failure_detector import Overdue, Server
-from clinvk.store.store import Admission, Canceled, Lease, Store, key
+from clinvk.store.keys import key
+from clinvk.store.store import Store
+from clinvk.store.types import Admission, Canceled, Lease
 from tests.unit.store.model import record
 from tests.unit.store.model.fleet import Model, Out
 
@@ -62,7 +63,7 @@ SERVES = st.lists(st.sampled_from(QUEUES), min_size=1, max_size=3, unique=True)
 
 
 class Reaper(Store):
-    """A store whose reaper is told what is lost, and tells what it was asked and let out.
+    """A store whose reaper is told what is lost, and tells what it was asked and dispatched.
 
     Attributes:
         lost: the leases that the evidence says are lost.
@@ -87,10 +88,10 @@ class Reaper(Store):
         """Stand in for the server's word: nobody asks."""
         return Server("server", 1, None)
 
-    def _call(self, verb: str, *args: object) -> Any:
-        answer = super()._call(verb, *args)
-        if verb == "reap":
-            self.let_out_first = store_module._admission(answer[1])
+    def call(self, name: str, **arguments: Any) -> Any:
+        answer = super().call(name, **arguments)
+        if name == "reap":
+            self.let_out_first = decoding.admission(answer[1])
         return answer
 
 
@@ -116,11 +117,11 @@ class Machine(RuleBasedStateMachine):
         return f"{what}{self.named}"
 
     def _leases(self, **where: bool) -> list[Lease]:
-        """What is out, by what is so of it: is_claimed, is_over, is_released."""
+        """What is in flight, by what is so of it: is_claimed, is_over, is_released."""
         return [
             lease
-            for lease, out in self.model.leases().items()
-            if all(is_so == _is(out, name) for name, is_so in where.items())
+            for lease, in_flight in self.model.leases().items()
+            if all(is_so == _is(in_flight, name) for name, is_so in where.items())
         ]
 
     def _any_lease(self, data: st.DataObject) -> Lease:
@@ -267,7 +268,7 @@ class Machine(RuleBasedStateMachine):
         if verdict == "go":
             task = self.model.runs[lease.run].tasks[lease.index]
             assert TaskSpec.from_wire(answer.spec) == task.spec
-            assert answer.attempts == 1 + task.losses
+            assert answer.attempts == 1 + task.worker_losses
         return verdict
 
     @rule(data=st.data(), owner=st.sampled_from(HOLDERS))
@@ -276,14 +277,20 @@ class Machine(RuleBasedStateMachine):
 
     def _an_owner(self, data: st.DataObject) -> str:
         """One that holds something, if there is one."""
-        claims = {out.claim.rpartition("/")[0] for out in self.model.leases().values()} - {""}
+        claims = {
+            in_flight.claim.rpartition("/")[0] for in_flight in self.model.leases().values()
+        } - {""}
         return data.draw(st.sampled_from(sorted(claims) or HOLDERS))
 
     @rule(data=st.data())
     @precondition(lambda self: self._leases())
     def renew(self, data: st.DataObject) -> None:
         owner = self._an_owner(data)
-        leases = [lease for lease, out in self.model.leases().items() if out.is_owned_by(owner)]
+        leases = [
+            lease
+            for lease, in_flight in self.model.leases().items()
+            if in_flight.is_owned_by(owner)
+        ]
         leases += data.draw(st.lists(st.sampled_from(self._leases()), max_size=3))
         if data.draw(st.booleans()):
             leases.append(self._any_lease(data))
@@ -327,12 +334,12 @@ class Machine(RuleBasedStateMachine):
 
     def _finish(self, lease: Lease, result: TaskResult) -> None:
         self.results.append((lease, result))
-        is_new = self.model.task_of(lease) is not None
+        had_result = self.model.result(lease) is not None
         is_ok, canceled = self.model.finish(lease, result.status, result.to_wire())
         recorded = self.store.finish(lease, result)
         assert recorded.ok == is_ok
         self._compare(recorded.canceled, canceled)
-        if is_new:
+        if is_ok and not had_result:
             self._take(recorded.admission)
         else:
             assert recorded.admission.dispatched == []
@@ -347,10 +354,10 @@ class Machine(RuleBasedStateMachine):
 
     def _run_out(self, leases: Sequence[Lease]) -> None:
         for lease in leases:
-            out = self.model.leases()[lease]
+            in_flight = self.model.leases()[lease]
             queue = self.model.runs[lease.run].tasks[lease.index].spec.queue
             self.store.redis.zadd(key("leases", queue), {str(lease): 1}, xx=True)
-            out.is_over = True
+            in_flight.is_over = True
 
     @rule(data=st.data(), closes=st.booleans(), records=st.booleans())
     @precondition(lambda self: self._leases(is_over=True))
@@ -374,13 +381,14 @@ class Machine(RuleBasedStateMachine):
         """As a renewer does; it may end before it closes runs or records what is given up."""
         self.store.lost, self.store.asked = set(map(str, lost)), []
         overdue = {
-            Overdue(str(lease), bool(out.claim), out.claim.rpartition("/")[0], "", None)
-            for lease, out in self.model.leases().items()
-            if out.is_over
+            Overdue(str(lease), bool(in_flight.claim), in_flight.claim.rpartition("/")[0], "", None)
+            for lease, in_flight in self.model.leases().items()
+            if in_flight.is_over
         }
         exhausted = {str(lease) for lease in self._leases(is_released=True)}
         complete = {name for name, run in self.model.runs.items() if run.is_complete()}
         reaped = self.store.reap()
+        assert (reaped.repairs, reaped.failures) == ([], [])  # there is nothing to repair
         asked = self.store.asked
         assert {_without_time(row) for row in asked} == overdue
         assert {row.lease for row in asked if row.over_ms is None} == exhausted
@@ -412,12 +420,19 @@ class Machine(RuleBasedStateMachine):
             its, tasks = found.runs[name], dict(enumerate(run.tasks))
             assert its.fields["state"] == run.state
             assert its.pending == {queue: ids for queue, ids in run.pending.items() if ids}
-            assert its.out == {
-                index: (out.dispatch, "rh"[not out.claim], tasks[index].spec.queue, out.claim)
-                for index, out in run.out().items()
+            assert its.in_flight == {
+                index: (
+                    in_flight.dispatch,
+                    "rd"[not in_flight.claim],
+                    tasks[index].spec.queue,
+                    in_flight.claim,
+                )
+                for index, in_flight in run.in_flight().items()
             }
             assert its.results == {i: t.result for i, t in tasks.items() if t.result is not None}
-            assert its.losses == {i: t.losses for i, t in tasks.items() if t.losses}
+            assert its.worker_losses == {
+                i: t.worker_losses for i, t in tasks.items() if t.worker_losses
+            }
             assert its.events == run.events
             counts = {status.value: its.number(status) for status in TaskStatus}
             assert {status: count for status, count in counts.items() if count} == run.counts
@@ -428,7 +443,7 @@ class Machine(RuleBasedStateMachine):
             assert found.queues[name].messages == [f"{name} {lease}" for lease in messages]
             over = {lease for lease, score in found.queues[name].leases.items() if score <= 1}
             leases = self.model.leases(name)
-            assert over == {str(lease) for lease, out in leases.items() if out.is_over}
+            assert over == {str(lease) for lease, in_flight in leases.items() if in_flight.is_over}
 
     def teardown(self) -> None:
         """Whatever has happened: with workers for all, each run comes to its end."""
@@ -463,8 +478,8 @@ class Machine(RuleBasedStateMachine):
         self._reap(self._leases(), closes=True, records=True)
 
 
-def _is(out: Out, name: str) -> bool:
-    return bool(out.claim) if name == "is_claimed" else bool(getattr(out, name))
+def _is(in_flight: Out, name: str) -> bool:
+    return bool(in_flight.claim) if name == "is_claimed" else bool(getattr(in_flight, name))
 
 
 def _without_time(row: Overdue) -> Overdue:
@@ -474,9 +489,11 @@ def _without_time(row: Overdue) -> Overdue:
 @pytest.fixture
 def time_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time that never passes by itself."""
-    for name in ("LEASE_MS", "CLAIM_TIMEOUT_MS", "WORKER_MS"):
-        monkeypatch.setattr(store_module, name, AGES_MS)
-    monkeypatch.setattr(store_module, "COMPLETE_AFTER_MS", 0)
+    monkeypatch.setattr(leases, "LEASE_MS", AGES_MS)
+    monkeypatch.setattr(leases, "CLAIM_TIMEOUT_MS", AGES_MS)
+    monkeypatch.setattr(queues, "WORKER_MS", AGES_MS)
+    monkeypatch.setattr(leases, "COMPLETE_AFTER_MS", 0)
+    monkeypatch.setattr(leases, "AUDIT_INTERVAL_MS", -1)  # each reap audits each run
 
 
 MORE_EXAMPLES = os.environ.get("MODEL_EXAMPLES")

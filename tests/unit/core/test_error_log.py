@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from workers import error_log
-from workers.error_log import ErrorLog
+from clinvk.core import error_log
+from clinvk.core.error_log import ErrorLog
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 REPEAT_SECONDS = 600.0
-MOST_ERRORS = 1000
+MAX_ERRORS = 1000
 """How many distinct errors are remembered; where there are more, the first are logged anew."""
 
 
@@ -36,22 +36,34 @@ class ErrorLog:
         self._repeat_seconds = repeat_seconds
         self._clock = clock
         self._lock = threading.Lock()
-        self._logged: dict[tuple[str, type, str], _Logged] = {}
+        self._logged: dict[tuple[str, str], _Logged] = {}
 
     def log(self, doing: str, error: BaseException) -> None:
         """Log that `doing` (a run, a step) failed, unless that was logged a short while ago."""
-        name = (doing, type(error), str(error))
+        what = f"{type(error).__name__}: {error}"
+        if (repeated := self._count((doing, what))) is not None:
+            self._write(logging.ERROR, doing, what, repeated, None if repeated else error)
+
+    def warn(self, doing: str, what: str) -> None:
+        """Do the same for what is known as a text only, and is no error of this process."""
+        if (repeated := self._count((doing, what))) is not None:
+            self._write(logging.WARNING, doing, what, repeated, None)
+
+    def _count(self, name: tuple[str, str]) -> int | None:
+        """Return how often it was not logged since the last time; None where it is not now."""
         with self._lock:
             before = self._logged.get(name)
             if before is not None and self._clock() < before.at + self._repeat_seconds:
                 before.suppressed += 1
-                return
+                return None
             self._logged.pop(name, None)
             self._logged[name] = _Logged(self._clock())
-            if len(self._logged) > MOST_ERRORS:
+            if len(self._logged) > MAX_ERRORS:
                 del self._logged[next(iter(self._logged))]
-        what = f"{type(error).__name__}: {error}"
-        if before is None:
-            self._logger.error("%s: %s", doing, what, exc_info=error)
-        else:
-            self._logger.error("%s: %s (%d times more)", doing, what, before.suppressed + 1)
+        return before.suppressed + 1 if before else 0
+
+    def _write(
+        self, level: int, doing: str, what: str, repeated: int, error: BaseException | None
+    ) -> None:
+        times = f" ({repeated} times more)" if repeated else ""
+        self._logger.log(level, "%s: %s%s", doing, what, times, exc_info=error)

@@ -1,0 +1,168 @@
+"""Read a run's events from Redis to its end, whatever happens to the server meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+from clinvk.core.spec import TaskResult
+from clinvk.runs.celery_run import BrokerAwayError, CeleryRun, RunIsGoneError, pages
+from clinvk.runs.client import Event
+from clinvk.runs.waiting import describe, is_normal
+
+AWAY_SECONDS = 600.0
+"""How long whoever watches a run waits for its broker to come back."""
+RETRY_SECONDS = 0.5
+FEW, BUSY_SECONDS, GATHER_SECONDS = 20, 0.05, 0.02
+"""Once there were more than a few events, and one came so soon after another, how long to gather
+more: many short tasks would otherwise be read one by one, and each cost the server and this process
+more than its worker."""
+BLOCK_MS = 1000
+"""How long to wait for events at a time; also how often the fleet's health is checked."""
+QUIET_SECONDS = 10.0
+"""After how long without an event to say what the run waits for, where that is not normal."""
+NORMAL_QUIET_SECONDS = 300.0
+"""The same where it just takes its time."""
+
+Entry = Mapping[str, str]
+
+
+class EventReader:
+    """Follows one run. `events` may be called once."""
+
+    def __init__(self, run: CeleryRun) -> None:
+        self._run = run
+        self._position = "0"
+        self._entries_seen = 0
+        self._has_ended = bytearray(run.total)
+        self._reached_at = time.monotonic()
+        self._quiet_since = self._reached_at
+        self._asked_at = self._reached_at
+        self._said = ""
+
+    def events(self) -> Iterator[Event]:
+        """Yield events until `ended`, see `CeleryRun.events`."""
+        while True:
+            try:
+                for event in self._next_events():
+                    yield event
+                    if event.kind == "ended":
+                        return
+            except BrokerAwayError as error:
+                away_seconds = time.monotonic() - self._reached_at
+                if not self._run.outlives_client or away_seconds > AWAY_SECONDS:
+                    raise
+                yield Event(kind="away", why=str(error))
+                time.sleep(RETRY_SECONDS)
+
+    def _next_events(self) -> Iterator[Event]:
+        before, entries = self._reached_at, self._read(BLOCK_MS)
+        self._reached_at = time.monotonic()
+        if not entries:
+            yield from self._quiet()
+            return
+        self._quiet_since = self._reached_at
+        for entry, result in self._with_results(entries):
+            self._position = entry["position"]
+            yield from self._events_of(entry, result)
+        self._entries_seen += len(entries)
+        if self._entries_seen > FEW and self._reached_at - before < BUSY_SECONDS:
+            time.sleep(GATHER_SECONDS)
+
+    def _read(self, block_ms: int) -> Sequence[Entry]:
+        client = self._run.client
+        with client.reaching_broker():
+            _, entries = client.store.wait_events(self._run.id, self._position, block_ms)
+        return entries
+
+    def _with_results(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, TaskResult | None]]:
+        """Yield the entries with the results that they tell of, and no more in memory than that."""
+        for page in pages(entries):
+            indexes = [int(entry["index"]) for entry in page if entry["kind"] == "finished"]
+            results = self._run.read_results(indexes)
+            for entry in page:
+                yield entry, next(results) if entry["kind"] == "finished" else None
+
+    def _events_of(self, entry: Entry, result: TaskResult | None) -> Iterator[Event]:
+        at_ms, index = int(entry["at_ms"]), int(entry.get("index", -1))
+        match entry["kind"]:
+            case "started":
+                if self._has_ended[index]:
+                    raise self._lost_results()
+                dispatch, worker = int(entry["dispatch"]), entry["worker"]
+                yield Event(
+                    kind="started", at_ms=at_ms, index=index, dispatch=dispatch, worker=worker
+                )
+            case "finished":
+                if result is not None and not self._has_ended[index]:
+                    yield self._finished(index, result, at_ms, int(entry["dispatch"]))
+            case "repaired":
+                yield Event(kind="repaired", at_ms=at_ms, why=entry["why"])
+            case "ended":
+                yield from self._unseen(at_ms)
+                yield Event(kind="ended", at_ms=at_ms)
+            # Others are of a newer version, or nobody has a use for them.
+
+    def _finished(self, index: int, result: TaskResult, at_ms: int, dispatch: int) -> Event:
+        self._has_ended[index] = True
+        return Event(kind="finished", at_ms=at_ms, index=index, dispatch=dispatch, result=result)
+
+    def _unseen(self, at_ms: int) -> Iterator[Event]:
+        """Yield the tasks whose end was not among the events.
+
+        Those without a result were canceled before they began.
+        """
+        unseen = [index for index in range(self._run.total) if not self._has_ended[index]]
+        for page in pages(unseen):
+            for index, result in zip(page, self._run.read_results(page), strict=True):
+                yield self._finished(index, result or TaskResult.never_started(index), at_ms, 0)
+
+    def _quiet(self) -> Iterator[Event]:
+        """Nothing happened for a moment: see whether it should have."""
+        client = self._run.client
+        yield Event(kind="idle")
+        client.check_health()
+        # Where the last worker has gone, nobody else ends what it ran, or closes the run.
+        with client.reaching_broker():
+            client.dispatcher.reap()
+        self._check_progress()
+        if text := self._what_it_waits_for():
+            yield Event(kind="waiting", why=text)
+
+    def _check_progress(self) -> None:
+        """Hold the run's record against what was seen of it.
+
+        A server that lost data, or another one that took over while it was behind, would
+        otherwise be silent for ever.
+        """
+        summary = self._run.summary()
+        seen = sum(self._has_ended)
+        if summary.ended < seen:
+            raise self._lost_results()
+        is_behind = summary.state == "done" or (summary.state == "running" and summary.ended > seen)
+        if is_behind and not self._read(1):
+            self._position = "0"  # of a server whose clock is behind; what was seen is passed over
+
+    def _lost_results(self) -> RunIsGoneError:
+        return RunIsGoneError(
+            f"the broker has lost results of run {self._run.id} that it had recorded (a replica "
+            "that was behind took over, or old data was restored)"
+        )
+
+    def _what_it_waits_for(self) -> str:
+        """Say it once it is time, and only if it is not what was said before."""
+        now = time.monotonic()
+        if now - max(self._quiet_since, self._asked_at) < QUIET_SECONDS:
+            return ""
+        self._asked_at = now
+        client = self._run.client
+        with client.reaching_broker():
+            explanation = client.store.explain(self._run.id)
+        if explanation is None:
+            return ""
+        patience_seconds = NORMAL_QUIET_SECONDS if is_normal(explanation) else QUIET_SECONDS
+        text = describe(explanation)
+        if now - self._quiet_since < patience_seconds or text == self._said:
+            return ""
+        self._said = text
+        return text

@@ -1,0 +1,62 @@
+"""What the keys in Redis are called, for Python and for the scripts.
+
+Every key has a lifetime, started anew by each operation that touches its run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+KEYS = {
+    "run": "clinvk:run:{}",  # hash: state, options, counters, times
+    "specs": "clinvk:run:{}:specs",  # hash: index -> TaskSpec
+    "message": "clinvk:run:{}:message",  # string: the Celery message of its tasks, a template
+    "pending": "clinvk:run:{}:pending:{}",  # list per queue: indexes not dispatched
+    "in_flight": "clinvk:run:{}:in_flight",  # hash: index -> dispatch, state, queue, claim
+    "dispatches": "clinvk:run:{}:dispatches",  # hash: index -> its last dispatch, if it was lost
+    "max_attempts": "clinvk:run:{}:max_attempts",  # hash: index -> its own, if not the run's
+    "worker_losses": "clinvk:run:{}:worker_losses",  # hash: index -> how often its worker was lost
+    "results": "clinvk:run:{}:results",  # hash: index -> TaskResult
+    "blob": "clinvk:run:{}:blob:{}",  # string: an output over INLINE_BYTES
+    "events": "clinvk:run:{}:events",  # stream: what happened, in order
+    "runs": "clinvk:runs",  # sorted set: run -> when it was submitted (ms)
+    "active": "clinvk:active",  # sorted set: run that is not done -> when it was audited last (ms)
+    "submitted": "clinvk:submitted:{}",  # string: a submitter's key -> run and digest
+    "queues": "clinvk:queues",  # set: all queues that were ever used
+    "queue": "clinvk:queue:{}",  # hash: limits, paused, turn, waiting, when it last dispatched
+    "fair_queue": "clinvk:queue:{}:runs",  # sorted set: run that could take a slot -> turn
+    "leases": "clinvk:queue:{}:leases",  # sorted set: what is in flight -> when it runs out (ms)
+    "waiting_queues": "clinvk:waiting",  # set: queues whose fair queue is not empty
+    "workers": "clinvk:workers",  # sorted set: worker -> until when it counts (ms)
+    "worker": "clinvk:worker:{}",  # string: what a worker is, as JSON
+    "liveness": "clinvk:liveness:{}",  # string: worker process -> its liveness connection
+    "capacity": "clinvk:capacity",  # hash: queue (or *) -> slots of the workers that serve it
+    "complete": "clinvk:complete",  # sorted set: run -> since when it waits for its body (ms)
+    "signals": "clinvk:signals",  # stream: runs that were canceled
+}
+
+
+def key(name: str, *parts: str) -> str:
+    """Return the Redis key of this kind for a run (and a queue)."""
+    return KEYS[name].format(*parts)
+
+
+def lua_functions() -> str:
+    """Write KEYS as Lua functions `<name>_key(...)`, so that the names stand in one place."""
+    return "\n".join(_lua_function(name, template) for name, template in KEYS.items()) + "\n"
+
+
+def _lua_function(name: str, template: str) -> str:
+    parts = list(_lua_parts(template))
+    arguments = ", ".join(part for part in parts if not part.startswith("'"))
+    return f"local function {name}_key({arguments}) return {' .. '.join(parts)} end"
+
+
+def _lua_parts(template: str) -> Iterator[str]:
+    names = iter("ab")
+    for text in re.split(r"(\{\})", template):
+        if text == "{}":
+            yield next(names)
+        elif text:
+            yield f"'{text}'"

@@ -1,0 +1,79 @@
+-- The ends of tasks and of runs.
+
+-- Count `count` more tasks of a run that have their result; the last one makes it complete,
+-- which the reaper watches in case the chord's body is lost.
+local function record_completion(run, status, count)
+  increment(run_key(run), status, count)
+  if increment(run_key(run), 'remaining', -count) == 0 then
+    write({'ZREM', complete_key(), run}, 'ZADD', complete_key(), integer(now_ms()), run)
+    touch_shared(complete_key())
+  end
+end
+
+-- Make a task pending, at one end of its queue's list.
+local function make_pending(run, queue, index, push, pop)
+  local key = pending_key(run, queue)
+  write({pop, key}, push, key, integer(index))
+  keep(run, key)
+  increment(queue_key(queue), 'waiting', 1)
+end
+
+-- In an ordered run, the end of a task makes the next one pending.
+local function let_follow(run, index)
+  local steps = record_of(run).steps
+  local queue = steps and steps[index + 2]
+  if queue then make_pending(run, queue, index + 1, 'RPUSH', 'RPOP') end
+end
+
+-- Take all pending tasks of a run out of its queues.
+local function discard_pending(run)
+  for _, queue in ipairs(record_of(run).queues) do
+    local length = redis.call('LLEN', pending_key(run, queue))
+    if length > 0 then
+      discard(pending_key(run, queue))
+      increment(queue_key(queue), 'waiting', -length)
+    end
+  end
+end
+
+-- Take back what is dispatched and not claimed; returns {index, ...}.
+local function take_back_dispatched(run)
+  local indexes = {}
+  local entries = redis.call('HGETALL', in_flight_key(run))
+  for i = 1, #entries, 2 do
+    local index, dispatch, state, queue = entries[i], parse_entry(entries[i + 1])
+    if state == 'd' then
+      write({'HSET', in_flight_key(run), index, entries[i + 1]},
+            'HDEL', in_flight_key(run), index)
+      remove_member(leases_key(queue), lease_name(run, index, dispatch))
+      indexes[#indexes + 1] = tonumber(index)
+    end
+  end
+  return indexes
+end
+
+-- Cancel a run: take back all that no worker has claimed, and mark the run so that workers
+-- stop what they run of it. Returns {number taken back before they were published,
+-- {index, ...} of those published and not claimed}.
+local function cancel(run, reason)
+  if redis.call('HGET', run_key(run), 'state') ~= 'running' then return {0, {}} end
+  even_without_memory()
+  -- What has no result and is not in flight, whether it is pending or waits for another's end.
+  local unpublished = redis.call('HGET', run_key(run), 'remaining')
+                      - redis.call('HLEN', in_flight_key(run))
+  leave_fair_queues(run)
+  write({'HSET', run_key(run), 'state', 'running'},
+        'HSET', run_key(run), 'state', 'canceled')
+  write({'HDEL', run_key(run), 'cancel_reason'},
+        'HSET', run_key(run), 'cancel_reason', reason)
+  discard_pending(run)
+  local published = take_back_dispatched(run)
+  add_event(run, 'kind', 'canceled')
+  note_undo('XDEL', signals_key(), redis.call('XADD', signals_key(), 'MAXLEN', '~', 10000, '*',
+                                              'canceled', run))
+  touch_shared(signals_key())
+  if unpublished + #published > 0 then
+    record_completion(run, 'canceled', unpublished + #published)
+  end
+  return {unpublished, published}
+end

@@ -1,0 +1,39 @@
+-- Turns. A queue's fair queue orders the runs that could take a slot of it: by priority, then by
+-- how long ago they last took one. A newcomer goes before the run that was served last.
+
+local function enter_fair_queues(run)
+  local record = record_of(run)
+  if redis.call('HLEN', in_flight_key(run)) >= record.max_parallel then return end
+  for _, queue in ipairs(record.queues) do
+    if redis.call('EXISTS', pending_key(run, queue)) == 1 then
+      local turn = redis.call('HGET', run_key(run), 'turn:' .. queue)
+      turn = turn or tonumber(redis.call('HGET', queue_key(queue), 'turn') or 0) - 0.5
+      local key = fair_queue_key(queue)
+      if redis.call('ZADD', key, 'NX', turn - record.priority * 1e12, run) == 1 then
+        note_undo('ZREM', key, run)
+      end
+      write(nil, 'SADD', waiting_queues_key(), queue)  -- taken out by whoever finds it empty
+      touch_shared(key)
+      touch_shared(waiting_queues_key())
+    end
+  end
+end
+
+-- Leave one queue's order. What takes this back is to enter again, after everything else.
+local function leave_fair_queue(run, queue)
+  rejoin[run] = true
+  write(nil, 'ZREM', fair_queue_key(queue), run)
+end
+
+local function leave_fair_queues(run)
+  for _, queue in ipairs(record_of(run).queues) do leave_fair_queue(run, queue) end
+end
+
+-- Let those runs go back that left, in a script that is taken back.
+local function rejoin_fair_queues()
+  for run in pairs(rejoin) do
+    pcall(function()
+      if redis.call('HGET', run_key(run), 'state') == 'running' then enter_fair_queues(run) end
+    end)
+  end
+end

@@ -1,0 +1,70 @@
+-- What is stored of runs and tasks, and how it is read.
+--
+-- An entry of `in_flight` reads "<dispatch>:<state>:<queue>:<claim>"; the state is
+--   d  dispatched: published; no worker has claimed it
+--   r  running: a worker claimed it and holds its lease. The claim is "<owner>/<nonce>": which
+--      worker process, and which call of it
+-- Both have a lease in their queue's sorted set, so that its size is what the queue has in flight.
+-- A lease with the score 0 was released by its owner: the next reaper takes it.
+
+local time
+
+-- Return the server's time, the same for all of a script.
+local function now_ms()
+  time = time or redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function lease_name(run, index, dispatch)
+  return run .. ':' .. index .. ':' .. dispatch
+end
+
+local function parse_lease(name)
+  return string.match(name, '^(.+):(%d+):(%d+)$')
+end
+
+local function parse_entry(entry)
+  return string.match(entry or '', '^(%d+):([dr]):([^:]+):?(.*)$')
+end
+
+local function is_owned_by(claim, owner)
+  return string.sub(claim, 1, #owner + 1) == owner .. '/'
+end
+
+-- Redis refuses a script that begins with a write that could need memory when it is out of it,
+-- and lets one go on that has written already. What records the end of something must always
+-- go through, or the memory could never be freed.
+local function even_without_memory()
+  redis.call('PEXPIRE', queues_key(), integer(SHARED_MS))
+end
+
+-- What of a run's record is written once, read once in a script. Empty where there is no run.
+local records = {}
+
+local function record_of(run)
+  local record = records[run]
+  if not record then
+    local fields = redis.call('HMGET', run_key(run), 'queues', 'max_parallel', 'priority',
+                              'lifetime_ms', 'fail_fast', 'max_attempts', 'steps',
+                              'touched_ms', 'total')
+    record = {queues = cjson.decode(fields[1] or '[]'), max_parallel = tonumber(fields[2] or 0),
+              priority = tonumber(fields[3] or 0), lifetime_ms = tonumber(fields[4] or ''),
+              fail_fast = fields[5] == '1', max_attempts = tonumber(fields[6] or 0),
+              steps = fields[7] and cjson.decode(fields[7]), touched_ms = tonumber(fields[8] or 0),
+              total = tonumber(fields[9] or 0)}
+    records[run] = record
+  end
+  return record
+end
+
+-- Append an event to a run's stream: pairs of field and value.
+local function add_event(run, ...)
+  local key = events_key(run)
+  note_undo('XDEL', key, redis.call('XADD', key, '*', ...))
+end
+
+-- Return the queue of a task, from its spec; nil where that is gone.
+local function queue_of_task(run, index)
+  local spec = redis.call('HGET', specs_key(run), index)
+  return spec and 'clinvk.' .. cjson.decode(spec).backend
+end

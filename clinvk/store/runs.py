@@ -1,0 +1,223 @@
+"""Runs: submit, cancel and close them, and read what became of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+
+import redis
+
+from clinvk.core.spec import RunOptions, RunSummary, TaskResult, TaskSpec
+from clinvk.store import decoding, leases
+from clinvk.store.connection import Connection
+from clinvk.store.keys import key
+from clinvk.store.types import Canceled, Explanation, PendingReason, Submitted
+
+SUBMITTING_MS = 3_600_000
+"""How long the tasks of a run stay that is never opened."""
+SUBMIT_CHUNK = 1000
+SUBMIT_CHARS = 1 << 20
+
+
+class Runs(Connection):
+    """The operations on runs."""
+
+    def submit(
+        self,
+        run: str,
+        specs: Iterable[TaskSpec],
+        options: RunOptions,
+        submission_key: str = "",
+        digest: str = "",
+        message: str = "",
+    ) -> Submitted:
+        """Record a run and dispatch its first tasks. `message` is the template of what to publish.
+
+        The specs are taken in chunks, so that they need not all be in memory. Until the last
+        one is recorded the run is not visible to anyone, and goes away by itself.
+        """
+        total, queues, steps = 0, dict[str, None](), list[str]()
+        try:
+            for chunk in _chunks(specs):
+                total += len(chunk)
+                queues |= dict.fromkeys(spec.queue for _, spec in chunk)
+                self._record(run, chunk, is_ordered=options.is_ordered)
+                if options.is_ordered:
+                    steps += [spec.queue for _, spec in chunk]
+        except redis.ResponseError:
+            # What is there already may be what a full server has no room for.
+            names = [key("pending", run, queue) for queue in queues]
+            with contextlib.suppress(redis.RedisError):
+                self.redis.unlink(key("specs", run), key("max_attempts", run), *names)
+            raise
+        seconds, micros = self.redis.time()
+        record: dict[str, str | int] = {
+            "state": "submitting",
+            "total": total,
+            "remaining": total,
+            "max_parallel": options.max_parallel,
+            "fail_fast": int(options.fail_fast),
+            "priority": options.priority,
+            "kind": options.kind,
+            "max_attempts": options.max_attempts,
+            "queues": json.dumps(list(queues)),
+            "created_ms": seconds * 1000 + micros // 1000,
+            "lifetime_ms": int(options.keep_seconds * 1000),
+        }
+        if options.is_ordered:
+            record["steps"] = json.dumps(steps)
+        self.redis.hset(key("run", run), mapping=record)
+        self.redis.pexpire(key("run", run), SUBMITTING_MS)
+        self.redis.set(key("message", run), message, px=SUBMITTING_MS)
+        verdict, existing, its_digest, admission = self.call(
+            "open",
+            run=run,
+            claim_timeout_ms=leases.CLAIM_TIMEOUT_MS,
+            submission_key=submission_key,
+            digest=digest,
+        )
+        if verdict == b"taken":
+            taken_by = its_digest.decode()
+            return Submitted(existing.decode(), decoding.admission(admission), taken_by)
+        return Submitted(run, decoding.admission(admission))
+
+    def _record(self, run: str, chunk: Sequence[tuple[int, TaskSpec]], *, is_ordered: bool) -> None:
+        rows = (
+            (index, spec.queue, spec.effective_max_attempts or "", spec.to_wire())
+            for index, spec in chunk
+        )
+        self.call(
+            "record",
+            run=run,
+            lifetime_ms=SUBMITTING_MS,
+            is_ordered="1" if is_ordered else "",
+            tasks=list(chain.from_iterable(rows)),
+        )
+
+    def submitted(self, submission_key: str) -> tuple[str, str] | None:
+        """Return the run that a submitter's key stands for and its digest, if there is one."""
+        entry = self.redis.get(key("submitted", submission_key))
+        if entry is None:
+            return None
+        fields = json.loads(entry)
+        return (fields["run"], fields["digest"]) if self.summary(fields["run"]) else None
+
+    def cancel(self, run: str, reason: str) -> Canceled:
+        """Cancel a run; the second time changes nothing."""
+        return Canceled(*self.call("cancel", run=run, reason=reason))
+
+    def aggregate(self, run: str) -> bool:
+        """Close a run whose results are all in. Returns whether it is closed (idempotent)."""
+        return bool(self.call("aggregate", run=run))
+
+    def explain(self, run: str) -> Explanation | None:
+        """Say what a run waits for; None if there is no such run."""
+        answer = self.call("explain", run=run)
+        if not answer:
+            return None
+        state, remaining, running, dispatched, pending = answer
+        return Explanation(
+            state=state.decode(),
+            remaining=remaining,
+            running={worker.decode(): count for worker, count in running},
+            dispatched=dispatched,
+            pending=[
+                PendingReason(queue.decode(), count, reason.decode())
+                for queue, count, reason in pending
+            ],
+        )
+
+    # What happened.
+
+    def wait_events(self, run: str, after: str, block_ms: int) -> tuple[str, list[dict[str, str]]]:
+        """Wait for events of a run after a position ("0" is its beginning).
+
+        Each event has `kind`, `position` and `at_ms`; `started`, `finished` and `lost` have
+        `index` and `dispatch`. `block_ms` must stay below redis-py's socket timeout (5 s).
+        """
+        return self._read_stream(key("events", run), after, block_ms)
+
+    def last_signal(self) -> str:
+        """Return the position after the newest signal."""
+        newest = self.redis.xrevrange(key("signals"), count=1)
+        return newest[0][0].decode() if newest else "0"
+
+    def wait_signals(self, after: str, block_ms: int) -> tuple[str, list[str]]:
+        """Wait for runs to be canceled; returns the new position and the runs."""
+        position, entries = self._read_stream(key("signals"), after, block_ms)
+        return position, [entry["canceled"] for entry in entries]
+
+    def _read_stream(
+        self, name: str, after: str, block_ms: int
+    ) -> tuple[str, list[dict[str, str]]]:
+        answer = self.redis.xread({name: after}, count=1000, block=block_ms)
+        if not answer:
+            return after, []
+        entries = next(iter(answer.values()))[0] if isinstance(answer, dict) else answer[0][1]
+        events = []
+        for position, fields in entries:
+            event = {name.decode(): value.decode() for name, value in fields.items()}
+            event["position"] = position.decode()
+            event["at_ms"] = event["position"].partition("-")[0]
+            events.append(event)
+        return entries[-1][0].decode(), events
+
+    def results(self, run: str, indexes: Sequence[int]) -> Iterator[TaskResult | None]:
+        """Read the results of some tasks, None where there is none (yet).
+
+        One round trip, and one more for each large output as it is reached.
+        """
+        if not indexes:
+            return
+        for wire in self.redis.hmget(key("results", run), [str(index) for index in indexes]):
+            yield None if wire is None else self._load_large(run, TaskResult.from_wire(wire))
+
+    def _load_large(self, run: str, result: TaskResult) -> TaskResult:
+        if result.output_blob is None:
+            return result
+        output = self.redis.get(key("blob", run, result.output_blob))
+        if output is None:
+            note = [*result.warnings, "the output is no longer there"]
+            return replace(result, output="", output_blob=None, warnings=note)
+        return replace(result, output=output.decode("utf-8", "replace"), output_blob=None)
+
+    def specs(self, run: str, indexes: Sequence[int]) -> list[TaskSpec | None]:
+        """Read the specs of some tasks, in this order; None where one has expired."""
+        if not indexes:
+            return []
+        found = self.redis.hmget(key("specs", run), [str(index) for index in indexes])
+        return [None if wire is None else TaskSpec.from_wire(wire) for wire in found]
+
+    def runs(self, limit: int) -> list[RunSummary]:
+        """Return the newest runs, newest first; a fixed cost for each."""
+        names = [name.decode() for name in self.redis.zrevrange(key("runs"), 0, limit - 1)]
+        with self.redis.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.hgetall(key("run", name))
+                pipeline.hvals(key("in_flight", name))
+            answers = iter(pipeline.execute())
+        found = [decoding.summary(*entry) for entry in zip(names, answers, answers, strict=True)]
+        return [summary for summary in found if summary is not None]
+
+    def summary(self, run: str) -> RunSummary | None:
+        """Read a run's counts and times; None if there is no such run."""
+        with self.redis.pipeline(transaction=False) as pipeline:
+            pipeline.hgetall(key("run", run))
+            pipeline.hvals(key("in_flight", run))
+            return decoding.summary(run, *pipeline.execute())
+
+
+def _chunks(specs: Iterable[TaskSpec]) -> Iterator[list[tuple[int, TaskSpec]]]:
+    """Divide specs, each with its index, so that neither many nor long ones are much at once."""
+    chunk, chars = list[tuple[int, TaskSpec]](), 0
+    for index, spec in enumerate(specs):
+        chunk.append((index, spec))
+        chars += len(spec.prompt)
+        if len(chunk) == SUBMIT_CHUNK or chars >= SUBMIT_CHARS:
+            yield chunk
+            chunk, chars = [], 0
+    if chunk:
+        yield chunk

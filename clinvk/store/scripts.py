@@ -1,0 +1,123 @@
+"""The operations as Lua scripts: one file each in `lua/`, what they share in `lua/lib/`.
+
+A script opens with its contract, `-- name(parameter, other, rest...) -> answer`, from which its
+arguments get their names: `rest...` is a list of all that are left. `Connection.call` passes them
+by these names, so that a call which does not fit its script fails at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib import resources
+from typing import Any
+
+from clinvk.store.keys import lua_functions
+
+LIBRARY = (
+    "transaction",
+    "records",
+    "lifetimes",
+    "fair_queues",
+    "admission",
+    "completion",
+    "capacity",
+    "audit",
+)
+"""Files of `lua/lib/`, each after those that it uses."""
+
+CONTRACT = re.compile(r"-- (\w+)\((.*?)\)\s")
+
+ENVELOPE = """
+local function rest(first)
+  local values = {{}}
+  for i = first, #ARGV do values[#values + 1] = ARGV[i] end
+  return values
+end
+{bindings}
+local function operation()
+{body}
+end
+local answer
+local is_done, failure = pcall(function()
+  answer = operation()
+  if #discarded > 0 then redis.call('UNLINK', unpack(discarded)) end
+end)
+if is_done then return answer end
+roll_back(0)
+rejoin_fair_queues()
+return redis.error_reply(message_of(failure))
+"""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One script. `parameters` are the names of its arguments; the last may end in `...`."""
+
+    name: str
+    parameters: Sequence[str]
+    text: str
+
+    @classmethod
+    def parse(cls, name: str, body: str, library: str) -> Operation:
+        """Make an operation of its file.
+
+        Raises:
+            ValueError: the file does not open with the contract of an operation of this name.
+        """
+        contract = CONTRACT.match(body)
+        if contract is None or contract[1] != name:
+            raise ValueError(f"{name}.lua does not open with its contract: -- {name}(...) -> ...")
+        parameters = tuple(part.strip() for part in contract[2].split(",") if part.strip())
+        bindings = "\n".join(
+            _binding(position, parameter) for position, parameter in enumerate(parameters, 1)
+        )
+        return cls(name, parameters, library + ENVELOPE.format(bindings=bindings, body=body))
+
+    @cached_property
+    def sha(self) -> str:
+        """The name by which a server knows the script once it is loaded."""
+        return hashlib.sha1(self.text.encode()).hexdigest()  # noqa: S324  (so Redis names scripts)
+
+    def arguments(self, given: Mapping[str, Any]) -> list[Any]:
+        """Put named arguments into the order of the script.
+
+        Raises:
+            TypeError: one is missing, or is none of the script's.
+        """
+        if len(given) != len(self.parameters):
+            raise TypeError(f"{self.name} takes {self.parameters}, not {tuple(given)}")
+        values: list[Any] = []
+        for parameter in self.parameters:
+            name = parameter.removesuffix("...")
+            if name not in given:
+                raise TypeError(f"{self.name} takes {self.parameters}, not {tuple(given)}")
+            if name is parameter:
+                values.append(given[name])
+            else:
+                values.extend(given[name])
+        return values
+
+
+def _binding(position: int, parameter: str) -> str:
+    if parameter.endswith("..."):
+        return f"local {parameter[:-3]} = rest({position})"
+    return f"local {parameter} = ARGV[{position}]"
+
+
+@cache
+def operations() -> Mapping[str, Operation]:
+    """Read all operations, by name."""
+    folder = resources.files("clinvk.store") / "lua"
+    library = lua_functions() + "".join(
+        (folder / "lib" / f"{name}.lua").read_text() + "\n" for name in LIBRARY
+    )
+    return {
+        name: Operation.parse(name, path.read_text(), library)
+        for path in folder.iterdir()
+        if path.name.endswith(".lua")
+        for name in [path.name.removesuffix(".lua")]
+    }

@@ -1,0 +1,173 @@
+"""What operations take and give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatched:
+    """A task that admission dispatched: its Celery message is in its queue."""
+
+    run: str
+    index: int
+    dispatch: int
+    queue: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to run one dispatch of a task and to record its result.
+
+    `dispatch` counts how often the task was dispatched, from 1: the fencing token.
+    """
+
+    run: str
+    index: int
+    dispatch: int
+
+    @classmethod
+    def parse(cls, name: str) -> Self:
+        """Read what `str` of a lease wrote."""
+        run, index, dispatch = name.rsplit(":", 2)
+        return cls(run, int(index), int(dispatch))
+
+    def arguments(self) -> dict[str, str | int]:
+        """Return the three parts, by the names that the scripts give them."""
+        return {"run": self.run, "index": self.index, "dispatch": self.dispatch}
+
+    def __str__(self) -> str:
+        return f"{self.run}:{self.index}:{self.dispatch}"
+
+
+@dataclass(frozen=True, slots=True)
+class Canceled:
+    """What a cancellation took back: how many unpublished tasks, which published ones."""
+
+    unpublished: int
+    published: Sequence[int]
+
+    def __bool__(self) -> bool:
+        return bool(self.unpublished or self.published)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The answer to a claim: `go` with the spec and how often it was begun; or a refusal."""
+
+    verdict: str
+    spec: bytes = b""
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RunFailure:
+    """An error that kept an operation from one run, while others went on."""
+
+    run: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Tasks that were dispatched, and when to ask again where only time stands in the way."""
+
+    dispatched: Sequence[Dispatched]
+    retry_after_ms: int
+    failures: Sequence[RunFailure] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What followed from a result; `ok` is False where the fence refused it.
+
+    `is_last` says that no result of the run is missing any more. `message` is the Celery message
+    that the freed slot may run next, with its queue.
+    """
+
+    ok: bool
+    is_last: bool
+    canceled: Canceled
+    admission: Admission
+    message: tuple[str, bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExhaustedTask:
+    """A task that will not be tried again: why it was lost this time, and how often it was."""
+
+    lease: Lease
+    reason: str
+    worker_losses: int
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """A run whose record did not agree with itself, and what was wrong with it."""
+
+    run: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """What the reaper found.
+
+    `exhausted` are tasks whose end is to be recorded, `complete` are runs to aggregate, `repairs`
+    are runs that the audit repaired, `failures` are runs that could not be looked at.
+    """
+
+    exhausted: Sequence[ExhaustedTask]
+    admission: Admission
+    complete: Sequence[str]
+    repairs: Sequence[Repair] = ()
+    failures: Sequence[RunFailure] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The answer to a submit: the run, or the one that its key already stands for."""
+
+    run: str
+    admission: Admission
+    taken_by_digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueState:
+    """A queue's limits, as its operator set them, and what it is doing.
+
+    `running` are tasks that a worker has claimed, `in_flight` also those that are dispatched and
+    not claimed yet: each of these takes a slot. `waiting` are the pending ones.
+    """
+
+    name: str
+    max_concurrency: int | None
+    rate: str | None
+    is_paused: bool
+    running: int
+    in_flight: int
+    waiting: int
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class PendingReason:
+    """Why `count` tasks of a run are pending in a queue: see `explain` in lua/explain.lua."""
+
+    queue: str
+    count: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """What a run waits for. `running` counts claimed tasks by worker."""
+
+    state: str
+    remaining: int
+    running: Mapping[str, int] = field(default_factory=dict)
+    dispatched: int = 0
+    pending: Sequence[PendingReason] = ()
