@@ -303,7 +303,7 @@ def test_a_server_program_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def _without_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
 
 def test_without_the_wheel_a_server_on_path_serves(

@@ -27,8 +27,9 @@ def ok(index: int, output: str, seconds: float = 2.5, **more: Any) -> TaskResult
 
 
 def bad(index: int, error: str, status: TaskStatus = TaskStatus.FAILED, **more: Any) -> TaskResult:
-    more = {"exit_code": 1, "duration_seconds": 3.2, "error_kind": ErrorKind.FAILED} | more
-    return TaskResult(index=index, status=status, error=error, **more)
+    fields: dict[str, Any] = {"exit_code": 1, "duration_seconds": 3.2}
+    fields |= {"error_kind": ErrorKind.FAILED} | more
+    return TaskResult(index=index, status=status, error=error, **fields)
 
 
 @dataclass
@@ -42,7 +43,7 @@ class FakeFleet:
     specs: Sequence[TaskSpec] = ()
     options: RunOptions | None = None
     connected_to: str | None = "not connected"
-    on_event: Callable[[Event], None] = lambda event: None
+    on_event: Callable[[Event], object] = lambda event: None
     id: str = "20260102-030405-abcdef01"
 
     @contextmanager

@@ -99,13 +99,13 @@ def write_table(count: int) -> object:
 
 class Sources(Sequence[str]):
     def __init__(self, count: int) -> None:
-        self.count = count
+        self.length = count
 
     def __len__(self) -> int:
-        return self.count
+        return self.length
 
     def __getitem__(self, index: Any) -> Any:
-        if index >= self.count:
+        if index >= self.length:
             raise IndexError
         return f"t: line {index}"
 

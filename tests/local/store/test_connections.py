@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
-import redis
 
 from clinvk.store import connection as connection_module
 from clinvk.store.scripts import operations
@@ -17,7 +17,7 @@ FOR_EVER_MS = 60_000
 
 
 @pytest.fixture
-def others(redis_client: redis.Redis) -> Callable[[], list[str]]:
+def others(redis_client: Any) -> Callable[[], list[str]]:
     """The connections that were made since, by what the server calls them."""
     redis_client.script_load(operations()["admit"].text)  # or it is loaded over another one
 
@@ -30,7 +30,7 @@ def others(redis_client: redis.Redis) -> Callable[[], list[str]]:
 
 def test_a_connection_that_was_closed_while_nothing_was_asked_is_made_again(
     broker_url: str,
-    redis_client: redis.Redis,
+    redis_client: Any,
     others: Callable[[], list[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -47,7 +47,7 @@ def test_a_connection_that_was_closed_while_nothing_was_asked_is_made_again(
 
 def test_no_more_connections_are_kept_than_are_of_use(
     broker_url: str,
-    redis_client: redis.Redis,
+    redis_client: Any,
     others: Callable[[], list[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

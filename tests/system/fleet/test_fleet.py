@@ -128,7 +128,7 @@ def test_ctrl_c_in_an_attached_client_cancels_and_sigquit_detaches(fleet: Fleet)
         assert client.stdout is not None
         assert client.stdout.readline() == "Running 3 tasks (max 3 parallel)...\n"
         # The header comes before the first event is awaited.
-        harness.wait_until(lambda pid=client.pid: _waits_for_events(fleet), "it to follow the run")
+        harness.wait_until(lambda: _waits_for_events(fleet), "it to follow the run")
         client.send_signal(number)
         stdout, stderr = client.communicate()
         assert client.returncode == status, stderr

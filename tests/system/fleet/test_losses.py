@@ -116,12 +116,16 @@ def away(fleet: Fleet, machine: Machine) -> Any:
     return over
 
 
+def wait_for_starts(fleet: Fleet, number: int) -> None:
+    harness.wait_until(lambda: len(fleet.starts()) > number, "the run to go on")
+
+
 def test_a_server_that_crashes_costs_nothing(fleet: Fleet) -> None:
     for _ in range(2):
         fleet.worker(fleet.machine(), slots=4)
     run = begin(fleet, quick(60) + tasks("long 20"), "--max-parallel", "100")
     for started in (3, 30):
-        harness.wait_until(lambda n=started: len(fleet.starts()) > n, "the run to go on")
+        wait_for_starts(fleet, started)
         fleet.kill_server()
         fleet.restart_server()
     assert fleet.clinvk("wait", run).status == 0

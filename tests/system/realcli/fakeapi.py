@@ -260,7 +260,7 @@ def _anthropic_events(body: Json, scenario: str, question: str) -> Iterator[tupl
     yield event("message_start", message={**whole, "content": [], "stop_reason": None})
     for block in whole["content"]:
         if block["type"] == "text":
-            empty = {"type": "text", "text": ""}
+            empty: dict[str, Any] = {"type": "text", "text": ""}
             delta = {"type": "text_delta", "text": block["text"]}
         else:
             empty = {**block, "input": {}}

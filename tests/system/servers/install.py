@@ -114,7 +114,7 @@ def main() -> None:
     for server in every:
         if server.wheel is None:
             _from_debian(server)
-    for program in [find_server(None), *(server.checked() for server in every)]:
+    for program in (Path(find_server(None)), *(server.checked() for server in every)):
         print(f"{version_of(program):16} {program}")
 
 

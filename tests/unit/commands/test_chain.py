@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -155,7 +156,7 @@ Total: 0/2 steps completed, 1 failed, 1 canceled (3.20s)
     ],
 )
 def test_the_step_that_failed_first(
-    clinvk: Clinvk, fake: FakeFleet, pipeline: str, results: list, failed_step: int
+    clinvk: Clinvk, fake: FakeFleet, pipeline: str, results: list[Any], failed_step: int
 ) -> None:
     fake.results = list(results)
     ended = clinvk("chain", "-f", pipeline, "--json", "-q")

@@ -263,7 +263,7 @@ def test_an_output_dir_that_goes_away_costs_the_files_not_the_results(
     clinvk: Clinvk, fake: FakeFleet, seed: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    fake.on_event = lambda event: event.index == 0 and _remove(out)  # type: ignore[assignment,return-value]
+    fake.on_event = lambda event: _remove(out) if event.index == 0 else None
     ended = clinvk("parallel", "-q", "-f", seed, "--output-dir", "out")
     assert ended.status == 1
     assert ended.stdout == "Total: 3 tasks, 3 completed, 0 failed (3.20s)\n"
@@ -308,7 +308,7 @@ def test_a_signal_cancels_the_run_and_all_is_printed_in_order(
     clinvk: Clinvk, fake: FakeFleet, seed: str, number: signal.Signals, status: int
 ) -> None:
     fake.results = [ok(2, "c"), ok(0, "a"), bad(1, "canceled", TaskStatus.CANCELED, exit_code=-1)]
-    fake.on_event = lambda event: event.index == 2 and os.kill(os.getpid(), number)  # type: ignore[assignment,return-value]
+    fake.on_event = lambda event: os.kill(os.getpid(), number) if event.index == 2 else None
     ended = clinvk("parallel", "-f", seed, "--json", "-q")
     assert ended.status == status
     assert fake.canceled == "interrupted"
@@ -319,7 +319,7 @@ def test_a_signal_cancels_the_run_and_all_is_printed_in_order(
 
 
 def test_the_second_signal_leaves_at_once(clinvk: Clinvk, fake: FakeFleet, seed: str) -> None:
-    fake.on_event = lambda event: os.kill(os.getpid(), signal.SIGINT)  # type: ignore[assignment]
+    fake.on_event = lambda event: os.kill(os.getpid(), signal.SIGINT)
     ended = clinvk("parallel", "-f", seed, "-q")
     assert (ended.status, ended.stdout) == (130, "")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
@@ -20,10 +21,10 @@ def workers() -> Iterator[str]:
 
 
 def queues() -> Iterator[str]:
-    common = {"max_concurrency": 8, "rate": None, "is_paused": False}
-    counts = {"running": 1, "in_flight": 1, "waiting": 2, "slots": 3}
+    fields: dict[str, Any] = {"max_concurrency": 8, "rate": None, "is_paused": False}
+    fields |= {"running": 1, "in_flight": 1, "waiting": 2, "slots": 3}
     names = (f"clinvk.{WIDE}", "clinvk.a")
-    return tables.queues([QueueState(name=name, **common, **counts) for name in names])
+    return tables.queues([QueueState(name=name, **fields) for name in names])
 
 
 def runs() -> Iterator[str]:

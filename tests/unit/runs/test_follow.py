@@ -20,6 +20,7 @@ class Broken:
     """A run whose events break off after the second task's."""
 
     id = "r"
+    outlives_client = False
 
     def __init__(self, error: ClinvkError | None, events: int = 1) -> None:
         self.error = error

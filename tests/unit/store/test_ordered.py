@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from clinvk.core.spec import RunOptions, TaskSpec, TaskStatus
@@ -11,7 +13,7 @@ from clinvk.store.types import Canceled, Dispatched, Lease
 from tests.unit.store.test_store import RUN, claim, finish, kinds, result, submit
 
 
-def chain(store: Store, backends: str = "a b a", **options: int | bool) -> list[Dispatched]:
+def chain(store: Store, backends: str = "a b a", **options: Any) -> list[Dispatched]:
     """Submit a chain of one step for each backend."""
     return submit(store, backends, kind="chain", max_parallel=1, **options)
 

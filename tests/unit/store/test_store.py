@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -19,12 +20,12 @@ OWNER = "w/1"
 
 
 def submit(
-    store: Store, backends: str = "a a a a", run: str = RUN, **options: int | bool
+    store: Store, backends: str = "a a a a", run: str = RUN, **options: Any
 ) -> list[Dispatched]:
     """Submit a run to a fleet that has more than enough slots."""
     store.announce("w", {"slots": 9999, "queues": ["clinvk.a", "clinvk.b"]})
     specs = [TaskSpec(backend=name, prompt=f"p{i}") for i, name in enumerate(backends.split())]
-    submitted = store.submit(run, specs, RunOptions(**options))  # type: ignore[arg-type]
+    submitted = store.submit(run, specs, RunOptions(**options))
     assert submitted.run == run
     return list(submitted.admission.dispatched)
 

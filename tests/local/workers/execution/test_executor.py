@@ -187,7 +187,9 @@ def test_a_few_placeholders_cannot_fill_the_memory(execute: Any) -> None:
 
 def test_redis_is_waited_for_when_outputs_are_read() -> None:
     class Flaky:
-        answers = iter([redis.ConnectionError("gone"), redis.TimeoutError("slow"), [said(0, "a")]])
+        answers: Iterator[Any] = iter(
+            [redis.ConnectionError("gone"), redis.TimeoutError("slow"), [said(0, "a")]]
+        )
 
         def results(self, run: str, indexes: Sequence[int]) -> Iterator[TaskResult]:
             answer = next(self.answers)

@@ -10,7 +10,7 @@ import redis
 
 from clinvk.broker.app import create_app
 from clinvk.broker.dispatcher import Dispatcher
-from clinvk.store.failure_detector import DISCONNECTED_SECONDS, SILENT_SECONDS
+from clinvk.store.failure_detector import DISCONNECTED_SECONDS, RENEW_SECONDS, SILENT_SECONDS
 from clinvk.store.keys import key
 from clinvk.store.store import Store
 from clinvk.store.types import Lease, Reaped
@@ -101,6 +101,9 @@ class Seen:
     def saw(self, event: Event) -> None:
         self.events.append(event)
 
+    def wait_for(self, event: Event) -> None:
+        harness.wait_until(lambda: event in self.events, f"{event} to be seen")
+
 
 @pytest.fixture
 def seen() -> Seen:
@@ -144,17 +147,18 @@ def deadline(store: Store, lease: Lease = LEASE) -> float:
 def keep_up(store: Store, clock: Clock) -> None:
     """Wait for a renewal, at the time that it is now or one renewal ago."""
     before = deadline(store)
-    clock.now += renewer_module.RENEW_SECONDS
+    clock.now += RENEW_SECONDS
     harness.wait_until(lambda: deadline(store) > before, "the lease to be renewed")
 
 
 def failed_again(renewer: LeaseRenewer) -> None:
     """Wait until the lease renewer has failed once more to reach the server, from now on."""
     for _ in range(2):  # what was under way may have begun before
-        wanted = renewer.failures + 1
-        harness.wait_until(
-            lambda wanted=wanted: renewer.failures >= wanted, "the lease renewer to try"
-        )
+        wait_until_more(renewer, renewer.failures)
+
+
+def wait_until_more(renewer: LeaseRenewer, failures: int) -> None:
+    harness.wait_until(lambda: renewer.failures > failures, "the lease renewer to try")
 
 
 def stopped(stop: StopSignal) -> str:
@@ -166,7 +170,7 @@ def test_leases_are_renewed_in_time(renewer: LeaseRenewer, store: FlakyStore, cl
     store.claim(LEASE, OWNER, "a")
     before = deadline(store)
     with renewer.hold(LEASE) as stop:
-        clock.now += renewer_module.RENEW_SECONDS
+        clock.now += RENEW_SECONDS
         harness.wait_until(lambda: deadline(store) > before, "the lease to be renewed")
         assert stop.reason is None
 
@@ -202,10 +206,8 @@ def test_observers_see_what_was_lost(renewer: LeaseRenewer, store: FlakyStore, s
         assert (TaskRetried(lease) in seen.events) == (dispatch > 1)
         store.release("dead/2")
         if dispatch < 3:
-            retried = TaskRetried(Lease(RUN, 0, dispatch + 1))
-            harness.wait_until(lambda retried=retried: retried in seen.events, "the retry")
-    lost = TaskLost(Lease(RUN, 0, 3), "its worker gave it up", 3)
-    harness.wait_until(lambda: lost in seen.events, "the loss to be seen")
+            seen.wait_for(TaskRetried(Lease(RUN, 0, dispatch + 1)))
+    seen.wait_for(TaskLost(Lease(RUN, 0, 3), "its worker gave it up", 3))
 
 
 def test_what_redis_refuses_is_logged_once_and_the_worker_goes_on(
@@ -230,7 +232,7 @@ def test_a_task_that_somebody_else_has_by_now_is_stopped(
     submit(store)
     store.claim(LEASE, "another/2", "a")
     with renewer.hold(LEASE) as stop:
-        clock.now += renewer_module.RENEW_SECONDS
+        clock.now += RENEW_SECONDS
         assert stopped(stop) == "canceled"
 
 
@@ -250,10 +252,10 @@ def test_out_of_touch_a_worker_stops_its_own_in_time(
     with renewer.hold(LEASE) as stop:
         keep_up(store, clock)
         store.away, connection.away = TimeoutError(), not connection_stands
-        clock.now += seconds - renewer_module.RENEW_SECONDS - 0.1
+        clock.now += seconds - RENEW_SECONDS - 0.1
         failed_again(renewer)
         assert stop.reason is None
-        clock.now += renewer_module.RENEW_SECONDS + 0.1
+        clock.now += RENEW_SECONDS + 0.1
         assert stopped(stop) == "disconnected"
 
 

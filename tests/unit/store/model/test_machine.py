@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -515,4 +516,5 @@ def test_the_operations_do_as_the_model_says(
         print_blob=True,
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(lambda: Machine(store), settings=profile)
+    make: Any = partial(Machine, store)
+    run_state_machine_as_test(make, settings=profile)
