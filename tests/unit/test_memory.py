@@ -14,7 +14,7 @@ from clinvk.core.spec import RunSummary, TaskResult, TaskSpec, TaskStatus
 from clinvk.output import documents, plan, text_lines
 from clinvk.output.kinds import formatter_of
 from clinvk.runs import follow
-from clinvk.runs.celery_client import CeleryRun
+from clinvk.runs.celery_run import CeleryRun
 from clinvk.runs.client import Event
 from clinvk.runs.report import Report
 from clinvk.runs.spool import Spool

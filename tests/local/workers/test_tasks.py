@@ -93,7 +93,7 @@ def worker(broker_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def execute(lease: Lease = LEASE) -> bool:
-    last: bool = tasks.execute.run(*lease.args)
+    last: bool = tasks.execute.run(lease.run, lease.index, lease.dispatch)
     return last
 
 
