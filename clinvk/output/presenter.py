@@ -37,7 +37,7 @@ class Presenter:
     """Follows a run with the output forms that the user asked for.
 
     Raises:
-        UsageError: one of them cannot write where it is told to.
+        UsageError: a form cannot write to its path.
     """
 
     def __init__(

@@ -72,7 +72,7 @@ class Reporter:
         """Take down what is only shown while the run goes on; called after errors, too."""
 
     def end(self, report: Report) -> None:
-        """Report how the run ended."""
+        """Report the results of the run, which has ended."""
 
 
 class StdoutReporter(Reporter):

@@ -34,7 +34,7 @@ class Form:
         """Make the form's reporter; None where it is not wanted.
 
         Raises:
-            UsageError: the form cannot write where it is told to.
+            UsageError: the form cannot write to its path.
         """
         module = importlib.import_module(f"{__name__}.{self.name}")
         reporter: Reporter | None = module.make(presentation)
