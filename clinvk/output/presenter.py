@@ -25,12 +25,12 @@ PIPED_WIDTH = 80
 class Followed:
     """What is known of a run when nothing more is heard of it.
 
-    `report` is None where the user left the run alone; `lost_touch` is why the report is not
+    `report` is None where the user left the run alone; `broker_lost` is why the report is not
     complete, if it is not.
     """
 
     report: Report | None
-    lost_touch: follow.LostTouchError | None = None
+    broker_lost: follow.BrokerLostError | None = None
 
 
 class Presenter:
@@ -73,11 +73,11 @@ class Presenter:
             self.note(f"Detached; the run continues: clinvk attach {run.id}")
             return exit_codes.OK
         self._end(followed.report)
-        if followed.lost_touch is not None:
-            self.note(f"clinvk: {followed.lost_touch}")
+        if followed.broker_lost is not None:
+            self.note(f"clinvk: {followed.broker_lost}")
             if run.outlives_client:
                 self.note(f"The run continues on the fleet: clinvk attach {run.id}")
-            return followed.lost_touch.exit_code
+            return followed.broker_lost.exit_code
         if interruption.number is not None:
             return exit_codes.SIGNAL + interruption.number
         has_failed = any(reporter.has_failed for reporter in self._reporters)
@@ -89,7 +89,7 @@ class Presenter:
             for reporter in self._reporters:
                 reporter.begin()
             return Followed(follow.follow(run, self._specs, observers, interruption))
-        except follow.LostTouchError as error:
+        except follow.BrokerLostError as error:
             return Followed(error.report, error)
         except follow.DetachedError:
             return Followed(None)

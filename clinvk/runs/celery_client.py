@@ -103,7 +103,7 @@ class CeleryClient:
         run, its_digest = known
         if its_digest != digest:
             raise UsageError(
-                f'--run-key "{run_key}" stands for run {run}, which has other tasks or options: '
+                f'--run-key "{run_key}" belongs to run {run}, which has other tasks or options: '
                 "use another key"
             )
         return CeleryRun(run, len(specs), self)
@@ -117,7 +117,7 @@ class CeleryClient:
         with self.reaching_broker():
             summary = self.store.summary(run)
         if summary is None:
-            raise UsageError(f"there is no run {run} (clinvk runs lists them)")
+            raise UsageError(f"unknown run {run} (clinvk runs lists the runs)")
         return CeleryRun(run, summary.total, self)
 
     def served(self) -> set[str]:
@@ -137,7 +137,7 @@ class CeleryClient:
         if missing:
             raise BrokerError(
                 f"no live worker serves {', '.join(missing)}: start one with "
-                f"`clinvk worker --queues {','.join(missing)}`, or submit all the same with "
+                f"`clinvk worker --queues {','.join(missing)}`, or submit anyway with "
                 "--wait-for-workers"
             )
 

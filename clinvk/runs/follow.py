@@ -1,4 +1,4 @@
-"""Follow a run to its end, let a person interrupt it, and make the report."""
+"""Follow a run to its end, let the user interrupt it, and make its report."""
 
 from __future__ import annotations
 
@@ -18,32 +18,30 @@ from clinvk.runs.spool import Spool
 
 CANCEL_AGAIN_SECONDS = 1.0
 NOT_OBSERVED = frozenset({"idle", "away", "waiting", "repaired"})
-"""Events that are told to the person at once, or not at all."""
+"""Events that observers do not get: they are noted on stderr at once, or not at all."""
 
 Observer = Callable[[Event], None]
 
-CANCELING = (
-    "Canceling: nothing new starts, running tasks are being stopped (again to leave at once)"
-)
+CANCELING = "Canceling: stopping running tasks, starting no others (interrupt again to exit now)"
 
 
 class Interruption:
-    """Ctrl-C, SIGTERM and SIGHUP while a run goes on: once cancels it, twice leaves at once.
+    """Ctrl-C, SIGTERM and SIGHUP during a run: the first cancels it, the second exits at once.
 
-    A run that outlives its client can also be left alone, with SIGQUIT (Ctrl and backslash).
+    SIGQUIT (Ctrl and backslash) detaches from a run that outlives its client.
 
     Attributes:
         number: the first signal that came, or None.
-        detached: whether the person asked to leave the run alone (SIGQUIT).
-        tell: writes a line for the person who sent it; a display may take this over.
+        detached: whether SIGQUIT came.
+        note: writes a line to the user; must be safe in a signal handler.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(self, note: Callable[[str], None]) -> None:
         self.number: int | None = None
         self.detached = False
-        self.tell = tell
+        self.note = note
         self._run: Run | None = None
         self._before: dict[int, Any] = {}
 
@@ -70,7 +68,7 @@ class Interruption:
         if self.number is not None:
             raise SystemExit(128 + number)
         self.number = number
-        self.tell(CANCELING)
+        self.note(CANCELING)
         if self._run is not None:
             # Not here: a signal handler may hold up the very call that it interrupted.
             threading.Thread(target=self._cancel, args=(self._run,), daemon=True).start()
@@ -79,15 +77,15 @@ class Interruption:
         self.detached = True
 
     def _cancel(self, run: Run) -> None:
-        """Cancel the run, as soon as its broker can be told."""
-        is_told = False
+        """Cancel the run, trying again while the broker of a fleet cannot be reached."""
+        is_noted = False
         while True:
             try:
                 run.cancel("interrupted")
             except BrokerError as error:
-                if not is_told:
-                    self.tell(f"clinvk: the run cannot be canceled yet: {error}")
-                is_told = True
+                if not is_noted:
+                    self.note(f"clinvk: cannot cancel the run yet: {error}")
+                is_noted = True
                 if not run.outlives_client:
                     return
                 time.sleep(CANCEL_AGAIN_SECONDS)
@@ -104,18 +102,18 @@ def follow(
     """Follow a run to its end. Each observer sees each event.
 
     Raises:
-        LostTouchError: the broker was lost on the way; has the report as far as it got.
-        DetachedError: the run was left alone before its end.
+        BrokerLostError: the broker was lost during the run; has the report as far as it is known.
+        DetachedError: the user detached from the run.
     """
     results = _Results(len(specs))
     first_ms = _now_ms()
     problem: ClinvkError | None = None
-    touch = _Touch(interruption)
+    notices = _Notices(interruption)
     try:
         for event in run.events():
             if interruption.detached:
                 raise DetachedError
-            touch.saw(event)
+            notices.saw(event)
             if event.kind in NOT_OBSERVED:
                 continue
             last_ms = event.at_ms
@@ -129,7 +127,7 @@ def follow(
         problem = error
         last_ms = _now_ms()
     for index in results.missing():
-        result = TaskResult.unknown(index, str(problem or "its result never came"))
+        result = TaskResult.unknown(index, str(problem or "its result never arrived"))
         results[index] = result
         for observer in observers:
             observer(Event(kind="finished", at_ms=last_ms, index=index, result=result))
@@ -137,18 +135,18 @@ def follow(
         run_id=run.id,
         specs=specs,
         results=results,
-        outcomes=results.outcomes,
+        status_counts=results.status_counts,
         warned=results.warned,
         started_ms=first_ms,
         ended_ms=last_ms,
     )
     if problem is not None:
-        raise LostTouchError(str(problem), report) from problem
+        raise BrokerLostError(str(problem), report) from problem
     return report
 
 
-class _Touch:
-    """Tells the person when the broker cannot be reached, and when it can again."""
+class _Notices:
+    """Notes when the broker cannot be reached, when it can again, and what a run waits for."""
 
     def __init__(self, interruption: Interruption) -> None:
         self._interruption = interruption
@@ -158,39 +156,39 @@ class _Touch:
         """Take note of an event."""
         was_lost, self._is_lost = self._is_lost, event.kind == "away"
         if self._is_lost and not was_lost:
-            self._interruption.tell(f"clinvk: {event.why}; the run goes on, trying again")
+            self._interruption.note(f"clinvk: {event.why}; the run continues, retrying")
         elif was_lost and not self._is_lost:
-            self._interruption.tell("clinvk: in touch with the broker again")
+            self._interruption.note("clinvk: the broker can be reached again")
         if event.kind == "waiting":
-            self._interruption.tell(f"clinvk: {event.why}")
+            self._interruption.note(f"clinvk: {event.why}")
         elif event.kind == "repaired":
-            self._interruption.tell(f"clinvk: the run's record was repaired: {event.why}")
+            self._interruption.note(f"clinvk: repaired the run's record: {event.why}")
 
 
 class _Results(Spool[TaskResult]):
-    """A run's results as they come, each once, how many ended how, and which have warnings."""
+    """A run's results as they come, their counts by status, and which of them have warnings."""
 
     def __init__(self, count: int) -> None:
         super().__init__(TaskResult, count=count)
-        self.outcomes = Counter[TaskStatus]()
+        self.status_counts = Counter[TaskStatus]()
         self.warned = set[int]()
 
     def __setitem__(self, index: int, result: TaskResult) -> None:
-        self.outcomes[result.status] += 1
+        self.status_counts[result.status] += 1
         if result.warnings:
             self.warned.add(index)
         super().__setitem__(index, result)
 
 
 class DetachedError(ClinvkError):
-    """Whoever watched a run left it alone."""
+    """The user detached from a run, which continues."""
 
 
-class LostTouchError(BrokerError):
-    """The broker was lost in the middle of a run.
+class BrokerLostError(BrokerError):
+    """The broker was lost during a run.
 
     Attributes:
-        report: the run as far as it was known; what was not is lost.
+        report: the results that are known; all other tasks are LOST.
     """
 
     def __init__(self, message: str, report: Report) -> None:

@@ -16,9 +16,9 @@ FAILED = (TaskStatus.FAILED, TaskStatus.TIMEOUT, TaskStatus.LOST)
 class Report:
     """Every task of a run with its result, in order, and when the run was submitted and ended.
 
-    `specs` and `results` may be sequences that read an item anew each time (`Spool`). `outcomes`
-    counts the results by status; where it is not given, they are counted here. `warned` has the
-    indexes of results with warnings; None is any of them.
+    `specs` and `results` may be sequences that read an item anew each time (`Spool`).
+    `status_counts` has the number of results by status, counted here where it is not given.
+    `warned` has the indexes of results with warnings; None is any of them.
     """
 
     run_id: str
@@ -26,17 +26,17 @@ class Report:
     results: Sequence[TaskResult]
     started_ms: int
     ended_ms: int
-    outcomes: Counter[TaskStatus] = field(default_factory=Counter)
+    status_counts: Counter[TaskStatus] = field(default_factory=Counter)
     warned: Collection[int] | None = None
 
     def __post_init__(self) -> None:
-        if not self.outcomes:
-            self.outcomes.update(result.status for result in self.results)
+        if not self.status_counts:
+            self.status_counts.update(result.status for result in self.results)
 
     def counts(self) -> tuple[int, int, int]:
         """Return how many tasks completed, failed and were canceled; they add up to the total."""
-        failed = sum(self.outcomes[outcome] for outcome in FAILED)
-        return self.outcomes[TaskStatus.OK], failed, self.outcomes[TaskStatus.CANCELED]
+        failed = sum(self.status_counts[status] for status in FAILED)
+        return self.status_counts[TaskStatus.OK], failed, self.status_counts[TaskStatus.CANCELED]
 
     def warnings(self) -> Iterator[str]:
         """Yield each warning once, in task order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from clinvk.core.spec import backend_of
 from clinvk.store.types import Explanation
 
 MAX_WORKERS = 3
@@ -9,11 +10,11 @@ NORMAL = frozenset({"run", "busy", "limit", "rate", "turn"})
 """Reasons that pass by themselves as tasks end."""
 REASONS = {
     "paused": "queue {} is paused",
-    "limit": "queue {} is at its limit",
+    "limit": "queue {} has reached its limit",
     "unserved": "no live worker serves {}",
-    "busy": "all slots for {} are taken",
-    "rate": "queue {} is at its rate",
-    "run": "max_parallel is reached",
+    "busy": "all slots for {} are busy",
+    "rate": "queue {} has reached its rate",
+    "run": "the run has reached max_parallel",
     "turn": "another run has its turn in queue {}",
 }
 
@@ -30,16 +31,16 @@ def describe(explanation: Explanation) -> str:
     if explanation.running:
         parts.append(f"{sum(explanation.running.values())} running on {_workers(explanation)}")
     if explanation.dispatched:
-        parts.append(f"{explanation.dispatched} published and not claimed yet")
+        parts.append(f"{explanation.dispatched} published but not claimed")
     parts += [
-        f"{pending.count} waiting: " + REASONS[pending.reason].format(_backend(pending.queue))
+        f"{pending.count} waiting: " + REASONS[pending.reason].format(backend_of(pending.queue))
         for pending in explanation.pending
     ]
     if explanation.state == "canceled":
-        parts.append("the run is canceled, what runs is being stopped")
+        parts.append("the run is canceled, running tasks are being stopped")
     elif later := explanation.remaining - _known(explanation):
         parts.append(f"{later} to follow")
-    return ", ".join(parts) or "nothing of it is running or waiting"
+    return ", ".join(parts) or "no task is running or waiting"
 
 
 def _known(explanation: Explanation) -> int:
@@ -51,7 +52,3 @@ def _workers(explanation: Explanation) -> str:
     names = sorted(explanation.running)
     more = len(names) - MAX_WORKERS
     return ", ".join(names[:MAX_WORKERS]) + (f" and {more} more workers" if more > 0 else "")
-
-
-def _backend(queue: str) -> str:
-    return queue.removeprefix("clinvk.")

@@ -151,7 +151,7 @@ def test_the_same_key_pays_once(fleet: Fleet) -> None:
     assert len(fleet.starts()) == 3
     other = fleet.clinvk(*submit, stdin=quick(4))
     assert (other.status, other.stdout) == (2, "")
-    assert other.stderr.startswith('clinvk: --run-key "build-17" stands for run ')
+    assert other.stderr.startswith('clinvk: --run-key "build-17" belongs to run ')
 
 
 def test_what_nobody_serves_is_told_at_once(fleet: Fleet) -> None:

@@ -191,8 +191,8 @@ def test_a_client_goes_on_when_the_server_is_back(fleet: Fleet) -> None:
     ended = client.ended()
     assert statuses(ended) == ["ok"] * 6
     assert ended.status == 0
-    assert ended.stderr.count("the run goes on, trying again") == 1
-    assert ended.stderr.count("in touch with the broker again") == 1
+    assert ended.stderr.count("the run continues, retrying") == 1
+    assert ended.stderr.count("the broker can be reached again") == 1
     assert sorted(fleet.starts()) == sorted(f"t{n}" for n in range(6))
 
 

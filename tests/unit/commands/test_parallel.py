@@ -314,7 +314,7 @@ def test_a_signal_cancels_the_run_and_all_is_printed_in_order(
     assert fake.canceled == "interrupted"
     assert [r["index"] for r in json.loads(ended.stdout)["results"]] == [0, 1, 2]
     assert ended.stderr == (
-        "Canceling: nothing new starts, running tasks are being stopped (again to leave at once)\n"
+        "Canceling: stopping running tasks, starting no others (interrupt again to exit now)\n"
     )
 
 

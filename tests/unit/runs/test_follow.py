@@ -50,7 +50,7 @@ def test_what_is_not_known_is_lost(
     times = iter([NOW_MS, NOW_MS + 1500])
     monkeypatch.setattr(follow, "_now_ms", lambda: next(times))
     seen: list[int] = []
-    with pytest.raises(follow.LostTouchError, match=str(error)) as caught:
+    with pytest.raises(follow.BrokerLostError, match=str(error)) as caught:
         follow.follow(
             Broken(error, events),
             SPECS,
@@ -70,7 +70,7 @@ def test_what_is_not_known_is_lost(
 def test_a_result_that_never_came_is_lost() -> None:
     report = follow.follow(Broken(None), SPECS, [], follow.Interruption(print))
     assert [result.status for result in report.results] == ["lost", "ok", "lost"]
-    assert report.results[0].error == "its result never came"
+    assert report.results[0].error == "its result never arrived"
     assert report.exit_code == 1
 
 
