@@ -75,7 +75,7 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         store = Store.connect(url)
         set_limits(store, config)
         self.renewer = _renewer(parent, owner, queues, observers)
-        if config.tells_versions:
+        if config.reports_versions:
             backends = executor.backends(queues)
             observers.add(VersionObserver(backends, self.renewer.announcement.describe))
         if config.has_supervisor:
@@ -87,7 +87,7 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         context.set_up(
             WorkerContext(self.renewer, dispatcher, executor, observers, ErrorLog(logger), parent)
         )
-        observers.tell(WorkerStarted(parent.hostname, parent.pool.limit, queues))
+        observers.notify(WorkerStarted(parent.hostname, parent.pool.limit, queues))
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002
         """Take no more tasks. Running tasks and the renewal of their leases go on until they end.

@@ -151,7 +151,7 @@ class Observers:
         """Let one more observer see what happens from now on."""
         self._observers.append(observer)
 
-    def tell(self, event: Event) -> None:
+    def notify(self, event: Event) -> None:
         """Show an event to each observer, whatever the others make of it."""
         for observer in self._observers:
             try:

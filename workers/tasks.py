@@ -45,7 +45,7 @@ def execute(run: str, index: int, dispatch: int) -> bool:
 
 def _run(here: WorkerContext, lease: Lease, claim: Claim) -> Recorded | None:
     """Run a claimed task and record its result; None where the task was released instead."""
-    here.observers.tell(TaskClaimed(lease, claim.attempts))
+    here.observers.notify(TaskClaimed(lease, claim.attempts))
     with here.renewer.hold(lease) as stop:
         results = partial(here.dispatcher.results, lease.run)
         result = here.executor.execute(lease, claim, stop, results)
@@ -53,11 +53,11 @@ def _run(here: WorkerContext, lease: Lease, claim: Claim) -> Recorded | None:
         if result is not None:
             recorded = here.dispatcher.finish(lease, result, here.consumer.serves())
             if recorded.ok:
-                here.observers.tell(TaskEnded(lease, result))
+                here.observers.notify(TaskEnded(lease, result))
             return recorded
         reason = stop.reason
     here.dispatcher.release(lease, here.executor.owner)
-    here.observers.tell(TaskReleased(lease, reason))
+    here.observers.notify(TaskReleased(lease, reason))
     return None
 
 
@@ -66,4 +66,4 @@ def aggregate(run: str) -> None:
     """Close the run: the chord's body."""
     here = context.current()
     if here.dispatcher.store.aggregate(run):
-        here.observers.tell(RunEnded(run))
+        here.observers.notify(RunEnded(run))

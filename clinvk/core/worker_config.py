@@ -29,7 +29,7 @@ class WorkerConfig:
 
     backends: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     queues: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    tells_versions: bool = True
+    reports_versions: bool = True
     has_supervisor: bool = True
     policy_file: str | None = None
     output_bytes: int = 10 << 20

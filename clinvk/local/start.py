@@ -62,7 +62,7 @@ class LocalFleet:
                 ["--queues", ",".join(queues), "--concurrency", str(share), "--name", name]
                 for name, share in zip(names, shares, strict=True)
             ],
-            config=replace(config, tells_versions=False, has_supervisor=False).dump(),
+            config=replace(config, reports_versions=False, has_supervisor=False).dump(),
         )
 
     def cancel(self, run: str, reason: str) -> None:

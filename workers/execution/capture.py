@@ -1,9 +1,9 @@
-"""What a command writes, in files without a name.
+"""The output of a command, in files that have no name.
 
-Files, not pipes: CLIs made with node write to a pipe in the background and exit without waiting
-for its reader, so that of an answer longer than the pipe's buffer the end is lost (measured:
-tests/system/realcli). To a file they write at once. The file is opened to append, so that a flood
-can be cut off while the command goes on writing.
+Files, not pipes: CLIs made with node write to a pipe in the background and exit without waiting for
+its reader, so that an answer longer than the pipe's buffer loses its end (measured by
+tests/system/realcli). They write to a file at once. The file is opened for appending, so that it
+can be truncated while the command goes on writing.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from pathlib import Path
 from clinvk.backends.base import Captured
 
 LEAST_FREE_BYTES = 64 << 20
-"""A disk with less room is not written to: output then stays in memory, up to its cap."""
+"""A disk with less space is not written to: output then stays in memory, up to its limit."""
 CHUNK_BYTES = 1 << 20
+MOST_READS = 5
+"""How often the end of a growing stderr is read again, before some of it may be lost."""
 
 
 def memory_file(content: bytes = b"") -> int:
@@ -37,42 +39,43 @@ def memory_file(content: bytes = b"") -> int:
     return fd
 
 
-def place_for(folder: Path) -> str | None:
-    """Return where there is room for what commands write: this folder, or the temporary one."""
-    return next(filter(_has_room, (str(folder), tempfile.gettempdir())), None)
+def folder_with_space(folder: Path) -> str | None:
+    """Return this folder, or the temporary one, if there is space for output; None without any."""
+    return next(filter(_has_space, (str(folder), tempfile.gettempdir())), None)
 
 
-def _has_room(place: str) -> bool:
+def _has_space(folder: str) -> bool:
     try:
-        room = os.statvfs(place)
+        disk = os.statvfs(folder)
     except OSError:
         return False
-    return room.f_bavail * room.f_frsize >= LEAST_FREE_BYTES
+    return disk.f_bavail * disk.f_frsize >= LEAST_FREE_BYTES
 
 
 class Stdout:
-    """The beginning of a command's stdout: what is under the cap, and a file with the rest.
+    """The beginning of a command's stdout, and where that is not all, a file with all of it.
 
-    Up to `output_bytes` are returned; where there is more, all of it, up to `spill_bytes`, is
-    copied to a file in `spill_dir`. It is written in `place`; without one, in memory.
+    Up to `output_bytes` are returned. Where there is more, all of it is copied to a file in
+    `spill_dir`, up to `spill_bytes`. The command writes to a file in `folder`; without one, to
+    memory.
 
     Attributes:
         fd: the descriptor that the command writes to.
     """
 
     def __init__(
-        self, output_bytes: int, spill_bytes: int, spill_dir: Path, place: str | None
+        self, output_bytes: int, spill_bytes: int, spill_dir: Path, folder: str | None
     ) -> None:
         self._output_bytes = output_bytes
         self._spill_dir = spill_dir
         self._dropped_bytes = 0
-        self.fd, in_memory = _to_append(place)
+        self.fd, in_memory = _open_to_append(folder)
         self._most_bytes = output_bytes if in_memory else max(output_bytes, spill_bytes)
 
     def trim(self) -> int:
-        """Cut off what is over the limit; what is written meanwhile goes the same way.
+        """Truncate the file to the limit; what is written meanwhile is dropped as well.
 
-        Returns the number of bytes that are there.
+        Returns the size that is left, in bytes.
         """
         size = os.fstat(self.fd).st_size
         if size > self._most_bytes:
@@ -104,64 +107,68 @@ class Stdout:
                 except OSError:
                     Path(saved.name).unlink()
                     raise
-        except OSError:  # no room for it
+        except OSError:  # no space for it
             return None
         return Path(saved.name)
 
     def close(self) -> None:
-        """Give the file up."""
+        """Close the file, which is gone then."""
         os.close(self.fd)
 
 
 class Stderr:
-    """The end of a command's stderr, at most `last_bytes`; written in `place`, see `Stdout`.
+    """The end of a command's stderr, at most `last_bytes`; for `folder` see `Stdout`.
 
     Attributes:
         fd: the descriptor that the command writes to.
     """
 
-    def __init__(self, last_bytes: int, place: str | None) -> None:
+    def __init__(self, last_bytes: int, folder: str | None) -> None:
         self._last_bytes = last_bytes
         self._before = b""
         self._dropped_bytes = 0
-        self.fd, _ = _to_append(place)
+        self.fd, _ = _open_to_append(folder)
 
     def trim(self) -> int:
-        """Take the end of what is there and empty the file, if it is long.
+        """Keep the end of a long file and empty it.
 
-        Returns the number of bytes that are there.
+        Returns the size that is left, in bytes.
         """
         size = os.fstat(self.fd).st_size
         if size <= self._last_bytes:
             return size
-        self._before = _read(self.fd, size - self._last_bytes, self._last_bytes)
+        for _ in range(MOST_READS):
+            self._before = _read(self.fd, size - self._last_bytes, self._last_bytes)
+            read, size = size, os.fstat(self.fd).st_size
+            if size == read:  # or emptying it would lose what came meanwhile: often the very end
+                break
         os.ftruncate(self.fd, 0)
         self._dropped_bytes += size
         return 0
 
     def captured(self) -> Captured:
-        """Return what was written last."""
+        """Return the end of what was written."""
         rest = _read(self.fd, 0, self.trim())
         end = (self._before + rest)[-self._last_bytes :]
         return Captured(head=end, size=self._dropped_bytes + len(rest))
 
     def close(self) -> None:
-        """Give the file up."""
+        """Close the file, which is gone then."""
         os.close(self.fd)
 
 
-def _to_append(place: str | None) -> tuple[int, bool]:
-    """Open a file to append to; returns its descriptor, and whether it is only in memory."""
-    if place is not None:
+def _open_to_append(folder: str | None) -> tuple[int, bool]:
+    """Open a file for appending; returns its descriptor, and whether it is only in memory."""
+    if folder is not None:
         with contextlib.suppress(OSError):
-            return _without_name(place), False
+            return _without_name(folder), False
     fd = memory_file()
     fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
     return fd, True
 
 
 def _without_name(folder: str) -> int:
-    """Open a file without a name, to read and to append."""
+    """Open a file without a name, for reading and appending."""
     flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
     if sys.platform == "linux":
         try:

@@ -19,7 +19,8 @@ from clinvk.core.worker_config import WorkerConfig
 from clinvk.store.types import Claim, Lease
 from workers.execution import process_tree
 from workers.execution.preparation import Preparation, PreparedTask, ReadResults, RefusedError
-from workers.execution.process import OutputLimits, StopSignal, run
+from workers.execution.process import OutputLimits, run
+from workers.execution.stop_signal import StopSignal
 from workers.observers import Observers, TaskStarted
 
 logger = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ class Executor:
     def _run(self, task: PreparedTask, lease: Lease, stop: StopSignal) -> ProcessResult:
         if stop.reason is not None:
             raise RefusedError(ErrorKind.CANCELED, "canceled before it started")
-        self._observers.tell(TaskStarted(lease, task.spec))
+        self._observers.notify(TaskStarted(lease, task.spec))
         try:
             return run(
                 task.command,

@@ -1,17 +1,18 @@
 """What this machine accepts, decided by its owner and checked before anything is started.
 
-A client may ask for anything; the worker's policy file says what it gets. What a policy refuses
-is a result of kind `refused` that names the rule, never a silent downgrade.
+A client may ask for anything; the worker's policy file says what it gets. A task that the policy
+refuses has a result of kind `refused` that names the rule; it is never run with less than it asked
+for.
 
-The order of modes is by how much they let happen:
+Modes are ordered by how much they permit:
 
     sandbox    read-only < workspace < full
     approval   always (whatever needs approval is refused) < default < auto < none
 
-A mode that is not given, or `default`, is the CLI's own, which differs from CLI to CLI and from
-version to version, so it is within a maximum only where that maximum is the highest mode.
-`default` as an approval mode is the exception: it stands in the order, because without anybody to
-ask, a CLI's own default refuses what it would ask for.
+A sandbox mode that is not given, or `default`, is the CLI's own, which differs between CLIs and
+versions. So it is within a maximum only where that maximum is the highest mode. As an approval mode
+`default` has a place in the order: runs are unattended, so a CLI's own default refuses what it
+would ask for.
 
 A backend from the configuration has no modes, and may do what its program does: with a maximum in
 force it must be named in `backends`. A task's `extra` arguments can undo any mode: with a maximum

@@ -71,6 +71,17 @@ def _alive(child: int) -> bool:
         return False
 
 
+def signal_group(group: int, number: int) -> bool:
+    """Signal a process group; False if it has no process left."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # macOS: only zombies are left in the group
+        return False
+    return True
+
+
 def tagged(name: str, value: str) -> list[psutil.Process]:
     """Return all processes that have this tag in their environment."""
     import psutil

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from clinvk.backends.base import StoppedBy
 from clinvk.store.types import Lease
-from workers.execution.process import StopSignal
+from workers.execution.stop_signal import StopSignal
 
 
 class HeldLeases:

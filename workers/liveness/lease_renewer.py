@@ -23,7 +23,7 @@ from clinvk.core.error_log import ErrorLog
 from clinvk.store.connection import is_transient
 from clinvk.store.failure_detector import RENEW_SECONDS
 from clinvk.store.types import Lease
-from workers.execution.process import StopSignal
+from workers.execution.stop_signal import StopSignal
 from workers.liveness.connection import LivenessConnection
 from workers.liveness.contact import Contact
 from workers.liveness.held_leases import HeldLeases
@@ -174,15 +174,15 @@ class LeaseRenewer:
         """
         if reaped := self._attempt("looking for lost tasks", self._dispatcher.reap):
             for exhausted in reaped.exhausted:
-                self._observers.tell(
+                self._observers.notify(
                     TaskLost(exhausted.lease, exhausted.reason, exhausted.worker_losses)
                 )
             for dispatched in reaped.admission.dispatched:
                 if dispatched.dispatch > 1:
                     lease = Lease(dispatched.run, dispatched.index, dispatched.dispatch)
-                    self._observers.tell(TaskRetried(lease))
+                    self._observers.notify(TaskRetried(lease))
             for run in reaped.complete:
-                self._observers.tell(RunEnded(run))
+                self._observers.notify(RunEnded(run))
         admission = self._attempt("admitting tasks", self._dispatcher.admit)
         return admission.retry_after_ms if admission else SIGNAL_BLOCK_MS
 
@@ -194,7 +194,7 @@ class LeaseRenewer:
         self._signals_after, canceled = self._store.wait_signals(self._signals_after, block_ms)
         self._held.stop("canceled", self._held.of_runs(canceled))
         for run in canceled:
-            self._observers.tell(RunCanceled(run))
+            self._observers.notify(RunCanceled(run))
 
     def _attempt(self, doing: str, ask: Callable[[], T]) -> T | None:
         """Ask for something that this worker's own tasks do not need; None where that fails.

@@ -11,7 +11,8 @@ import pytest
 
 from clinvk.backends.base import Command, ProcessResult
 from workers.execution import process_tree
-from workers.execution.process import OutputLimits, StopSignal, run
+from workers.execution.process import OutputLimits, run
+from workers.execution.stop_signal import StopSignal
 
 DISK_BYTES = 80 << 20
 FILL = """

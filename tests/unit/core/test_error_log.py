@@ -62,7 +62,7 @@ def test_errors_are_told_apart_by_what_was_done_by_type_and_text(
 def test_what_is_remembered_has_a_limit(
     errors: ErrorLog, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(error_log, "MOST_ERRORS", 2)
+    monkeypatch.setattr(error_log, "MAX_ERRORS", 2)
     for run in (1, 2, 3, 2, 1):
         errors.log(f"run {run}", ValueError("bad"))
     assert [line.partition(":")[0] for line in lines(caplog)] == [

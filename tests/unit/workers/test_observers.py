@@ -61,9 +61,9 @@ def test_the_example_of_the_contract_works() -> None:
     names: dict[str, Any] = vars(observers).copy()
     exec(textwrap.dedent(example[0]), names)
     costs = names["Costs"]()
-    told = Observers([costs])
+    observed = Observers([costs])
     for event in (ended(0.25), RunEnded("run"), ended(None), ended(0.5)):
-        told.tell(event)
+        observed.notify(event)
     assert costs.usd == 0.75
 
 
@@ -71,9 +71,9 @@ def test_an_observer_that_raises_is_logged_once_and_costs_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     seen = Seen()
-    told = Observers([Broken(), seen])
+    observed = Observers([Broken(), seen])
     for _ in range(3):
-        told.tell(RunEnded("run"))
+        observed.notify(RunEnded("run"))
     assert seen.events == [RunEnded("run")] * 3
     (record,) = caplog.records
     assert record.getMessage() == "observer Broken: KeyError: 'no such metric'"
@@ -81,14 +81,14 @@ def test_an_observer_that_raises_is_logged_once_and_costs_nothing(
 
 
 def test_without_observers_nothing_happens() -> None:
-    Observers().tell(RunEnded("run"))
+    Observers().notify(RunEnded("run"))
 
 
 def test_an_observer_sees_what_happens_after_it_was_added() -> None:
-    seen, told = Seen(), Observers()
-    told.tell(RunEnded("before"))
-    told.add(seen)
-    told.tell(RunEnded("after"))
+    seen, observed = Seen(), Observers()
+    observed.notify(RunEnded("before"))
+    observed.add(seen)
+    observed.notify(RunEnded("after"))
     assert seen.events == [RunEnded("after")]
 
 

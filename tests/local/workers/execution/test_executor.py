@@ -16,7 +16,7 @@ from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.store.types import Claim, Lease
 from workers.execution.executor import Executor
-from workers.execution.process import StopSignal
+from workers.execution.stop_signal import StopSignal
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ import pytest
 from clinvk.backends.base import Command, ProcessResult
 from tests import harness
 from workers.execution import process, process_tree
-from workers.execution.process import OutputLimits, StopSignal, run
+from workers.execution.process import OutputLimits, run
+from workers.execution.stop_signal import StopSignal
 
 PYTHON = sys.executable
 MARKER = "test-run:0:1"

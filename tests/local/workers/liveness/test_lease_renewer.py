@@ -16,7 +16,7 @@ from clinvk.store.store import Store
 from clinvk.store.types import Lease, Reaped
 from tests import harness
 from tests.unit.store.test_store import RUN, submit
-from workers.execution.process import StopSignal
+from workers.execution.stop_signal import StopSignal
 from workers.liveness import lease_renewer as renewer_module
 from workers.liveness.connection import LivenessConnection
 from workers.liveness.lease_renewer import LeaseRenewer

@@ -1,0 +1,121 @@
+"""Wait for a command: its end, its deadline or its stop signal, whichever is first."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+from clinvk.backends.base import StoppedBy
+from workers.execution.capture import Stderr, Stdout
+from workers.execution.process_tree import signal_group
+from workers.execution.stop_signal import StopSignal
+
+SHORT_GRACE_SECONDS = 2.0
+"""Between TERM and KILL at the most, where another worker may soon start the task."""
+TRIM_SECONDS = 0.5
+"""How often the output is looked at: a flood may grow over its limit for so long."""
+
+
+class Monitor:
+    """Waits for a process's end, stops it where it must, and keeps its output within its limits.
+
+    `deadline` is a time of `time.monotonic`; `grace_seconds` lie between TERM and KILL.
+    """
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        outputs: Sequence[Stdout | Stderr],
+        stop: StopSignal,
+        deadline: float | None,
+        grace_seconds: float,
+    ) -> None:
+        self._process = process
+        self._outputs = outputs
+        self._stop = stop
+        self._stop_fd = stop.fileno()
+        self._deadline = deadline
+        self._grace_seconds = grace_seconds
+        self._stopped_by: StoppedBy | None = None
+        self._kill_at: float | None = None
+        self._poll = select.poll()
+
+    def wait(self) -> StoppedBy | None:
+        """Wait for the end of the process; returns why we stopped it, None if we did not."""
+        self._poll.register(self._stop_fd, select.POLLIN)
+        with exit_descriptor(self._process) as exit_fd:
+            self._poll.register(exit_fd, select.POLLIN)
+            while exit_fd not in (ready := self._next()):
+                for output in self._outputs:
+                    output.trim()
+                now = time.monotonic()
+                self._note_reason(ready, now)
+                self._stop_process(now)
+            self._process.wait()
+        return self._stopped_by
+
+    def _next(self) -> Collection[int]:
+        """Wait for something to do; returns the descriptors that became readable."""
+        moments = (self._deadline, self._kill_at)
+        known = [moment - time.monotonic() for moment in moments if moment is not None]
+        timeout_seconds = max(0.0, min([*known, TRIM_SECONDS]))
+        return [fd for fd, _ in self._poll.poll(1000 * timeout_seconds)]
+
+    def _note_reason(self, ready: Collection[int], now: float) -> None:
+        """Take note of a reason to stop; the first one counts."""
+        if self._stop_fd in ready:
+            self._poll.unregister(self._stop_fd)
+            self._stopped_by = self._stopped_by or self._stop.reason
+        elif self._deadline is not None and now >= self._deadline:
+            self._deadline = None
+            self._stopped_by = self._stopped_by or "timeout"
+
+    def _stop_process(self, now: float) -> None:
+        """Send TERM once there is a reason, and KILL when the grace is over."""
+        if self._stopped_by is not None and self._kill_at is None:
+            signal_group(self._process.pid, signal.SIGTERM)
+            self._kill_at, self._deadline = now + self._grace(self._stopped_by), None
+        elif self._kill_at is not None and now >= self._kill_at:
+            signal_group(self._process.pid, signal.SIGKILL)
+            self._kill_at = now + self._grace_seconds
+
+    def _grace(self, stopped_by: StoppedBy) -> float:
+        is_urgent = stopped_by in {"disconnected", "requeued"}
+        return min(self._grace_seconds, SHORT_GRACE_SECONDS) if is_urgent else self._grace_seconds
+
+
+@contextlib.contextmanager
+def exit_descriptor(process: subprocess.Popen[bytes]) -> Iterator[int]:
+    """Give a descriptor that becomes readable when the process has ended."""
+    try:
+        fd = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):  # not Linux, or a sandbox without the call
+        fd, waiter = _exit_pipe(process.wait)
+        try:
+            yield fd
+        finally:
+            waiter.join()
+            os.close(fd)
+    else:
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+
+def _exit_pipe(wait: Callable[[], int]) -> tuple[int, threading.Thread]:
+    read_fd, write_fd = os.pipe()
+
+    def wait_and_close() -> None:
+        wait()
+        os.close(write_fd)
+
+    waiter = threading.Thread(target=wait_and_close, daemon=True)
+    waiter.start()
+    return read_fd, waiter
