@@ -7,12 +7,41 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from clinvk.core.spec import GIVEN_BY_RUN, RunSummary, TaskResult, TaskSpec, TaskStatus
 from clinvk.core.timestamps import rfc3339_from_ms
 from clinvk.runs.report import Report
+
+ENTRY_KEYS: Mapping[str, tuple[type[TaskResult | TaskSpec], str]] = {
+    "index": (TaskResult, "index"),
+    "backend": (TaskSpec, "backend"),
+    "status": (TaskResult, "status"),
+    "output": (TaskResult, "output"),
+    "exit_code": (TaskResult, "exit_code"),
+    "duration_seconds": (TaskResult, "duration_seconds"),
+    "output_file": (TaskResult, "output_file"),
+    "error": (TaskResult, "error"),
+    "error_kind": (TaskResult, "error_kind"),
+    "attempts": (TaskResult, "attempts"),
+    "worker": (TaskResult, "worker"),
+    "model": (TaskResult, "model"),
+    "session_id": (TaskResult, "session_id"),
+    "usage": (TaskResult, "usage"),
+    "cost_usd": (TaskResult, "cost_usd"),
+    "task_id": (TaskSpec, "id"),
+    "task_name": (TaskSpec, "name"),
+    "tags": (TaskSpec, "tags"),
+    "meta": (TaskSpec, "meta"),
+    "warnings": (TaskResult, "warnings"),
+    "start_time": (TaskResult, "start_time"),
+    "end_time": (TaskResult, "end_time"),
+}
+"""The keys of a task's entry, in order, and the field that each is: the JSON schema is made of
+this (`tools/schemas.py`)."""
+ALWAYS = frozenset({"index", "backend", "status", "exit_code", "duration_seconds"})
+"""The keys that every entry has."""
 
 
 def head(report: Report) -> dict[str, Any]:
@@ -62,30 +91,15 @@ def status(run: RunSummary) -> dict[str, Any]:
 
 def entry(spec: TaskSpec, result: TaskResult) -> dict[str, Any]:
     """Return one task's entry, without the optional keys that have no value."""
-    body: dict[str, Any] = {"index": result.index, "backend": spec.backend, "status": result.status}
-    if result.status is TaskStatus.OK:
-        body["output"] = result.output or ""
-    optional = {
-        "output_file": result.output_file,
-        "error": result.error,
-        "error_kind": result.error_kind,
-        "attempts": result.attempts,
-        "worker": result.worker,
-        "model": result.model,
-        "session_id": result.session_id,
-        "usage": result.usage and result.usage.to_dict(),
-        "cost_usd": result.cost_usd,
-        "task_id": spec.id,
-        "task_name": spec.name,
-        "tags": spec.tags,
-        "meta": spec.meta,
-        "warnings": result.warnings,
-        "start_time": result.start_time,
-        "end_time": result.end_time,
+    values = {
+        key: getattr(result if kind is TaskResult else spec, field)
+        for key, (kind, field) in ENTRY_KEYS.items()
     }
-    body["exit_code"] = result.exit_code
-    body["duration_seconds"] = result.duration_seconds
-    return body | {key: value for key, value in optional.items() if value not in (None, [], {})}
+    values["usage"] = result.usage and result.usage.to_dict()
+    values["output"] = (result.output or "") if result.status is TaskStatus.OK else None
+    return {
+        key: value for key, value in values.items() if key in ALWAYS or value not in (None, [], {})
+    }
 
 
 def task(spec: TaskSpec) -> dict[str, Any]:
