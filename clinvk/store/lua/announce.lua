@@ -16,7 +16,8 @@ if entry == '' then
   remove_member(workers_key(), worker)
 else
   write(inverse, 'SET', worker_key(worker), entry, 'PX', lifetime_ms)
-  write(not before and {'ZREM', workers_key(), worker},
+  local until_ms = redis.call('ZSCORE', workers_key(), worker)
+  write(until_ms and {'ZADD', workers_key(), until_ms, worker} or {'ZREM', workers_key(), worker},
         'ZADD', workers_key(), integer(now + lifetime_ms), worker)
   touch_shared(workers_key())
   for _, queue in ipairs(queues) do write(nil, 'SADD', queues_key(), queue) end
