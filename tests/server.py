@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import redis
@@ -11,13 +13,12 @@ import redis
 from tests import harness
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real server of this test process's own; its broker URL."""
-    directory = tmp_path_factory.mktemp("server")
+@contextmanager
+def running_server(program: str | Path, directory: Path, *options: str) -> Iterator[str]:
+    """Run a server on a socket in a directory; its broker URL."""
     socket = directory / "s.sock"
     process = subprocess.Popen(
-        [harness.server_program(), "--port", "0", "--unixsocket", str(socket), "--save", ""],
+        [program, "--port", "0", "--unixsocket", str(socket), "--save", "", *options],
         cwd=directory,
         stdout=subprocess.DEVNULL,
     )
@@ -28,6 +29,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real server of this test process's own; its broker URL."""
+    with running_server(harness.server_program(), tmp_path_factory.mktemp("server")) as url:
+        yield url
 
 
 @pytest.fixture
