@@ -13,7 +13,7 @@ from clinvk.output.kinds import formatter_of
 from clinvk.output.presenter import Presenter
 from clinvk.output.reporter import View
 from clinvk.output.streams import Output
-from clinvk.runs import follow
+from clinvk.runs.interruption import Interruption
 
 if TYPE_CHECKING:
     from clinvk.runs.celery_client import CeleryClient
@@ -41,7 +41,7 @@ def attach(client: CeleryClient, run_id: str, *, as_json: bool, quiet: bool) -> 
     presenter = Presenter(
         View(as_json=as_json, quiet=quiet), formatter_of(summary.kind), run.specs(), options
     )
-    with follow.Interruption(presenter.note) as interruption:
+    with Interruption(presenter.note) as interruption:
         return presenter.show(run, interruption)
 
 

@@ -19,7 +19,7 @@ from clinvk.output.kinds import formatter_of
 from clinvk.output.presenter import Presenter
 from clinvk.output.reporter import View
 from clinvk.output.streams import Output, note
-from clinvk.runs import follow
+from clinvk.runs.interruption import Interruption
 
 if TYPE_CHECKING:
     from clinvk.commands.options import CommonOptions
@@ -122,7 +122,7 @@ def execute(settings: Settings, planned: PlannedRun) -> int:
             slots=min(work.run_options.max_parallel, len(work.specs)),
             server=settings.config.local.server,
         ) as client,
-        follow.Interruption(presenter.note) as interruption,
+        Interruption(presenter.note) as interruption,
     ):
         if planned.broker_url is not None and not planned.wait_for_workers:
             client.check_served(work.backends)

@@ -16,6 +16,7 @@ from clinvk.output.reporter import Presentation, View
 from clinvk.output.streams import Output, Streams
 from clinvk.runs import follow
 from clinvk.runs.client import Run
+from clinvk.runs.interruption import Interruption
 from clinvk.runs.report import Report
 
 PIPED_WIDTH = 80
@@ -65,7 +66,7 @@ class Presenter:
         for reporter in self._reporters:
             reporter.submitted(run_id)
 
-    def show(self, run: Run, interruption: follow.Interruption) -> int:
+    def show(self, run: Run, interruption: Interruption) -> int:
         """Follow a run to its end, report it, and return the exit code."""
         interruption.watch(run)
         followed = self._follow(run, interruption)
@@ -83,7 +84,7 @@ class Presenter:
         has_failed = any(reporter.has_failed for reporter in self._reporters)
         return exit_codes.TASK_FAILED if has_failed else followed.report.exit_code
 
-    def _follow(self, run: Run, interruption: follow.Interruption) -> Followed:
+    def _follow(self, run: Run, interruption: Interruption) -> Followed:
         observers = [reporter.saw for reporter in self._reporters]
         try:
             for reporter in self._reporters:

@@ -1,96 +1,22 @@
-"""Follow a run to its end, let the user interrupt it, and make its report."""
+"""Follow a run to its end, and make its report."""
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from types import FrameType
-from typing import Any
 
 from clinvk.core.errors import BrokerError, ClinvkError, WireError
 from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus
 from clinvk.runs.client import Event, Run
+from clinvk.runs.interruption import Interruption
 from clinvk.runs.report import Report
 from clinvk.runs.spool import Spool
 
-CANCEL_AGAIN_SECONDS = 1.0
 NOT_OBSERVED = frozenset({"idle", "away", "waiting", "repaired"})
 """Events that observers do not get: they are noted on stderr at once, or not at all."""
 
 Observer = Callable[[Event], None]
-
-CANCELING = "Canceling: stopping running tasks, starting no others (interrupt again to exit now)"
-
-
-class Interruption:
-    """Ctrl-C, SIGTERM and SIGHUP during a run: the first cancels it, the second exits at once.
-
-    SIGQUIT (Ctrl and backslash) detaches from a run that outlives its client.
-
-    Attributes:
-        number: the first signal that came, or None.
-        detached: whether SIGQUIT came.
-        note: writes a line to the user; must be safe in a signal handler.
-    """
-
-    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def __init__(self, note: Callable[[str], None]) -> None:
-        self.number: int | None = None
-        self.detached = False
-        self.note = note
-        self._run: Run | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Interruption:
-        for number in self.SIGNALS:
-            # Ignored is what nohup, and a shell's "&" in a script, asked for.
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._came)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def watch(self, run: Run) -> None:
-        """Cancel this run when a signal comes, or if one has come already."""
-        self._run = run
-        if run.outlives_client:
-            self._before[signal.SIGQUIT] = signal.signal(signal.SIGQUIT, self._detach)
-        if self.number is not None:
-            self._cancel(run)
-
-    def _came(self, number: int, _frame: FrameType | None) -> None:
-        if self.number is not None:
-            raise SystemExit(128 + number)
-        self.number = number
-        self.note(CANCELING)
-        if self._run is not None:
-            # Not here: a signal handler may hold up the very call that it interrupted.
-            threading.Thread(target=self._cancel, args=(self._run,), daemon=True).start()
-
-    def _detach(self, _number: int, _frame: FrameType | None) -> None:
-        self.detached = True
-
-    def _cancel(self, run: Run) -> None:
-        """Cancel the run, trying again while the broker of a fleet cannot be reached."""
-        is_noted = False
-        while True:
-            try:
-                run.cancel("interrupted")
-            except BrokerError as error:
-                if not is_noted:
-                    self.note(f"clinvk: cannot cancel the run yet: {error}")
-                is_noted = True
-                if not run.outlives_client:
-                    return
-                time.sleep(CANCEL_AGAIN_SECONDS)
-            else:
-                return
 
 
 def follow(
@@ -105,44 +31,73 @@ def follow(
         BrokerLostError: the broker was lost during the run; has the report as far as it is known.
         DetachedError: the user detached from the run.
     """
-    results = _Results(len(specs))
-    first_ms = _now_ms()
+    following = _Following(run, specs, observers, interruption)
     problem: ClinvkError | None = None
-    notices = _Notices(interruption)
     try:
-        for event in run.events():
-            if interruption.detached:
-                raise DetachedError
-            notices.saw(event)
-            if event.kind in NOT_OBSERVED:
-                continue
-            last_ms = event.at_ms
-            if event.result is not None:
-                results[event.index] = event.result
-            for observer in observers:
-                observer(event)
-        summary = run.summary()
-        first_ms, last_ms = summary.created_ms, summary.ended_ms or last_ms
+        following.observe_all()
     except (BrokerError, WireError) as error:
         problem = error
-        last_ms = _now_ms()
-    for index in results.missing():
-        result = TaskResult.unknown(index, str(problem or "its result never arrived"))
-        results[index] = result
-        for observer in observers:
-            observer(Event(kind="finished", at_ms=last_ms, index=index, result=result))
-    report = Report(
-        run_id=run.id,
-        specs=specs,
-        results=results,
-        status_counts=results.status_counts,
-        warned=results.warned,
-        started_ms=first_ms,
-        ended_ms=last_ms,
-    )
+        following.ended_ms = _now_ms()
+    following.add_unknown(str(problem or "its result never arrived"))
     if problem is not None:
-        raise BrokerLostError(str(problem), report) from problem
-    return report
+        raise BrokerLostError(str(problem), following.report()) from problem
+    return following.report()
+
+
+class _Following:
+    """A run that is being followed, and its results so far."""
+
+    def __init__(
+        self,
+        run: Run,
+        specs: Sequence[TaskSpec],
+        observers: Sequence[Observer],
+        interruption: Interruption,
+    ) -> None:
+        self._run = run
+        self._specs = specs
+        self._observers = observers
+        self._interruption = interruption
+        self._results = _Results(len(specs))
+        self.started_ms = self.ended_ms = _now_ms()
+
+    def observe_all(self) -> None:
+        """Let the observers see all events of the run, until its end."""
+        notices = _Notices(self._interruption)
+        for event in self._run.events():
+            if self._interruption.detached:
+                raise DetachedError
+            notices.saw(event)
+            if event.kind not in NOT_OBSERVED:
+                self._observe(event)
+        summary = self._run.summary()
+        self.started_ms = summary.created_ms
+        self.ended_ms = summary.ended_ms or self.ended_ms
+
+    def add_unknown(self, why: str) -> None:
+        """Give a result to every task that has none."""
+        for index in self._results.missing():
+            result = TaskResult.unknown(index, why)
+            self._observe(Event(kind="finished", at_ms=self.ended_ms, index=index, result=result))
+
+    def report(self) -> Report:
+        """Make the report of the run."""
+        return Report(
+            run_id=self._run.id,
+            specs=self._specs,
+            results=self._results,
+            status_counts=self._results.status_counts,
+            warned=self._results.warned,
+            started_ms=self.started_ms,
+            ended_ms=self.ended_ms,
+        )
+
+    def _observe(self, event: Event) -> None:
+        self.ended_ms = event.at_ms
+        if event.result is not None:
+            self._results[event.index] = event.result
+        for observer in self._observers:
+            observer(event)
 
 
 class _Notices:

@@ -16,6 +16,7 @@ from clinvk.output.kinds import formatter_of
 from clinvk.runs import follow
 from clinvk.runs.celery_run import CeleryRun
 from clinvk.runs.client import Event
+from clinvk.runs.interruption import Interruption
 from clinvk.runs.report import Report
 from clinvk.runs.spool import Spool
 from clinvk.taskfile import reader
@@ -82,7 +83,7 @@ class EndedRun:
 
 def followed(count: int) -> Report:
     specs = Spool(TaskSpec, map(spec, range(count)))
-    return follow.follow(EndedRun(count), specs, [], follow.Interruption(print))
+    return follow.follow(EndedRun(count), specs, [], Interruption(print))
 
 
 def total_chars(pieces: Iterator[str]) -> int:

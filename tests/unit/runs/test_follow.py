@@ -11,6 +11,7 @@ from clinvk.core.errors import BrokerError, ClinvkError, WireError
 from clinvk.core.spec import RunSummary, TaskResult, TaskSpec, TaskStatus
 from clinvk.runs import follow
 from clinvk.runs.client import Event
+from clinvk.runs.interruption import Interruption
 
 SPECS = [TaskSpec(backend="echo", prompt="x")] * 3
 NOW_MS = 1_767_323_045_000
@@ -55,7 +56,7 @@ def test_what_is_not_known_is_lost(
             Broken(error, events),
             SPECS,
             [lambda event: seen.append(event.index)],
-            follow.Interruption(print),
+            Interruption(print),
         )
     report = caught.value.report
     expected = ["lost", "ok" if events else "lost", "lost"]
@@ -68,7 +69,7 @@ def test_what_is_not_known_is_lost(
 
 
 def test_a_result_that_never_came_is_lost() -> None:
-    report = follow.follow(Broken(None), SPECS, [], follow.Interruption(print))
+    report = follow.follow(Broken(None), SPECS, [], Interruption(print))
     assert [result.status for result in report.results] == ["lost", "ok", "lost"]
     assert report.results[0].error == "its result never arrived"
     assert report.exit_code == 1
@@ -77,7 +78,7 @@ def test_a_result_that_never_came_is_lost() -> None:
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with follow.Interruption(print):
+        with Interruption(print):
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
             assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
