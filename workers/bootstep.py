@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import re
 import resource
 import secrets
@@ -19,6 +20,7 @@ from typing import Any
 from celery import bootsteps
 
 from clinvk.broker.dispatcher import Dispatcher
+from clinvk.broker.recent_results import RecentResults
 from clinvk.core.error_log import ErrorLog
 from clinvk.core.errors import ConfigError
 from clinvk.core.spec import queue_of
@@ -74,7 +76,8 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         executor = Executor(config, parent.hostname, owner, observers)
         store = Store.connect(url)
         set_limits(store, config)
-        self.renewer = _renewer(parent, owner, queues, observers)
+        recent = RecentResults()
+        self.renewer = _renewer(parent, owner, queues, recent, observers)
         if config.reports_versions:
             backends = executor.backends(queues)
             observers.add(VersionObserver(backends, self.renewer.announcement.describe))
@@ -83,7 +86,7 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
             atexit.register(self._dismiss_supervisor)  # tasks have ended by then
         parent.pool.abort = self._abort
         self.renewer.start()
-        dispatcher = Dispatcher(parent.app, store)
+        dispatcher = Dispatcher(parent.app, store, recent, patience_seconds=math.inf)
         context.set_up(
             WorkerContext(self.renewer, dispatcher, executor, observers, ErrorLog(logger), parent)
         )
@@ -138,9 +141,11 @@ def set_limits(store: Store, config: WorkerConfig) -> None:
         store.limit(queue_of(queue), "config", **limits)
 
 
-def _renewer(parent: Any, owner: str, queues: Sequence[str], observers: Observers) -> LeaseRenewer:
+def _renewer(
+    parent: Any, owner: str, queues: Sequence[str], recent: RecentResults, observers: Observers
+) -> LeaseRenewer:
     url = parent.app.conf.broker_url
-    dispatcher = Dispatcher(parent.app, Store.connect(url, ANSWER_SECONDS))
+    dispatcher = Dispatcher(parent.app, Store.connect(url, ANSWER_SECONDS), recent)
     entry = worker_info.entry(slots=parent.pool.limit, queues=queues)
     name = owner.partition("/")[0]
     announcement = Announcement(dispatcher.store, name, entry)

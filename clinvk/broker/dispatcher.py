@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import logging
 import secrets
-import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import chain, repeat
 from typing import Any, TypeVar
 
 import redis
@@ -21,7 +19,7 @@ from clinvk.broker.message import task_id, template
 from clinvk.broker.recent_results import RecentResults
 from clinvk.core.error_log import ErrorLog
 from clinvk.core.spec import RunOptions, TaskResult, TaskSpec
-from clinvk.store.connection import is_transient
+from clinvk.store.connection import is_transient, retry
 from clinvk.store.store import Store
 from clinvk.store.types import (
     Admission,
@@ -42,13 +40,22 @@ T = TypeVar("T")
 class Dispatcher:
     """The store's operations together with the messages that follow from them.
 
-    `recent` keeps results that a worker recorded, for `redeliver`.
+    `recent` keeps results that a worker recorded, for `redeliver`. What belongs to a task that runs
+    waits for a Redis that is away, up to `patience_seconds`: for ever in the task's own thread, not
+    at all in one that has other work to do.
     """
 
-    def __init__(self, app: Celery, store: Store, recent: RecentResults | None = None) -> None:
+    def __init__(
+        self,
+        app: Celery,
+        store: Store,
+        recent: RecentResults | None = None,
+        patience_seconds: float = 0.0,
+    ) -> None:
         self.app: Any = app
         self.store = store
         self._recent = recent
+        self._patience_seconds = patience_seconds
         self._errors = ErrorLog(logger)
 
     def submit(
@@ -68,18 +75,18 @@ class Dispatcher:
     def claim(self, lease: Lease, owner: str) -> Claim:
         """Ask to run a task; waits for Redis, if need be: a late claim is refused."""
         nonce = secrets.token_hex(4)
-        return retry(lambda: self.store.claim(lease, owner, nonce))
+        return self._retry(lambda: self.store.claim(lease, owner, nonce))
 
     def release(self, lease: Lease, owner: str) -> None:
         """Let another worker have a task of which nothing runs here any more."""
-        retry(lambda: self.store.release(owner, lease))
+        self._retry(lambda: self.store.release(owner, lease))
 
     def finish(self, lease: Lease, result: TaskResult, queues: Iterable[str] = ()) -> Recorded:
         """Record a result and dispatch the next tasks; `queues` as in `Store.finish`.
 
         A result is worth money: it waits for Redis to come back, however long that takes.
         """
-        recorded = retry(lambda: self.store.finish(lease, result, queues))
+        recorded = self._retry(lambda: self.store.finish(lease, result, queues))
         self._log_failures(recorded.admission)
         if self._recent is not None and recorded.ok:
             self._recent.add(lease, result)
@@ -96,11 +103,14 @@ class Dispatcher:
 
     def results(self, run: str, indexes: Sequence[int]) -> list[TaskResult | None]:
         """Read results that a task builds on; waits for Redis as well."""
-        return retry(lambda: list(self.store.results(run, indexes)))
+        return self._retry(lambda: list(self.store.results(run, indexes)))
 
     def cancel(self, run: str, reason: str) -> None:
         """Cancel a run: nothing of it starts any more, and workers stop what runs."""
         self._take_back(run, self.store.cancel(run, reason))
+
+    def _retry(self, call: Callable[[], T]) -> T:
+        return retry(call, self._patience_seconds)
 
     def _take_back(self, run: str, canceled: Canceled) -> None:
         if not canceled:
@@ -158,15 +168,3 @@ class Dispatcher:
             self._errors.warn(f"run {failure.run}", failure.error)
         for repair in reaped.repairs:
             self._errors.warn(f"run {repair.run} was repaired", repair.what)
-
-
-def retry(call: Callable[[], T]) -> T:
-    """Call until it does not fail for a reason that passes (`is_transient`)."""
-    for delay_seconds in chain((0.1, 0.5, 1.0), repeat(2.0)):
-        try:
-            return call()
-        except redis.RedisError as error:
-            if not is_transient(error):
-                raise
-            time.sleep(delay_seconds)
-    raise AssertionError  # the delays never end

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import deque
+from collections.abc import Callable
 from functools import cache
-from typing import Any, Self
+from itertools import chain, repeat
+from typing import Any, Self, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
@@ -16,6 +19,8 @@ from redis.retry import Retry
 from clinvk.core.errors import BrokerError
 from clinvk.store.failure_detector import Server
 from clinvk.store.scripts import Operation, operations
+
+T = TypeVar("T")
 
 PING_SECONDS = 3.0
 MAX_IDLE = 16
@@ -59,6 +64,23 @@ def serves_nobody(error: BaseException | None) -> bool:
 def _code(error: BaseException) -> str:
     """Return the first word of what a server answered."""
     return getattr(error, "status_code", None) or str(error).partition(" ")[0]
+
+
+def retry(call: Callable[[], T], timeout_seconds: float = math.inf) -> T:
+    """Call until it does not fail for a reason that passes (`is_transient`), or the time is over.
+
+    Raises:
+        redis.RedisError: how it failed last.
+    """
+    give_up_at = time.monotonic() + timeout_seconds
+    for delay_seconds in chain((0.1, 0.5, 1.0), repeat(2.0)):
+        try:
+            return call()
+        except redis.RedisError as error:
+            if not is_transient(error) or time.monotonic() + delay_seconds > give_up_at:
+                raise
+            time.sleep(delay_seconds)
+    raise AssertionError  # the delays never end
 
 
 def redis_url(broker_url: str) -> str:

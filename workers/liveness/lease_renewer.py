@@ -67,6 +67,7 @@ class LeaseRenewer:
         self.announcement = announcement
         self._connection = connection
         self._connection_id = ""
+        self._server = ""
         self._observers = observers or Observers()
         self._clock = clock
         self._contact = Contact(clock())
@@ -152,11 +153,7 @@ class LeaseRenewer:
 
     def _renew(self) -> None:
         asked_at = self._clock()
-        if not self._connection.stands:
-            self._connection_id = ""
-            connection_id = self._connection.open()
-        else:
-            connection_id = self._connection_id
+        connection_id = self._open_connection()
         leases = self._held.all()
         to_stop = self._store.renew(self._owner, connection_id, leases)
         self._connection_id = connection_id
@@ -166,6 +163,24 @@ class LeaseRenewer:
         self._held.stop("canceled", to_stop)
         if leases or not self._is_draining:
             self._attempt("announcing this worker", self.announcement.publish)
+        self._redeliver_to_new_server()
+
+    def _open_connection(self) -> str:
+        """Return the id of the liveness connection, which is opened anew if it has closed."""
+        if self._connection.stands:
+            return self._connection_id
+        self._connection_id = ""
+        return self._connection.open()
+
+    def _redeliver_to_new_server(self) -> None:
+        """Deliver the latest results again to a server that may not have them.
+
+        It was restarted, or is a replica that took over.
+        """
+        server = self._connection_id.partition(":")[0]
+        if self._server not in {"", server}:
+            self._attempt("delivering results again", self._dispatcher.redeliver)
+        self._server = server
 
     def _look_after_other_workers(self) -> int:
         """Retry what other workers lost, and publish what time has made room for.

@@ -13,6 +13,7 @@ environment.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -31,7 +32,6 @@ LOOK_SECONDS = 0.05
 """A process may just be starting another: only several looks that find nothing are an end."""
 TIMEOUT_SECONDS = SILENCE_MS / 1000
 """How long to try to reach Redis; after that the leases count as lost without us."""
-RETRY_SECONDS = 0.5
 
 
 class WorkerSupervisor:
@@ -94,17 +94,12 @@ def release_leases(owner: str, broker_url: str) -> None:
     """Release a worker's leases, as soon as Redis can be told."""
     import redis
 
+    from clinvk.store.connection import retry
     from clinvk.store.store import Store
 
     store = Store.connect(broker_url)
-    give_up_at = time.monotonic() + TIMEOUT_SECONDS
-    while time.monotonic() < give_up_at:
-        try:
-            store.release(owner)
-        except redis.RedisError:
-            time.sleep(RETRY_SECONDS)
-        else:
-            return
+    with contextlib.suppress(redis.RedisError):  # the leases run out, then
+        retry(lambda: store.release(owner), TIMEOUT_SECONDS)
 
 
 if __name__ == "__main__":

@@ -197,7 +197,8 @@ def test_redis_is_waited_for_when_outputs_are_read() -> None:
                 raise answer
             yield from answer
 
-    assert Dispatcher(None, Flaky()).results("r", [0]) == [said(0, "a")]  # type: ignore[arg-type]
+    patient = Dispatcher(None, Flaky(), patience_seconds=60)  # type: ignore[arg-type]
+    assert patient.results("r", [0]) == [said(0, "a")]
 
 
 def test_what_is_refused_is_a_result_that_names_the_rule(tmp_path: Path) -> None:

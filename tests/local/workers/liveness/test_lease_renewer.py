@@ -10,12 +10,13 @@ import redis
 
 from clinvk.broker.app import create_app
 from clinvk.broker.dispatcher import Dispatcher
+from clinvk.broker.recent_results import RecentResults
 from clinvk.store.failure_detector import DISCONNECTED_SECONDS, RENEW_SECONDS, SILENT_SECONDS
 from clinvk.store.keys import key
 from clinvk.store.store import Store
 from clinvk.store.types import Lease, Reaped
 from tests import harness
-from tests.unit.store.test_store import RUN, submit
+from tests.unit.store.test_store import RUN, result, submit
 from workers.execution.stop_signal import StopSignal
 from workers.liveness import lease_renewer as renewer_module
 from workers.liveness.connection import LivenessConnection
@@ -66,11 +67,17 @@ class FakeConnection(LivenessConnection):
 
     def __init__(self) -> None:
         self.away = False
+        self.server = "server"
         self._is_open = False
 
     def open(self) -> str:
         self._is_open = True
-        return "server:1"
+        return f"{self.server}:1"
+
+    def fail_over(self) -> None:
+        """Have another server answer from now on."""
+        self.server = "another"
+        self._is_open = False
 
     @property
     def stands(self) -> bool:
@@ -111,6 +118,11 @@ def seen() -> Seen:
 
 
 @pytest.fixture
+def recent() -> RecentResults:
+    return RecentResults()
+
+
+@pytest.fixture
 def connection() -> FakeConnection:
     return FakeConnection()
 
@@ -121,6 +133,7 @@ def renewer(
     connection: FakeConnection,
     clock: Clock,
     seen: Seen,
+    recent: RecentResults,
     broker_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[LeaseRenewer]:
@@ -128,7 +141,12 @@ def renewer(
     app = create_app(broker_url)
     announcement = Announcement(store, "k@h", {"slots": 0, "queues": []})
     renewer = LeaseRenewer(
-        Dispatcher(app, store), OWNER, announcement, connection, Observers([seen]), clock
+        Dispatcher(app, store, recent),
+        OWNER,
+        announcement,
+        connection,
+        Observers([seen]),
+        clock,
     )
     renewer.start()
     harness.wait_until(store.workers, "the lease renewer to announce its worker")
@@ -224,6 +242,40 @@ def test_what_redis_refuses_is_logged_once_and_the_worker_goes_on(
         assert stopped(stop) == "canceled"
     logged = [record.getMessage() for record in caplog.records]
     assert logged == ["looking for lost tasks: ResponseError: wrong type in a script"]
+
+
+def test_a_server_that_took_over_gets_the_latest_results_again(
+    renewer: LeaseRenewer, store: FlakyStore, connection: FakeConnection, recent: RecentResults
+) -> None:
+    submit(store)
+    store.claim(LEASE, OWNER, "a")
+    recent.add(LEASE, result(0))  # this server never heard of it
+    connection.fail_over()
+    harness.wait_until(lambda: list(store.results(RUN, [0])) == [result(0)], "the result")
+
+
+def test_a_loss_is_not_recorded_before_redis_is_back(
+    renewer: LeaseRenewer,
+    store: FlakyStore,
+    clock: Clock,
+    seen: Seen,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The thread that renews leases must not wait inside of what it does for other workers."""
+
+    def fail(*_: Any) -> Any:
+        raise redis.ConnectionError("away")
+
+    submit(store, max_attempts=1)
+    with monkeypatch.context() as away, renewer.hold(LEASE):
+        away.setattr(store, "finish", fail)
+        store.claim(LEASE, OWNER, "a")
+        other = Lease(RUN, 1, 1)
+        store.claim(other, "dead/2", "b")
+        store.release("dead/2")
+        failed_again(renewer)
+        keep_up(store, clock)
+    harness.wait_until(lambda: list(store.results(RUN, [1])) != [None], "the loss")
 
 
 def test_a_task_that_somebody_else_has_by_now_is_stopped(
