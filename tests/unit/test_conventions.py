@@ -15,7 +15,7 @@ from tests.harness import ROOT
 
 def test_only_the_store_names_keys() -> None:
     for path in ROOT.glob("[cw]*/**/*.py"):
-        if path.name != "store.py":
+        if path.name != "keys.py":
             text = path.read_text()
             assert not [key for key in KEYS.values() if key.split("{")[0] in text], path
 
