@@ -45,3 +45,40 @@ def test_each_package_says_that_it_is_typed() -> None:
     assert sorted(packages) == ["clinvk", "workers"]
     for package in packages:
         assert (ROOT / package / "py.typed").is_file(), package
+
+
+IDEAS = {
+    "backends/contract",
+    "backends/transcripts",
+    "commands/refusals",
+    "output/schemas",
+    "store/model/machine",
+    "store/ordered",
+}
+"""Unit tests of something that is in no module alone."""
+
+
+def test_unit_tests_are_called_like_what_they_test() -> None:
+    """`tests/unit/output/forms/test_live.py` tests `clinvk/output/forms/live.py`."""
+    unit = ROOT / "tests" / "unit"
+    strays = set()
+    for path in unit.glob("*/**/test_*.py"):
+        folder = path.parent.relative_to(unit)
+        package = ROOT / folder if folder.parts[0] == "workers" else ROOT / "clinvk" / folder
+        tested = path.stem.removeprefix("test_")
+        if not any(package.glob(f"**/{tested}.*")) and not (package / tested).is_dir():
+            strays.add(f"{folder}/{tested}")
+    assert strays == IDEAS
+
+
+def test_tests_of_the_store_run_over_a_real_server_too() -> None:
+    """A unit test with the fixture `store` or `redis_client` has a twin in `tests/local/store`."""
+    for path in (ROOT / "tests" / "unit" / "store").rglob("test_*.py"):
+        if "store: Store" in path.read_text() or "redis_client" in path.read_text():
+            module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            twins = [
+                twin
+                for twin in (ROOT / "tests" / "local" / "store").glob("test_*.py")
+                if f"from {module} import *" in twin.read_text()
+            ]
+            assert len(twins) == 1, f"{module} has no twin"
