@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 from clinvk.backends import parsing
 from clinvk.backends.base import Backend, Command, ParsedOutput, ProcessResult, unsupported
@@ -63,37 +65,50 @@ class Codex(Backend):
 
     def parse(self, finished: ProcessResult) -> ParsedOutput:
         """Read the events of `--json`: the last agent message of a completed turn."""
-        answer: str | None = None
-        session_id: str | None = None
-        failed: Json | None = None
-        completed: Json | None = None
-        last_error = ""
-        for event in parsing.objects(finished.stdout.lines()):
-            match event.get("type"):
-                case "thread.started":
-                    session_id = parsing.text(event, "thread_id")
-                case "item.completed":
-                    answer = _agent_message(event) or answer
-                case "turn.completed":
-                    completed = event
-                case "turn.failed":
-                    failed = event
-                case "error":
-                    last_error = parsing.text(event, "message") or last_error
-        counts = parsing.mapping(completed or {}, "usage")
-        known: dict[str, Any] = {
-            "session_id": session_id,
-            "usage": parsing.usage(
-                parsing.count(counts, "input_tokens"), parsing.count(counts, "output_tokens")
-            ),
-        }
-        if finished.returncode == 0 and completed and not failed:
-            if answer is not None:
-                return ParsedOutput(output=answer, **known)
+        events = _Events.read(finished.stdout.lines())
+        known = events.known()
+        if finished.returncode == 0 and events.completed and not events.failed:
+            if events.answer is not None:
+                return ParsedOutput(output=events.answer, **known)
             return parsing.failure("the model gave no answer (refused)", ErrorKind.REFUSED, **known)
-        message = parsing.text(parsing.mapping(failed or {}, "error"), "message") or last_error
+        failed = parsing.mapping(events.failed, "error")
+        message = parsing.text(failed, "message") or events.last_error
         message = message or parsing.no_answer(finished, _NOISE)
         return parsing.failure(parsing.api_message(message), _kind(message), **known)
+
+
+@dataclass(slots=True)
+class _Events:
+    """What its events said."""
+
+    answer: str | None = None
+    session_id: str | None = None
+    failed: Json = field(default_factory=dict)
+    completed: Json = field(default_factory=dict)
+    last_error: str = ""
+
+    @classmethod
+    def read(cls, lines: Iterable[str]) -> Self:
+        found = cls()
+        for event in parsing.objects(lines):
+            match event.get("type"):
+                case "thread.started":
+                    found.session_id = parsing.text(event, "thread_id")
+                case "item.completed":
+                    found.answer = _agent_message(event) or found.answer
+                case "turn.completed":
+                    found.completed = event
+                case "turn.failed":
+                    found.failed = event
+                case "error":
+                    found.last_error = parsing.text(event, "message") or found.last_error
+        return found
+
+    def known(self) -> dict[str, Any]:
+        """Return what is known of the attempt, whether it succeeded or not."""
+        counts = parsing.mapping(self.completed, "usage")
+        tokens = (parsing.count(counts, name) for name in ("input_tokens", "output_tokens"))
+        return {"session_id": self.session_id, "usage": parsing.usage(*tokens)}
 
 
 def _toml(text: str) -> str:

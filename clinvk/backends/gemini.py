@@ -7,7 +7,9 @@ error it exits with the HTTP status modulo 256, so 144 and up are no signals.
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 from clinvk.backends import parsing
 from clinvk.backends.base import Backend, Command, ParsedOutput, ProcessResult, unsupported
@@ -57,70 +59,86 @@ class Gemini(Backend):
     def command(self, spec: TaskSpec) -> Command:
         """Build `gemini -o stream-json … < prompt`."""
         argv = ["gemini", "-o", "stream-json", "--skip-trust"]
-        warnings: list[str] = []
         if spec.model:
             argv += ["-m", spec.model]
         argv += _modes(spec)
-        if spec.sandbox_mode == "workspace":
-            warnings.append(
-                unsupported(self.name, "sandbox_mode workspace", "it has no sandbox to enforce it")
-            )
-        if spec.allowed_tools and spec.sandbox_mode == "read-only":
-            # Measured: the shell, allowed like this, runs in "plan" mode too.
-            why = "with sandbox_mode read-only it would allow what the sandbox forbids"
-            warnings.append(unsupported(self.name, "allowed_tools", why))
-        elif spec.allowed_tools:
+        if spec.allowed_tools and spec.sandbox_mode != "read-only":
             argv += [f"--allowed-tools={','.join(spec.allowed_tools)}"]
-        warnings += [
-            unsupported(self.name, name, "it has no such option")
-            for name in ("max_turns", "max_tokens", "system_prompt")
-            if getattr(spec, name) is not None
-        ]
         return Command(
             argv=(*argv, *spec.extra),
             stdin=spec.prompt.encode("utf-8", "replace"),
             env=ENVIRONMENT,
-            warnings=tuple(warnings),
+            warnings=tuple(unsupported(self.name, option, why) for option, why in _gaps(spec)),
         )
 
     def parse(self, finished: ProcessResult) -> ParsedOutput:
         """Read the events of `stream-json`: the assistant's deltas, and the terminal result."""
+        events = _Events.read(finished.stdout.lines())
+        known = events.known()
+        if truncated := _truncated(finished):  # whatever it answered, it was to something else
+            return parsing.failure(truncated, ErrorKind.TOO_LARGE, **known)
+        succeeded = finished.returncode == 0 and events.result.get("status") == "success"
+        if succeeded and events.answer.strip():
+            return ParsedOutput(output=events.answer, **known)
+        if complaint := _usage_error(finished):
+            return parsing.failure(complaint, ErrorKind.INVALID, **known)
+        message = events.error or parsing.no_answer(finished, _NOISE)
+        kind = _kind(finished, events.result, message)
+        return parsing.failure(parsing.api_message(message), kind, **known)
+
+
+@dataclass(slots=True)
+class _Events:
+    """What its events said."""
+
+    answer: str = ""
+    start: Json = field(default_factory=dict)
+    result: Json = field(default_factory=dict)
+    last_error: str = ""
+
+    @classmethod
+    def read(cls, lines: Iterable[str]) -> Self:
+        found = cls()
         parts: list[str] = []
-        start: Json = {}
-        result: Json = {}
-        last_error = ""
-        for event in parsing.objects(finished.stdout.lines()):
+        for event in parsing.objects(lines):
             match event.get("type"):
                 case "init":
-                    start = event
+                    found.start = event
                 case "message" if event.get("role") == "assistant":
                     parts.append(_content(event))
                 case "error":
-                    last_error = parsing.text(event, "message") or last_error
+                    found.last_error = parsing.text(event, "message") or found.last_error
                 case "result":
-                    result = event
-        stats = parsing.mapping(result, "stats")
-        known: dict[str, Any] = {
-            "model": parsing.text(start, "model"),
-            "session_id": parsing.text(start, "session_id"),
-            "usage": parsing.usage(
-                parsing.count(stats, "input_tokens"),
-                parsing.count(stats, "output_tokens"),
-                parsing.count(stats, "total_tokens"),
-            ),
+                    found.result = event
+        found.answer = parsing.whole("".join(parts))  # a character may be cut between two deltas
+        return found
+
+    @property
+    def error(self) -> str:
+        """The error of the result, or else the last one before it."""
+        return parsing.text(parsing.mapping(self.result, "error"), "message") or self.last_error
+
+    def known(self) -> dict[str, Any]:
+        """Return what is known of the attempt, whether it succeeded or not."""
+        stats = parsing.mapping(self.result, "stats")
+        names = ("input_tokens", "output_tokens", "total_tokens")
+        return {
+            "model": parsing.text(self.start, "model"),
+            "session_id": parsing.text(self.start, "session_id"),
+            "usage": parsing.usage(*(parsing.count(stats, name) for name in names)),
         }
-        answer = parsing.whole("".join(parts))  # a character may be cut between two deltas
-        if truncated := _truncated(finished):  # whatever it answered, it was to something else
-            return parsing.failure(truncated, ErrorKind.TOO_LARGE, **known)
-        if finished.returncode == 0 and result.get("status") == "success" and answer.strip():
-            return ParsedOutput(output=answer, **known)
-        if complaint := _usage_error(finished):
-            return parsing.failure(complaint, ErrorKind.INVALID, **known)
-        message = parsing.text(parsing.mapping(result, "error"), "message") or last_error
-        message = message or parsing.no_answer(finished, _NOISE)
-        return parsing.failure(
-            parsing.api_message(message), _kind(finished, result, message), **known
-        )
+
+
+def _gaps(spec: TaskSpec) -> Iterator[tuple[str, str]]:
+    """Yield the options of a task that it cannot honour, each with the reason."""
+    if spec.sandbox_mode == "workspace":
+        yield "sandbox_mode workspace", "it has no sandbox to enforce it"
+    if spec.allowed_tools and spec.sandbox_mode == "read-only":
+        # Measured: the shell, allowed like this, runs in "plan" mode too.
+        yield "allowed_tools", "with sandbox_mode read-only it would allow what the sandbox forbids"
+    for name in ("max_turns", "max_tokens", "system_prompt"):
+        if getattr(spec, name) is not None:
+            yield name, "it has no such option"
 
 
 def _content(event: Json) -> str:
