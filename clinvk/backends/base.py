@@ -19,24 +19,24 @@ from typing import Literal
 from clinvk.core.spec import ErrorKind, TaskSpec, Usage
 
 StoppedBy = Literal["timeout", "canceled", "disconnected", "requeued"]
-"""Its deadline, the run's cancellation, the worker's lost touch with Redis, or its shutdown. The
-last two are no result: the task goes to another worker."""
+"""Why clinvk ended a process: its deadline, the run's cancellation, the worker's loss of contact
+with Redis, or its shutdown. After the last two, the task goes to another worker."""
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 NAME_RULE = "must consist of letters and digits, with . _ - between them"
 """What a backend's name looks like, since it becomes part of a queue's name; and in words."""
 
 LINE_CHARS = 1 << 26
-"""Longer lines come in pieces, so that no output can fill the memory."""
+"""Longer lines are yielded in pieces, so that no output can fill the memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """A process to start.
 
-    `env` is laid over the worker's own environment; the names in `secret_env` are masked
-    wherever a command is shown. `stdin` is all that the process will read; it is never left
-    open. `warnings` name the options that this backend cannot honour.
+    `env` is added to the worker's own environment; the values of the names in `secret_env` are
+    masked wherever a command is shown. `stdin` is written to the process and then closed.
+    `warnings` name the options that this backend cannot honour.
     """
 
     argv: Sequence[str]
@@ -50,8 +50,8 @@ class Command:
 class Captured:
     """What a process wrote to one stream.
 
-    For stdout `head` is its beginning, up to the cap, and where there was more `path` is a file
-    with everything that was kept. For stderr `head` is its end. `size` counts all bytes.
+    For stdout `head` is the beginning, up to a limit; if there was more, `path` is a file with
+    everything that was kept. For stderr `head` is the end. `size` counts all bytes.
     """
 
     head: bytes = b""
@@ -70,8 +70,8 @@ class Captured:
     def lines(self) -> Iterator[str]:
         """Yield all lines, those beyond the cap included, without their line ends."""
         if self.path is None:
-            # As a file is read: str.splitlines would also split at U+0085 and U+2028, which may
-            # stand in JSON as they are.
+            # Like a file: str.splitlines would also split at U+0085 and U+2028, which JSON may
+            # contain unescaped.
             for line in io.StringIO(self.text(), newline=None):
                 yield line.rstrip("\n")
             return

@@ -84,7 +84,7 @@ class Claude(Backend):
 def _modes(spec: TaskSpec) -> list[str]:
     approval = spec.approval_mode
     if spec.sandbox_mode == "read-only":
-        # Nothing may be written or run, so "ask nothing" can only mean "refuse the rest".
+        # Nothing may be written or run, so "never ask" can only mean "deny everything else".
         mode = "dontAsk" if approval == "none" else PERMISSION_MODES.get(approval or "")
         return ["--tools", READ_ONLY_TOOLS, *(["--permission-mode", mode] if mode else [])]
     mode = PERMISSION_MODES.get(approval or "")
@@ -116,7 +116,7 @@ def _model(result: Json) -> str | None:
 
 
 def _message(result: Json) -> str | None:
-    if result.get("is_error") is False:  # what it says is the answer, not what went wrong
+    if result.get("is_error") is False:  # `result` is the answer, not an error
         return None
     errors = result.get("errors")
     lines = [item for item in errors if isinstance(item, str)] if isinstance(errors, list) else []

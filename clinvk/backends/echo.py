@@ -1,7 +1,7 @@
 """echo: a bundled backend that needs no network and costs nothing, for demos and tests.
 
-A real process like any other; what it can be asked to do stands in `echo_cli.py`. It has no tools
-and takes one turn, so every mode, list of tools and limit of turns is kept without doing anything.
+It runs a real process; `echo_cli.py` lists the directives that a prompt can give it. It has no
+tools and takes one turn, so modes, lists of tools and limits of turns need no handling.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ class Gemini(Backend):
         """Read the events of `stream-json`: the assistant's deltas, and the terminal result."""
         events = _Events.read(finished.stdout.lines())
         known = events.known()
-        if truncated := _truncated(finished):  # whatever it answered, it was to something else
+        if truncated := _truncated(finished):  # the answer is to another prompt
             return parsing.failure(truncated, ErrorKind.TOO_LARGE, **known)
         succeeded = finished.returncode == 0 and events.result.get("status") == "success"
         if succeeded and events.answer.strip():

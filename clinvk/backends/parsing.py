@@ -98,9 +98,9 @@ def usage(input_tokens: int, output_tokens: int, total_tokens: int = 0) -> Usage
 
 
 def no_answer(finished: ProcessResult, noise: re.Pattern[str] | None = None) -> str:
-    """Say why a CLI ended without an answer: its first complaint, else its last words.
+    """Return why a CLI ended without an answer: the first line of stderr that reads like an error.
 
-    Lines of stderr that `noise` is found in say nothing.
+    Without one it is the last line, or the exit code. Lines in which `noise` is found do not count.
     """
     last = ""
     for line in finished.stderr.lines():

@@ -1,8 +1,8 @@
 """Placeholders in the prompts of a chain: `{{previous}}` and `{{steps.<name>.output}}`.
 
-The client finds them, and says in `TaskSpec.inputs` which step each stands for; the worker puts
-the outputs in their places. Both in one pass over the prompt, so that what an output contains is
-never looked at again.
+The client finds them and records in `TaskSpec.inputs` which step each refers to; the worker
+replaces them by the outputs. Both take one pass over the prompt, so placeholders inside of an
+output are never replaced.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _SIMILARITY = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Placeholder:
-    """A placeholder as it is written, and the step that it names; None is the previous one.
+    """A placeholder as written, and the name of its step; None is the previous step.
 
-    `problem` says why it cannot be one, although it is meant to be.
+    `problem` is why something that was meant as a placeholder is not one.
     """
 
     text: str
@@ -32,7 +32,7 @@ class Placeholder:
 
 
 def find(prompt: str) -> Iterator[Placeholder]:
-    """Yield the placeholders of a prompt, in order, each as often as it stands there."""
+    """Yield the placeholders of a prompt, in order, repeated ones each time."""
     for dollar, text, inner in _BRACES.findall(prompt):
         inner = inner.strip()
         word, _, rest = inner.partition(".")
@@ -44,13 +44,13 @@ def find(prompt: str) -> Iterator[Placeholder]:
             why = "is not supported: each step runs in its own session"
             yield Placeholder(text, problem=f"{text} {why}")
         elif not dollar and nearest(word.lower(), _WORDS, _SIMILARITY):
-            # With a dollar sign it is GitHub's: a prompt may well be about a workflow.
+            # With a dollar sign it is an expression of GitHub Actions, and part of the prompt.
             why = "is not a placeholder (use {{previous}} or {{steps.<name>.output}})"
             yield Placeholder(text, problem=f"{text} {why}")
 
 
 def fill(prompt: str, outputs: Mapping[str, str]) -> str:
-    """Put an output in the place of each placeholder; `outputs` has them as they are written."""
+    """Replace each placeholder by its output; the keys of `outputs` are placeholders as written."""
     if not outputs:
         return prompt
     places = re.compile("|".join(map(re.escape, outputs)))

@@ -1,11 +1,11 @@
-"""The types that cross the wire: what a task is, and what became of it.
+"""The types that client and workers exchange: tasks, their results, runs.
 
 Each is defined here and nowhere else. The task file is validated against `TaskSpec`'s
 annotations (by `clinvk.taskfile.task_validation`), workers decode the same class from Redis with
 `from_wire`. The constraints are `annotated_types`, so a worker needs no pydantic.
 
-Wire format: one JSON object, `"v": WIRE_VERSION`, fields that are at their default left out.
-A reader accepts its own version and older ones, and refuses newer ones: a field that it does
+Wire format: one JSON object with `"v": WIRE_VERSION`, without fields that have their default. A
+reader accepts its own version and older ones. It refuses newer ones, because a field that it does
 not know could be a limit that it would not enforce.
 """
 
@@ -119,8 +119,8 @@ def _defaults(kind: type[Wire]) -> tuple[tuple[str, Any], ...]:
 class TaskSpec(Wire):
     """One prompt for one backend, with everything that a worker needs to run it.
 
-    `inputs` says which placeholders stand in the prompt, and the index of the task in the same
-    run whose output takes the place of each (`clinvk.core.placeholders`).
+    `inputs` maps each placeholder in the prompt to the index of the task in the same run whose
+    output replaces it (`clinvk.core.placeholders`).
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
@@ -192,7 +192,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskResult(Wire):
-    """What became of one task of a run.
+    """The result of one task of a run.
 
     `exit_code` is the CLI's own, as the OS gave it (-N for signal N); -1 when the CLI was
     never started or when we stopped it. Times are RFC 3339 in UTC. `output_blob` names where

@@ -1,4 +1,4 @@
-"""What one worker is told about itself: JSON in the variable CLINVK_WORKER_CONFIG.
+"""The configuration of one worker: JSON in the variable CLINVK_WORKER_CONFIG.
 
 Written by whoever starts the worker (local mode, `clinvk worker`), so that a worker neither
 parses the user's configuration again nor needs the packages for it. Commands that a worker runs

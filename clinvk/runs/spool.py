@@ -1,7 +1,7 @@
-"""Sequences that do not stay in memory: what a client would otherwise keep of every task.
+"""Sequences of tasks and of results that are kept in a file, so that memory does not grow.
 
-Records go to a file without a name. What stays in memory is where each of them is, 12 bytes,
-and the ones written last: a small run makes no file at all.
+Records go to an unnamed temporary file. In memory stay the position of each, 12 bytes, and the
+records written last: a small run makes no file at all.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import Generic, TypeVar, overload
 from clinvk.core.spec import Wire
 
 HELD_BYTES = 1 << 18
-"""How much is held in memory before it goes to the file."""
+"""The most bytes of records in memory before they are written to the file."""
 
 W = TypeVar("W", bound=Wire)
 
 
 class Records:
-    """Records of bytes by their index; what was not written is empty.
+    """Byte strings by index; one that was never written is empty.
 
-    While nobody writes, any thread may read.
+    Any thread may read while none writes.
     """
 
     def __init__(self, count: int = 0) -> None:
@@ -53,7 +53,7 @@ class Records:
         self._sizes[index] = len(record)
         self._held += record
         if len(self._held) >= HELD_BYTES:
-            # A full disk costs memory, and not what became of tasks that were paid for.
+            # If the disk is full, the records stay in memory: results must not be lost.
             with suppress(OSError):
                 self._to_file()
 
@@ -78,10 +78,10 @@ class Records:
 
 
 class Spool(Sequence[W], Generic[W]):
-    """A sequence of tasks, or of results, that is kept in `Records` as it would cross the wire.
+    """A sequence of tasks or of results, kept in `Records` in their wire format.
 
-    Each look at an item decodes it anew. With a `count` there are that many places to begin
-    with, to be filled in any order.
+    Each access decodes the item again. With a `count` the sequence starts with that many empty
+    places, which can be filled in any order.
     """
 
     def __init__(self, kind: type[W], items: Iterable[W] = (), count: int = 0) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from clinvk.core import yaml_document
 from clinvk.core.errors import TaskFileError
 from clinvk.core.validation_errors import shown
-from clinvk.taskfile import extract
+from clinvk.taskfile import extraction
 from clinvk.taskfile.raw_tasks import LINES, RawTasks, list_numbering
 from clinvk.taskfile.schema import COMMANDS
 from clinvk.taskfile.sources import fail
@@ -61,7 +61,7 @@ def extract_tasks(text: str, name: str, key: str) -> RawTasks:
         return _parse_text(text, name, key)
     except TaskFileError as error:
         problem = error
-    for pieces in (extract.fenced(text), extract.bare(text)):
+    for pieces in (extraction.fenced(text), extraction.bare(text)):
         found = []
         for piece in pieces:
             try:

@@ -1,6 +1,7 @@
-"""Find JSON in what a model wrote: in Markdown code fences, or bare between its words.
+"""Extract JSON from model output: from Markdown code fences, or from between the words.
 
-Pieces keep their line numbers, for messages.
+Each passage is preceded by as many line feeds as it was in the whole text, so that messages name
+the right line.
 """
 
 from __future__ import annotations
@@ -14,19 +15,20 @@ _FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _BEGINNING = re.compile(r'\{\s*"|\[\s*\{')
-"""Of an object, or of a list of objects: other braces and brackets are a text's own."""
+"""The beginning of an object or of a list of objects; other braces and brackets are prose."""
 
 
 def fenced(text: str) -> Iterator[str]:
-    """Yield what stands in code fences; one that is not closed goes on to the end."""
+    """Yield the content of each code fence; an unclosed one extends to the end of the text."""
     for match in _FENCE.finditer(text):
         yield _piece(text, *match.span("inside"))
 
 
 def bare(text: str) -> Iterator[str]:
-    """Yield each JSON value; objects that follow each other are one piece, as JSON Lines.
+    """Yield each JSON value; consecutive objects are one passage, as JSON Lines.
 
-    Broken JSON goes on to the end: of what was cut off, no part may pass for the whole.
+    Broken JSON extends to the end of the text, so that no part of a truncated file is taken for
+    the whole.
     """
     spans = list(_values(text))
     while spans:
