@@ -50,7 +50,7 @@ def queues(found: Sequence[QueueState]) -> Iterator[str]:
                 queue.max_concurrency or "-",
                 queue.rate or "-",
                 queue.running,
-                queue.waiting,
+                _waiting(queue),
                 queue.slots,
                 "paused" if queue.is_paused else "open",
             )
@@ -68,11 +68,17 @@ def queues_document(found: Sequence[QueueState]) -> list[dict[str, Any]]:
             "rate": queue.rate,
             "paused": queue.is_paused,
             "running": queue.running,
-            "waiting": queue.waiting,
+            "waiting": _waiting(queue),
             "slots": queue.slots,
         }
         for queue in found
     ]
+
+
+def _waiting(queue: QueueState) -> int:
+    """Return how many tasks no worker has claimed yet: as in `status`, all that do not run."""
+    # The counts are read one after another, so that a claim may come in between.
+    return queue.waiting + max(0, queue.in_flight - queue.running)
 
 
 def runs(found: Sequence[RunSummary]) -> Iterator[str]:

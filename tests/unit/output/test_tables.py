@@ -46,3 +46,11 @@ def test_columns_start_at_the_same_cell_in_each_line(table: object) -> None:
         name = row.split()[0]
         before = row[: row.index(row.split()[1], len(name))]
         assert cell_len(before) == at
+
+
+def test_a_task_that_is_dispatched_and_not_claimed_waits() -> None:
+    limits: dict[str, Any] = {"max_concurrency": None, "rate": None, "is_paused": False, "slots": 3}
+    queue = QueueState(name="clinvk.a", running=1, in_flight=3, waiting=2, **limits)
+    (entry,) = tables.queues_document([queue])
+    assert (entry["running"], entry["waiting"]) == (1, 4)
+    assert list(tables.queues([queue]))[1].split()[3:5] == ["1", "4"]
