@@ -66,20 +66,42 @@ def test_the_tested_servers_are_listed() -> None:
         assert f"| {server.name} |" in text, server
 
 
-@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md"])
+@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
 def test_links_of_the_repository_s_pages_lead_to_files(name: str) -> None:
     text = (pages.ROOT / name).read_text()
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
         assert (pages.ROOT / target).exists(), target
 
 
-def test_the_architecture_lists_every_package_and_names_files_that_exist() -> None:
+def test_the_architecture_lists_every_package() -> None:
     text = (pages.ROOT / "ARCHITECTURE.md").read_text()
     for path in (pages.ROOT / "clinvk").iterdir():
         if (path / "__init__.py").exists():
             assert f"| `clinvk/{path.name}` |" in text, path
-    for name in re.findall(r"`((?:clinvk|workers|tests|docs)/[\w/.-]+)`", text):
-        assert (pages.ROOT / name).exists(), name
+
+
+NEW_FILES = {"clinvk/commands/retry.py"}
+"""Files that CONTRIBUTING.md names as those that a change would add."""
+
+
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_files_that_are_named_exist(name: str) -> None:
+    text = (pages.ROOT / name).read_text()
+    named = set(re.findall(r"`((?:clinvk|workers|tests|docs)/[\w/.-]+)`", text))
+    assert len(named) > 10
+    assert {file for file in named - NEW_FILES if not (pages.ROOT / file).exists()} == set()
+
+
+def test_the_test_command_is_the_same_everywhere() -> None:
+    """`.ci/run` takes it from README.md, where it must stand once."""
+    found = {
+        name: re.findall(
+            r"^python3 -m venv .* pytest$", (pages.ROOT / name).read_text(), re.MULTILINE
+        )
+        for name in ("README.md", "CONTRIBUTING.md")
+    }
+    assert len(found["README.md"]) == 1
+    assert found["README.md"] == found["CONTRIBUTING.md"]
 
 
 def test_the_picture_refers_to_nothing_outside() -> None:
