@@ -59,8 +59,10 @@ class Workers:
         (queue,) = self.store.queues()
         return queue.slots
 
-    def clinvk(self, *arguments: str, stdin: str | None = None) -> harness.Completed:
-        return harness.clinvk(*arguments, stdin=stdin, env=self.env)
+    def clinvk(
+        self, *arguments: str, stdin: str | None = None, command: Sequence[str] = harness.CLINVK
+    ) -> harness.Completed:
+        return harness.clinvk(*arguments, stdin=stdin, env=self.env, command=command)
 
     def close(self) -> None:
         for process in self._processes:

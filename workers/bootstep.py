@@ -13,8 +13,8 @@ import re
 import resource
 import secrets
 import signal
+import sys
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 from celery import bootsteps
@@ -22,7 +22,7 @@ from celery import bootsteps
 from clinvk.broker.dispatcher import Dispatcher
 from clinvk.broker.recent_results import RecentResults
 from clinvk.core.error_log import ErrorLog
-from clinvk.core.errors import ConfigError
+from clinvk.core.errors import ClinvkError, UsageError
 from clinvk.core.spec import queue_of
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.store.failure_detector import ANSWER_SECONDS
@@ -59,38 +59,40 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         Raises:
             SystemExit: the worker was started in a way, or with settings, that cannot work.
         """
-        check_pool(parent.pool_cls)
         raise_open_files_limit()
         process_tree.become_subreaper()
         try:
-            config = WorkerConfig.load()
-            self._set_up(parent, config)
-        except ConfigError as error:
-            raise SystemExit(str(error)) from error
+            check_pool(parent.pool_cls)
+            self._set_up(parent, WorkerConfig.load())
+        except ClinvkError as error:
+            sys.stderr.writelines(f"{problem}\n" for problem in error.problems)
+            raise SystemExit(error.exit_code) from error
 
     def _set_up(self, parent: Any, config: WorkerConfig) -> None:
-        url = parent.app.conf.broker_url
-        queues = sorted(parent.app.amqp.queues.consume_from)
-        owner = new_owner(parent.hostname)
+        app, name, slots = parent.app, parent.hostname, parent.pool.limit
+        url = app.conf.broker_url
+        queues = sorted(app.amqp.queues.consume_from)
+        owner = new_owner(name)
         observers = Observers([LogObserver()])
-        executor = Executor(config, parent.hostname, owner, observers)
-        store = Store.connect(url)
-        set_limits(store, config)
+        executor = Executor(config, name, owner, observers)
         recent = RecentResults()
-        self.renewer = _renewer(parent, owner, queues, recent, observers)
+        patient = Dispatcher(app, Store.connect(url), recent, patience_seconds=math.inf)
+        quick = Dispatcher(app, Store.connect(url, ANSWER_SECONDS), recent)
+        limits = {queue_of(queue): limits for queue, limits in config.queues.items()}
+        entry = worker_info.entry(slots, queues)
+        announcement = Announcement(quick.store, worker_of(owner), entry, limits)
+        self.renewer = LeaseRenewer(quick, owner, announcement, LivenessConnection(url), observers)
         if config.reports_versions:
-            backends = executor.backends(queues)
-            observers.add(VersionObserver(backends, self.renewer.announcement.describe))
+            observers.add(VersionObserver(executor.backends(queues), announcement.describe))
         if config.has_supervisor:
             self.supervisor = WorkerSupervisor.start(owner, url)
             atexit.register(self._dismiss_supervisor)  # tasks have ended by then
         parent.pool.abort = self._abort
         self.renewer.start()
-        dispatcher = Dispatcher(parent.app, store, recent, patience_seconds=math.inf)
         context.set_up(
-            WorkerContext(self.renewer, dispatcher, executor, observers, ErrorLog(logger), parent)
+            WorkerContext(self.renewer, patient, executor, observers, ErrorLog(logger), parent)
         )
-        observers.notify(WorkerStarted(parent.hostname, parent.pool.limit, queues))
+        observers.notify(WorkerStarted(name, slots, queues))
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002
         """Take no more tasks. Running tasks and the renewal of their leases go on until they end.
@@ -120,13 +122,13 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 def check_pool(pool: type) -> None:
-    """Refuse a pool of processes: one process holds a worker's leases.
+    """Refuse a pool that is not one of threads: one process holds all leases of a worker.
 
     Raises:
-        SystemExit: with what to do.
+        UsageError: it is another pool.
     """
     if pool.__module__ not in SUPPORTED_POOLS:
-        raise SystemExit("clinvk runs on the threads pool: start the worker with -P threads")
+        raise UsageError("a worker runs on the threads pool: start it with -P threads")
 
 
 def new_owner(worker: str) -> str:
@@ -135,21 +137,9 @@ def new_owner(worker: str) -> str:
     return f"{name}/{secrets.token_hex(4)}"
 
 
-def set_limits(store: Store, config: WorkerConfig) -> None:
-    """Set the limits of queues that this machine's configuration has."""
-    for queue, limits in config.queues.items():
-        store.limit(queue_of(queue), "config", **limits)
-
-
-def _renewer(
-    parent: Any, owner: str, queues: Sequence[str], recent: RecentResults, observers: Observers
-) -> LeaseRenewer:
-    url = parent.app.conf.broker_url
-    dispatcher = Dispatcher(parent.app, Store.connect(url, ANSWER_SECONDS), recent)
-    entry = worker_info.entry(slots=parent.pool.limit, queues=queues)
-    name = owner.partition("/")[0]
-    announcement = Announcement(dispatcher.store, name, entry)
-    return LeaseRenewer(dispatcher, owner, announcement, LivenessConnection(url), observers)
+def worker_of(owner: str) -> str:
+    """Return the worker's name in an owner."""
+    return owner.partition("/")[0]
 
 
 def raise_open_files_limit() -> None:

@@ -23,24 +23,38 @@ VERSION_SECONDS = 60.0
 class Announcement:
     """A worker's entry in the list of live workers. It expires unless it is published again.
 
-    `entry` has at least `slots` (tasks at once) and `queues` (Celery's names).
+    `entry` has at least `slots` (tasks at once) and `queues` (Celery's names). `limits` are those
+    of queues, by their names, in this machine's configuration.
     """
 
-    def __init__(self, store: Store, worker: str, entry: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        worker: str,
+        entry: Mapping[str, Any],
+        limits: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
         self._store = store
         self._worker = worker
         self._entry = dict(entry)
+        self._limits = dict(limits or {})
 
     def describe(self, **more: Any) -> None:
         """Add to the entry, from the next time that it is published."""
         self._entry = {**self._entry, **more}
 
     def publish(self) -> None:
-        """Tell the fleet that this worker lives.
+        """Tell the fleet that this worker lives; the first time, set the limits before.
+
+        So no task is dispatched to this worker that its own limits would hold back.
 
         Raises:
             redis.RedisError: Redis cannot be used.
         """
+        while self._limits:
+            queue, limits = next(iter(self._limits.items()))
+            self._store.limit(queue, "config", **limits)
+            del self._limits[queue]
         self._store.announce(self._worker, self._entry)
 
     def drain(self, running: int) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from clinvk.core.worker_config import BROKER_URL, WORKER_CONFIG
+from tests import harness
 from tests.worker_processes import HOST, OURS, Workers, assert_both_count, workers
 
 __all__ = ["workers"]
@@ -24,3 +26,18 @@ def test_a_worker_that_is_started_again_has_the_name_that_it_had(workers: Worker
     entries = workers.store.workers()
     assert sorted(entries) == [f"clinvk-2@{HOST}", f"clinvk@{HOST}"]
     assert entries[f"clinvk@{HOST}"]["pid"] == again.pid
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ('{"nonsense": 1}', "CLINVK_WORKER_CONFIG: "),
+        ('{"policy_file": "/nowhere.yaml"}', "/nowhere.yaml: cannot be read: "),
+    ],
+)
+def test_settings_that_cannot_be_used_are_one_line(broker_url: str, config: str, said: str) -> None:
+    env = {BROKER_URL: broker_url, WORKER_CONFIG: config}
+    ended = harness.clinvk("--queues", "clinvk.echo", env=env, command=OURS[:3])
+    assert ended.status == 3
+    assert ended.stderr.splitlines()[-1].startswith(said)
+    assert "Traceback" not in ended.stderr

@@ -21,3 +21,11 @@ def test_two_workers_started_alike_both_count(
 ) -> None:
     argv = [*CELERY, "worker", "-Q", "clinvk.echo", *options]
     assert_both_count(workers, argv, "celery", slots)
+
+
+def test_a_pool_of_processes_is_refused(workers: Workers) -> None:
+    ended = workers.clinvk("worker", "-P", "processes", "-c", "1", command=CELERY)
+    assert ended.status == 2
+    assert ended.stderr.splitlines()[-1] == (
+        "clinvk: a worker runs on the threads pool: start it with -P threads"
+    )
