@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 def run(settings: Settings, options: ChainOptions) -> int:
     """Run the steps of a file, or print what would run; returns the exit code."""
     with sources.opened(options.file, sys.stdin.buffer, "file of steps") as (stream, name):
-        parsed = chain.parse(stream, name, settings.backends)
-    steps = [settings.resolve(step) for step in parsed.steps]
+        parsed = chain.parse(stream, name, settings.backends, settings.resolve)
+    header = parsed.header
     work = Work(
-        specs=steps,
+        specs=parsed.tasks,
         sources=parsed.sources,
-        backends={step.backend for step in steps},
-        run_options=RunOptions(kind="chain", max_parallel=1, fail_fast=parsed.stop_on_failure),
-        output_dir=parsed.output_dir,
+        backends=parsed.backends,
+        run_options=RunOptions(kind="chain", max_parallel=1, fail_fast=header.stop_on_failure),
+        output_dir=header.output_dir,
     )
     return carry_out(settings, options, plan_run(settings, options, work))

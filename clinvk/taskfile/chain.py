@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from clinvk.core.placeholders import Placeholder, find
@@ -12,7 +11,7 @@ from clinvk.core.spec import TaskSpec
 from clinvk.core.suggestions import did_you_mean
 from clinvk.taskfile import reader
 from clinvk.taskfile.raw_tasks import RawTasks
-from clinvk.taskfile.schema import FileHeader, FileSchema
+from clinvk.taskfile.schema import FileHeader, FileSchema, ParsedFile
 
 
 class ChainFileHeader(FileHeader):
@@ -22,30 +21,22 @@ class ChainFileHeader(FileHeader):
     pass_working_dir: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chain:
-    """A valid chain; `sources` has the place of each step, for messages."""
+def parse(
+    stream: Iterable[bytes],
+    name: str,
+    backends: Mapping[str, bool],
+    resolve: reader.Resolve = reader.unchanged,
+) -> ParsedFile[ChainFileHeader]:
+    """Parse and validate a chain's file; its tasks are the steps, in order and in memory.
 
-    steps: Sequence[TaskSpec]
-    sources: Sequence[str]
-    stop_on_failure: bool
-    output_dir: str | None
-
-
-def parse(stream: Iterable[bytes], name: str, backends: Mapping[str, bool]) -> Chain:
-    """Parse and validate a chain's file.
+    The arguments are those of `reader.parse`.
 
     Raises:
         TaskFileError: with all problems of the file.
     """
-    parsed = reader.parse(stream, name, backends, STEPS)
-    header = parsed.header
-    return Chain(
-        steps=list(_connected(parsed.tasks, pass_working_dir=header.pass_working_dir)),
-        sources=parsed.sources,
-        stop_on_failure=header.stop_on_failure,
-        output_dir=header.output_dir,
-    )
+    parsed = reader.parse(stream, name, backends, STEPS, resolve)
+    steps = _connected(parsed.tasks, pass_working_dir=parsed.header.pass_working_dir)
+    return dataclasses.replace(parsed, tasks=list(steps))
 
 
 def _connected(steps: Sequence[TaskSpec], *, pass_working_dir: bool) -> Iterator[TaskSpec]:

@@ -28,7 +28,8 @@ from clinvk.taskfile.unique import UniqueValues
 Resolve = Callable[[TaskSpec], TaskSpec]
 
 
-def _unchanged(spec: TaskSpec) -> TaskSpec:
+def unchanged(spec: TaskSpec) -> TaskSpec:
+    """Resolve nothing."""
     return spec
 
 
@@ -37,7 +38,7 @@ def parse(
     name: str,
     backends: Mapping[str, bool],
     schema: FileSchema[Header],
-    resolve: Resolve = _unchanged,
+    resolve: Resolve = unchanged,
     *,
     is_lenient: bool = False,
 ) -> ParsedFile[Header]:

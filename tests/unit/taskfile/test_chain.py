@@ -11,6 +11,7 @@ import pytest
 from clinvk.core.errors import TaskFileError
 from clinvk.core.spec import TaskSpec
 from clinvk.taskfile import chain, reader
+from clinvk.taskfile.chain import ChainFileHeader
 from clinvk.taskfile.schema import TASKS, ParsedFile, TaskFileHeader
 
 BACKENDS = {"echo": True}
@@ -20,11 +21,11 @@ def step(prompt: str = "x", **fields: Any) -> dict[str, Any]:
     return {"backend": "echo", "prompt": prompt, **fields}
 
 
-def parse(*steps: Any, **options: Any) -> chain.Chain:
+def parse(*steps: Any, **options: Any) -> ParsedFile[ChainFileHeader]:
     return steps_of(json.dumps({"steps": steps, **options}), "p.json", BACKENDS)
 
 
-def steps_of(text: str, name: str, backends: dict[str, bool]) -> chain.Chain:
+def steps_of(text: str, name: str, backends: dict[str, bool]) -> ParsedFile[ChainFileHeader]:
     return chain.parse(io.BytesIO(text.encode()), name, backends)
 
 
@@ -50,14 +51,14 @@ def problems(*steps: Any, **options: Any) -> list[str]:
 )
 def test_each_form(name: str, text: str, source: str) -> None:
     parsed = steps_of(text, name, BACKENDS)
-    assert parsed.steps == [TaskSpec(backend="echo", prompt="x")] * 2
+    assert parsed.tasks == [TaskSpec(backend="echo", prompt="x")] * 2
     assert parsed.sources[1] == f"{name}: {source}"
-    assert (parsed.stop_on_failure, parsed.output_dir) == (True, None)
+    assert parsed.header == ChainFileHeader()
 
 
 def test_options_of_the_file() -> None:
     chain = parse(step(), stop_on_failure=False, output_dir="o")
-    assert (chain.stop_on_failure, chain.output_dir) == (False, "o")
+    assert chain.header == ChainFileHeader(stop_on_failure=False, output_dir="o")
 
 
 def test_what_each_step_takes() -> None:
@@ -67,7 +68,7 @@ def test_what_each_step_takes() -> None:
         step("{{steps.a.output}} {{previous}} {{steps.a.output}}", name="c"),
         step("{{other}}"),
     )
-    assert [one.inputs for one in chain.steps] == [
+    assert [one.inputs for one in chain.tasks] == [
         {},
         {"{{previous}}": 0, "{{ previous }}": 0},
         {"{{steps.a.output}}": 0, "{{previous}}": 1},
@@ -77,7 +78,7 @@ def test_what_each_step_takes() -> None:
 
 def test_only_the_prompt_is_a_template() -> None:
     chain = parse(step(system_prompt="{{previous}}", model="{{session}}", meta={"a": "{{steps}}"}))
-    assert chain.steps[0].inputs == {}
+    assert chain.tasks[0].inputs == {}
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def test_only_the_prompt_is_a_template() -> None:
 def test_working_directories_are_passed_on_if_asked(passed: bool, workdirs: list[str]) -> None:
     own = [{}, {"workdir": "/a"}, {}, {"workdir": "/b"}, {}]
     chain = parse(*(step(**fields) for fields in own), pass_working_dir=passed)
-    assert [one.workdir for one in chain.steps] == workdirs
+    assert [one.workdir for one in chain.tasks] == workdirs
 
 
 FIRST = "cannot be used in the first step: no step comes before it"
