@@ -1,12 +1,12 @@
-"""Says whether the worker of this container lives: exit code 0 or 1, a line on standard output.
+"""Check whether the worker of this container lives: exit code 0 or 1, a line on standard output.
 
-A worker announces itself to the fleet every few seconds, under a lifetime; the thread that does
-so is the one that keeps its leases. An announcement that has gone means that the worker hangs.
-That is one connection and two reads; `celery inspect ping` would start Celery, send a broadcast to
-the whole fleet and wait for a second.
+A worker announces itself to the fleet every few seconds, and its announcement expires; the thread
+that does so also renews the worker's leases. So an announcement that has expired means that the
+worker hangs. The check is one connection and two reads; `celery inspect ping` would start Celery,
+send a broadcast to the whole fleet and wait for a second.
 
-With `--alive`, a broker that cannot be asked is no fault of the worker: it outlives restarts of
-Redis, and must not be killed, with an hour's task in it, because Redis is away.
+With `--alive`, a broker that cannot be reached is not held against the worker: it outlives restarts
+of Redis, and must not be killed with an hour's task in it because Redis is away.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main() -> int:
         with closing(Store.connect(os.environ[BROKER_URL])) as store:
             entries = store.workers()
     except redis.RedisError as error:
-        sys.stdout.write(f"the broker cannot be asked: {type(error).__name__}\n")
+        sys.stdout.write(f"the broker cannot be reached: {type(error).__name__}\n")
         return 0 if is_alive_enough else 1
     found = [name for name, entry in entries.items() if entry.get("host") == host]
     sys.stdout.write(f"{', '.join(found)}: announced\n" if found else f"no worker of {host}\n")

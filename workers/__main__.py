@@ -1,7 +1,7 @@
 """Start one worker: `python -m workers --queues clinvk.claude,clinvk.codex --concurrency 8`.
 
-The same as `celery -A workers.app worker -Q … -c …`, without the time that Celery's command
-line takes to load and with the chatter between workers off.
+The same as `celery -A workers.app worker -Q … -c …`, without the time that Celery's command line
+takes to load, and without the events that Celery's workers exchange.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ from clinvk.store.scripts import operations
 from workers.app import app
 from workers.liveness import worker_info
 
-CELERY_PARTS = (
+IMPORTED_LATE = (
     "celery.worker.autoscale",
     "celery.worker.components",
     "celery.worker.control",
     "clinvk.broker.consumer",
     "clinvk.broker.pool",
+    "workers.bootstep",
 )
-"""What Celery imports only as it starts a worker, with all that these import."""
+"""Modules that Celery imports only as it starts a worker, by their names."""
 
 
 def load() -> None:
-    """Load now what a worker needs later: of whatever is forked from here, each has it."""
+    """Load now what a worker needs later, so that processes forked from this one have it."""
     app.loader.import_default_modules()
     app.finalize()
-    for module in CELERY_PARTS:
+    for module in IMPORTED_LATE:
         import_module(module)
     _ = app.Worker, app.control, app.events, app.log
     backends.by_url(app.conf.result_backend, app.loader)
@@ -49,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m workers", description=__doc__)
     parser.add_argument("--queues", required=True, help="comma-separated names")
     parser.add_argument("--concurrency", type=int, default=3, help="tasks at once")
-    parser.add_argument("--name", default="clinvk", help="it will be called NAME@HOST")
+    parser.add_argument(
+        "--name", default="clinvk", help="it is called NAME@HOST, a second one NAME-2@HOST"
+    )
     parser.add_argument("--loglevel", default="WARNING")
     options = parser.parse_args(arguments)
     worker = app.Worker(

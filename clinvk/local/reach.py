@@ -1,4 +1,4 @@
-"""The way to the workers: a private fleet of one, or the broker that is configured."""
+"""Reach workers: those of a private server, or those of the configured broker."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def connect(
     slots: int,
     server: str | None,
 ) -> Iterator[Client]:
-    """Give a client of the broker, or without one of a private server with its own worker.
+    """Give a client of the broker; without a broker, of a private server with its own workers.
 
-    `worker`, `queues`, `slots` and `server` say what the private worker is like; they are not
-    used with a broker.
+    `worker`, `queues`, `slots` and `server` describe the private server and its workers; with a
+    broker they are not used.
 
     Raises:
-        BrokerError: the broker cannot be reached, or the private one not be started.
+        BrokerError: the broker cannot be reached, or the private server cannot be started.
     """
     if broker_url is None:
         with start.start(worker, queues, slots, server) as private:

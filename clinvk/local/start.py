@@ -1,8 +1,8 @@
 """Local mode: a private server and its workers, for the length of one command.
 
-The server listens on a unix socket in a directory that only this user can enter, and on no
-port. `clinvk.local.supervisor` runs all of it and takes it down when this process ends, however it
-ends.
+The server listens on a unix socket in a directory that only this user can enter, and on no port.
+`clinvk.local.supervisor` runs server and workers, and takes them down when this process ends,
+however it ends.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ POLL_SECONDS = 0.005
 
 
 class LocalFleet:
-    """A private broker and its workers; until `order`, only the supervisor, which loads."""
+    """A private server and its workers; until `order` only their supervisor, which loads."""
 
     def __init__(self) -> None:
         self._directory = _make_directory()
@@ -81,12 +81,12 @@ class LocalFleet:
                 rest = rest[self._supervisor.stdin.write(rest) :]
 
     def end(self, *, at_once: bool = False) -> None:
-        """Have everything taken down, and wait for that, or leave it to the supervisor."""
+        """Have everything taken down, and wait for that unless `at_once`."""
         assert self._supervisor.stdin is not None
         assert self._supervisor.stdout is not None
         self._supervisor.stdin.close()
         if not self._is_ordered:
-            self._supervisor.kill()  # it has nothing yet
+            self._supervisor.kill()  # it has started nothing yet
         if not (self._is_ordered and at_once):
             self._supervisor.wait()
             # Already gone, unless the supervisor itself was killed.
@@ -143,15 +143,15 @@ _expected: LocalFleet | None = None
 
 @contextmanager
 def expected(broker: str | None, config: str | None) -> Iterator[None]:
-    """Get ready for `start` inside, unless there seems to be a broker.
+    """Start a supervisor for a `start` inside, unless a broker seems to be configured.
 
-    What takes long to load can so be loaded beside what the command does before. Both are what
-    the command line says, or None. A wrong guess costs nothing but that: what was got ready and
-    is not used goes away by itself.
+    It loads what a worker needs while the command reads its files. `broker` and `config` are what
+    the command line says, or None. A wrong guess costs no more than that: a supervisor that is not
+    used is ended.
     """
     global _expected
     if not _names_broker(broker, config):
-        with contextlib.suppress(OSError):  # told where it is needed
+        with contextlib.suppress(OSError):  # `start` will report it
             _expected = LocalFleet()
     try:
         yield
@@ -162,12 +162,12 @@ def expected(broker: str | None, config: str | None) -> Iterator[None]:
 
 
 def _names_broker(broker: str | None, config: str | None) -> bool:
-    """Whether a broker seems to be configured: a look that does not need to read YAML."""
+    """Whether a broker seems to be configured, without the time that reading YAML takes."""
     if broker or os.environ.get(BROKER_URL):
         return True
     try:
         return b"broker" in paths.locate(config).read_bytes()
-    except OSError:  # none, or none that can be read, which is not told here
+    except OSError:  # none, or one that cannot be read, which is reported later
         return False
 
 
@@ -200,8 +200,8 @@ def start(
 def divide(slots: int, cores: int) -> list[int]:
     """Divide slots among workers.
 
-    One worker keeps many CLIs running. But where they end after milliseconds, the threads of one
-    Python process stand in each other's way, and two are faster by a third.
+    One worker can run many CLIs. But if those end after milliseconds, the threads of one Python
+    process compete for its interpreter, and two workers are faster by a third.
     """
     workers = min(cores, max(1, slots // SLOTS_PER_WORKER))
     return [slots // workers + (n < slots % workers) for n in range(workers)]

@@ -224,6 +224,7 @@ def load_worker() -> None:
     import gc
 
     gc.disable()
+    from clinvk.local import forked_worker  # noqa: F401
     from workers.__main__ import load
 
     load()

@@ -1,4 +1,4 @@
-"""A connection to Redis that says nothing and is never closed: that it stands is the message.
+"""An idle connection to Redis, which stays open for as long as its worker lives.
 
 The server sees it close when the worker process dies, however that happens; the worker sees it
 close when the server dies or drops it. While neither sees it closed, both wait for longer
@@ -18,7 +18,7 @@ from clinvk.store.failure_detector import ANSWER_SECONDS
 
 
 class LivenessConnection:
-    """A worker's standing connection. Not safe for use from several threads."""
+    """A worker's liveness connection. Not safe for use from several threads."""
 
     def __init__(self, broker_url: str) -> None:
         self._pool: Any = redis.ConnectionPool.from_url(
@@ -46,7 +46,7 @@ class LivenessConnection:
 
     @property
     def stands(self) -> bool:
-        """Whether it is open as far as this side can see."""
+        """Whether it is open, as far as this side can see."""
         if self._connection is None:
             return False
         try:
@@ -57,7 +57,7 @@ class LivenessConnection:
         return True
 
     def close(self) -> None:
-        """Close it: for a worker with nothing running."""
+        """Close it, when the worker runs nothing any more."""
         if self._connection is not None:
             with contextlib.suppress(redis.RedisError, OSError):
                 self._connection.disconnect()
