@@ -29,7 +29,8 @@ local function check_types(run, audit)
       if name ~= 'events' and name ~= 'worker_losses' and name ~= 'max_attempts' then
         audit.is_damaged = true
       end
-    elseif kind == 'none' and (name == 'specs' or name == 'message') then
+    elseif kind == 'none' and audit.state == 'running'
+        and (name == 'specs' or name == 'message') then
       note_repair(audit, name .. ' is gone')
       audit.is_damaged = true
     end
