@@ -7,6 +7,7 @@ A bootstep is Celery's own hook for what lives as long as a worker (`app.steps["
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import math
 import re
@@ -17,6 +18,7 @@ import sys
 import threading
 from typing import Any
 
+import redis
 from celery import bootsteps
 
 from clinvk.broker.dispatcher import Dispatcher
@@ -78,6 +80,8 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         recent = RecentResults()
         patient = Dispatcher(app, Store.connect(url), recent, patience_seconds=math.inf)
         quick = Dispatcher(app, Store.connect(url, ANSWER_SECONDS), recent)
+        if config.checks_server:
+            check_server(quick.store)
         limits = {queue_of(queue): limits for queue, limits in config.queues.items()}
         entry = worker_info.entry(slots, queues)
         announcement = Announcement(quick.store, worker_of(owner), entry, limits)
@@ -119,6 +123,17 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
     def _dismiss_supervisor(self) -> None:
         if self.supervisor is not None and self.renewer is not None and self.renewer.is_idle:
             self.supervisor.dismiss()
+
+
+def check_server(store: Store) -> None:
+    """Log what of the broker's configuration can lose tasks. One that is down is waited for.
+
+    Raises:
+        BrokerError: the broker lacks something that clinvk needs.
+    """
+    with contextlib.suppress(redis.RedisError):
+        for warning in store.check_server():
+            logger.warning("%s", warning)
 
 
 def check_pool(pool: type) -> None:

@@ -48,7 +48,9 @@ def _run(here: WorkerContext, lease: Lease, claim: Claim) -> Recorded | None:
     here.observers.notify(TaskClaimed(lease, claim.attempts))
     with here.renewer.hold(lease) as stop:
         results = partial(here.dispatcher.results, lease.run)
-        result = here.executor.execute(lease, claim, stop, results)
+        result = here.dispatcher.recorded_before(lease) or here.executor.execute(
+            lease, claim, stop, results
+        )
         here.renewer.mark_ended(lease)
         if result is not None:
             recorded = here.dispatcher.finish(lease, result, here.consumer.serves())

@@ -93,6 +93,13 @@ class Dispatcher:
         self._take_back(lease.run, recorded.canceled)
         return recorded
 
+    def recorded_before(self, lease: Lease) -> TaskResult | None:
+        """Return the result that this worker recorded of a task which the server dispatches anew.
+
+        It does so only where it forgot: then the task is not run a second time.
+        """
+        return self._recent.find(lease) if self._recent is not None else None
+
     def redeliver(self) -> None:
         """Record the results of the last minutes again, where the server does not know them."""
         for lease, result in self._recent.latest() if self._recent is not None else ():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -37,23 +36,34 @@ class RecentResults:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._kept: deque[_Recorded] = deque()
+        self._kept: dict[tuple[str, int], _Recorded] = {}  # oldest first
         self._chars = 0
 
     def add(self, lease: Lease, result: TaskResult) -> None:
         """Keep a result for some minutes, or until there are too many."""
         entry = _Recorded(self._clock(), lease, result)
         with self._lock:
-            self._kept.append(entry)
+            self._drop((lease.run, lease.index))
+            self._kept[lease.run, lease.index] = entry
             self._chars += entry.chars
-            while self._kept and self._is_over(self._kept[0]):
-                self._chars -= self._kept.popleft().chars
+            while self._kept and self._is_over(next(iter(self._kept.values()))):
+                self._drop(next(iter(self._kept)))
+
+    def _drop(self, task: tuple[str, int]) -> None:
+        if (entry := self._kept.pop(task, None)) is not None:
+            self._chars -= entry.chars
 
     def _is_over(self, oldest: _Recorded) -> bool:
         is_old = self._clock() - oldest.at > KEPT_SECONDS
         return is_old or len(self._kept) > MAX_RESULTS or self._chars > MAX_CHARS
 
+    def find(self, lease: Lease) -> TaskResult | None:
+        """Return the result of this dispatch of a task, or of a later one, if it is kept."""
+        with self._lock:
+            entry = self._kept.get((lease.run, lease.index))
+        return entry.result if entry and entry.lease.dispatch >= lease.dispatch else None
+
     def latest(self) -> list[tuple[Lease, TaskResult]]:
         """Return what is kept, oldest first."""
         with self._lock:
-            return [(entry.lease, entry.result) for entry in self._kept]
+            return [(entry.lease, entry.result) for entry in self._kept.values()]

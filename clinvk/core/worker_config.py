@@ -24,13 +24,15 @@ class WorkerConfig:
     """Backends defined in configuration, limits of queues, limits of output.
 
     `backends` is `{name: {command, env}}`, `queues` is `{name: {max_concurrency, rate,
-    interval_ms}}`. `has_supervisor` is off where the worker's parent does what a supervisor would.
+    interval_ms}}`. `has_supervisor` is off where the worker's parent does what a supervisor would,
+    `checks_server` where it has started the server itself.
     """
 
     backends: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     queues: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     reports_versions: bool = True
     has_supervisor: bool = True
+    checks_server: bool = True
     policy_file: str | None = None
     output_bytes: int = 10 << 20
     spill_bytes: int = 1 << 30

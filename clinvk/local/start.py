@@ -62,7 +62,7 @@ class LocalFleet:
                 ["--queues", ",".join(queues), "--concurrency", str(share), "--name", name]
                 for name, share in zip(names, shares, strict=True)
             ],
-            config=replace(config, reports_versions=False, has_supervisor=False).dump(),
+            config=_private(config).dump(),
         )
 
     def cancel(self, run: str, reason: str) -> None:
@@ -195,6 +195,11 @@ def start(
         raise
     finally:
         fleet.end(at_once=leave_at_once)
+
+
+def _private(config: WorkerConfig) -> WorkerConfig:
+    """Return what the workers of a private fleet are told: it looks after them and the server."""
+    return replace(config, reports_versions=False, has_supervisor=False, checks_server=False)
 
 
 def divide(slots: int, cores: int) -> list[int]:

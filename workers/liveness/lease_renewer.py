@@ -161,9 +161,9 @@ class LeaseRenewer:
         if self._contact.heard(asked_at):
             logger.warning("Redis can be used again")
         self._held.stop("canceled", to_stop)
+        self._redeliver_to_new_server()  # before the announcement, which has more dispatched
         if leases or not self._is_draining:
             self._attempt("announcing this worker", self.announcement.publish)
-        self._redeliver_to_new_server()
 
     def _open_connection(self) -> str:
         """Return the id of the liveness connection, which is opened anew if it has closed."""
@@ -179,6 +179,7 @@ class LeaseRenewer:
         """
         server = self._connection_id.partition(":")[0]
         if self._server not in {"", server}:
+            self._signals_after = None  # its clock may be behind; renewals find what was missed
             self._attempt("delivering results again", self._dispatcher.redeliver)
         self._server = server
 

@@ -92,9 +92,14 @@ def by_the_negative_zero(client: Any) -> None:
     client.delete(key("pending", RUN, A))
 
 
-def widened(client: Any) -> None:
+def and_nothing_in_flight(client: Any) -> None:
+    by_the_negative_zero(client)
+    client.delete(key("in_flight", RUN), key("leases", A))
+
+
+def widened(client: Any) -> object:
     """Room for one more task, as if one had ended."""
-    client.hset(key("run", RUN), "max_parallel", 3)
+    return client.hset(key("run", RUN), "max_parallel", 3)
 
 
 def becomes_a_string(*name: str) -> Damage:
@@ -108,11 +113,7 @@ def becomes_a_string(*name: str) -> Damage:
 DAMAGES: dict[str, tuple[Damage, str]] = {
     "canceled with a pending list that is gone": (by_the_negative_zero, "tasks remained"),
     "canceled with nothing in flight and something remaining": (
-        lambda client: (
-            by_the_negative_zero(client),
-            client.delete(key("in_flight", RUN)),
-            client.delete(key("leases", A)),
-        ),
+        and_nothing_in_flight,
         "tasks remained instead of 0",
     ),
     "canceled with a pending list": (
