@@ -47,6 +47,21 @@ def test_the_head_of_json_lines_is_a_task_file(tmp_path: Path) -> None:
     assert ended.stdout.startswith("Total: 2 tasks, 2 completed, 0 failed")
 
 
+def test_the_settings_of_clinvk_are_hidden_from_a_cli(tmp_path: Path) -> None:
+    """They may hold a password. The two that stay mark the CLI's processes as a task's."""
+    code = "import os; print(sorted(name for name in os.environ if name.startswith('CLINVK_')))"
+    tool = {"command": [sys.executable, "-c", code]}
+    (tmp_path / "config.yaml").write_text(json.dumps({"backends": {"tool": tool}}))
+    ended = clinvk(
+        *("parallel", "--json", "--quiet", "--config", "config.yaml"),
+        stdin=json.dumps([{"backend": "tool", "prompt": "x"}]),
+        cwd=tmp_path,
+        env={"CLINVK_OUTPUT_DIR": str(tmp_path / "out"), "CLINVK_FOO": "x"},
+    )
+    (result,) = json.loads(ended.stdout)["results"]
+    assert result["output"].strip() == "['CLINVK_OWNER', 'CLINVK_TASK']"
+
+
 def test_generated_tasks_are_piped_in(tmp_path: Path) -> None:
     (tmp_path / "a.py").touch()
     generated = subprocess.run(

@@ -186,7 +186,7 @@ def test_a_client_goes_on_when_the_server_is_back(fleet: Fleet) -> None:
     client = fleet.watched(tasks(*(f"t{n} 1" for n in range(6))))
     harness.wait_until(lambda: len(fleet.starts()) > 2, "the run to go on")
     fleet.kill_server()
-    harness.wait_until(lambda: "trying again" in client.err.read_text(), "the client to notice")
+    harness.wait_until(lambda: "retrying" in client.err.read_text(), "the client to notice")
     fleet.restart_server()
     ended = client.ended()
     assert statuses(ended) == ["ok"] * 6

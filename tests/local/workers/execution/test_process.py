@@ -15,7 +15,7 @@ import pytest
 
 from clinvk.backends.base import Command, ProcessResult
 from tests import harness
-from workers.execution import process, process_tree
+from workers.execution import process_tree
 from workers.execution.process import OutputLimits, run
 from workers.execution.stop_signal import StopSignal
 
@@ -92,15 +92,6 @@ def test_death_by_signal_is_told_as_such(execute: Execute) -> None:
     finished = execute("import os; os.kill(os.getpid(), 9)")
     assert finished.returncode == -signal.SIGKILL
     assert finished.stopped_by is None
-
-
-def test_the_workers_own_settings_are_hidden(
-    execute: Execute, marker: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CLINVK_BROKER_URL", "redis://:secret@host")
-    process._inherited.cache_clear()
-    finished = execute("import os; print({k: v for k, v in os.environ.items() if 'CLINVK' in k})")
-    assert finished.stdout.text() == f"{{'CLINVK_TASK': '{marker}'}}\n"
 
 
 def test_deadline_ends_a_sleeper(execute: Execute) -> None:
