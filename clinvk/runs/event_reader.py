@@ -158,7 +158,7 @@ class EventReader:
         client = self._run.client
         with client.reaching_broker():
             explanation = client.store.explain(self._run.id)
-        if explanation is None:
+        if explanation is None or not explanation.remaining:
             return ""
         patience_seconds = NORMAL_QUIET_SECONDS if is_normal(explanation) else QUIET_SECONDS
         text = describe(explanation)
