@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+import kombu.exceptions
 import redis
 from celery import Celery
 
@@ -123,10 +124,16 @@ class Dispatcher:
         if not canceled:
             return
         if canceled.published:
-            # Their claims would be refused as well; this takes them out of the queues, too.
-            self.app.control.revoke([task_id(run, index) for index in canceled.published])
+            self._revoke([task_id(run, index) for index in canceled.published])
         # Where nothing of it runs, no member will complete the chord.
         self.store.aggregate(run)
+
+    def _revoke(self, tasks: Sequence[str]) -> None:
+        """Take messages out of the queues. Where that fails, their claims will be refused."""
+        try:
+            self.app.control.revoke(tasks)
+        except (redis.RedisError, kombu.exceptions.OperationalError) as error:
+            self._errors.log("revoking canceled tasks", error)
 
     def reap(self) -> Reaped:
         """Dispatch lost tasks again, end exhausted ones, close runs that their chord did not.
