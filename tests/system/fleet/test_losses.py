@@ -202,7 +202,7 @@ def test_a_cancellation_waits_for_the_server(fleet: Fleet) -> None:
     harness.wait_until(fleet.starts, "a task to begin")
     fleet.kill_server()
     client.process.send_signal(signal.SIGINT)
-    harness.wait_until(lambda: "cannot be canceled yet" in client.err.read_text(), "the news")
+    harness.wait_until(lambda: "cannot cancel the run yet" in client.err.read_text(), "the news")
     fleet.restart_server()
     ended = client.ended()
     assert ended.status == 130
