@@ -43,8 +43,10 @@ def explanation(
                 {"a@h": 1, "b@h": 1, "c@h": 1, "d@h": 4, "e@h": 1},
                 [("claude", 1, "limit"), ("codex", 2, "busy")],
             ),
-            "8 running on a@h, b@h, c@h and 2 more workers, 1 waiting: queue claude has reached "
-            "its limit, 2 waiting: all slots for codex are busy",
+            (
+                "8 running on a@h, b@h, c@h and 2 more workers, 1 waiting: queue claude has "
+                "reached its limit, 2 waiting: all slots for codex are busy"
+            ),
         ),
         (
             explanation({"a@h": 1}, remaining=3),
@@ -72,5 +74,5 @@ def test_it_is_one_line(given: Explanation, text: str) -> None:
         (explanation({}), False),
     ],
 )
-def test_what_only_takes_its_time_is_normal(given: Explanation, normal: bool) -> None:
+def test_what_only_takes_its_time_is_normal(given: Explanation, *, normal: bool) -> None:
     assert is_normal(given) == normal
