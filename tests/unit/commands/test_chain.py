@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from clinvk.core.spec import RunOptions, TaskStatus
+from tests.unit.commands.known import KNOWN
 from tests.unit.fake_fleet import Clinvk, FakeFleet, bad, ok
 
 STEPS = {
@@ -219,7 +220,7 @@ def test_what_is_wrong_is_said_before_anything_runs(clinvk: Clinvk, fake: FakeFl
     assert (ended.stdout, ended.status) == ("", 2)
     assert ended.stderr == (
         '<stdin>: steps[1].backend: unknown backend "ecko", did you mean "echo"? '
-        "(known: claude, codex, echo, gemini)\n"
+        f"({KNOWN})\n"
         "<stdin>: steps[0].prompt: {{previous}} cannot be used in the first step: no step comes "
         "before it\n"
     )

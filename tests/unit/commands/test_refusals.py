@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.commands.known import KNOWN
 from tests.unit.fake_fleet import Clinvk, FakeFleet
-
-KNOWN = "known: claude, codex, echo, gemini"
 
 
 def task(**fields: object) -> str:
