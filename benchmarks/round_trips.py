@@ -1,7 +1,7 @@
 """Redis commands of a run, per task, from its submission to the end of the client.
 
 Counted with MONITOR, because `INFO commandstats` counts what scripts call as well. Scripts go by
-the store's verb, other commands by the kind of key, where it is one of the store's.
+the store's operation, other commands by the kind of key, where it is one of the store's.
 """
 
 from __future__ import annotations

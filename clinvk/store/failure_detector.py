@@ -1,25 +1,25 @@
-"""Who is dead, and who is only out of touch: the rules of both sides, with their times.
+"""Which workers are dead, and which are only disconnected: the rules of both sides.
 
-A task may be handed out again only when nothing of its last dispatch runs any more. What tells a
-reaper so, in the order of how much it says:
+A task may be dispatched again only when nothing of its last attempt runs any more. What a reaper
+takes as proof of that, strongest first:
 
-    given up    the owner itself, or the warden that saw its end, says that nothing runs
-    closed      the owner's liveness connection to this very server has closed, and
-                its lease is over. A process that dies closes its sockets; one that lives opens
-                another and renews
+    released    the owner itself, or the supervisor that saw its end, says that nothing runs
+    closed      the owner's liveness connection to this very server has closed, and its lease is
+                over. A process that dies closes its sockets; one that lives connects again and
+                renews
     silent      nothing was heard for SILENCE_MS, whatever the reason: a machine that lost its
                 power, a network that lost it, a process that hangs, a server that was restarted
 
-A worker that hears nothing of Redis must have stopped its commands before any of these can be said
-of it by mistake:
+A worker that hears nothing from Redis must have stopped its commands before any of these can be
+true of it by mistake:
 
     the connection stands      the server cannot see it closed either: SILENT_SECONDS
-    closed, and nobody answers somebody else may be answered: DISCONNECTED_SECONDS
+    closed, and no answer      somebody else may get answers: DISCONNECTED_SECONDS
     closed, and refused        no server listens (or it cannot write), so nobody can reap: not while
                                that goes on. A server that comes back has no connection of ours, so
-                               that only silence counts
+                               only silence counts there
 
-Both of the first include the time to end commands, KILL and what escaped included.
+Both times include what it takes to end commands, KILL and escaped processes included.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ RENEW_SECONDS = 2.0
 ANSWER_SECONDS = 2.0
 """How long a renewer waits for an answer, or for a connection."""
 STOP_SECONDS = 4.0
-"""What a worker out of touch needs to end its commands: TERM, KILL, and what escaped."""
+"""What a disconnected worker needs to end its commands: TERM, KILL, and what escaped."""
 DISCONNECTED_SECONDS = LEASE_MS / 1000 - ANSWER_SECONDS - STOP_SECONDS - 1.0
 SILENT_SECONDS = 75.0
 SILENCE_MS = int(1000 * (SILENT_SECONDS + ANSWER_SECONDS + STOP_SECONDS + 4.0))
@@ -41,7 +41,7 @@ SILENCE_MS = int(1000 * (SILENT_SECONDS + ANSWER_SECONDS + STOP_SECONDS + 4.0))
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
-    """A lease that ran out `over_ms` ago; None where it was given up.
+    """A lease that ran out `over_ms` ago; None where it was released.
 
     `connection` is "<run id of the server>:<client id>", or empty where nothing is known.
     """
@@ -65,7 +65,7 @@ class Server:
 def loss_reason(overdue: Overdue, server: Server) -> str | None:
     """Say why a task counts as lost, or None where that is not certain."""
     if overdue.over_ms is None:
-        return "its worker gave it up"
+        return "its worker released it"
     if not overdue.is_running:
         # Only a message is lost, and a late one is refused. But a server that crashed may have
         # lost the claim itself, and its owner must have had the time to renew it.

@@ -1,17 +1,17 @@
 """Chaos: a fleet under faults, and then the question whether its promises held.
 
-    python -m tests.system.chaos --seed 7                       one storm, about two minutes
+    python -m tests.system.chaos --seed 7                       one chaos run, about two minutes
     python -m tests.system.chaos --seeds 20 --json chaos.json   twenty, one after another
 
 Each seed makes a fleet of its own (a Valkey with an append-only file, machines in network
 namespaces, a worker on each), submits a run of short and long tasks and poison through a CLI that
 keeps its own record, strikes every quarter of a second for `--seconds` with faults that the seed
 draws (workers and machines killed, the server restarted, links cut, connections reset, clients
-killed: storm.py), heals everything, and waits for the run to end by itself. Which
+killed: chaos_run.py), heals everything, and waits for the run to end by itself. Which
 kinds of fault there are also differs from seed to seed, unless `--faults` names them: some bugs
 hide behind others. A seed repeats the faults, not what the machine makes of their timing.
 
-Exit code 0 if everything held. Needs root on Linux; it touches no network but its own. A storm
+Exit code 0 if everything held. Needs root on Linux; it touches no network but its own. A chaos run
 with restarts of the server takes at least 85 s after the last one: so long its record of who was
 connected counts for nothing.
 """
@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import harness
-from tests.system.chaos import storm, verdict, work, world
+from tests.system.chaos import chaos_run, verdict, work, world
 
 ENDS_WITHIN_SECONDS = 300.0
 GONE_WITHIN_SECONDS = 15.0
@@ -53,16 +53,16 @@ class StuckError(Exception):
 
 
 def one(options: argparse.Namespace, seed: int, folder: Path) -> dict[str, Any]:
-    """Raise one storm; returns its figures, with what was wrong under `problems`."""
+    """Raise one chaos run; returns its figures, with what was wrong under `problems`."""
     dice = random.Random(seed)
-    kinds = options.faults or tuple(k for k in storm.OPTIONAL if dice.random() < 2 / 3)
+    kinds = options.faults or tuple(k for k in chaos_run.OPTIONAL if dice.random() < 2 / 3)
     tasks = work.plan(dice, options.tasks)
     place = world.World(folder, options.workers, options.slots)
-    raging: storm.Storm | None = None
+    raging: chaos_run.ChaosRun | None = None
     try:
         place.server.start()
         run = submit(place, tasks)
-        raging = storm.Storm(place, dice, kinds, run, folder / "shown.json")
+        raging = chaos_run.ChaosRun(place, dice, kinds, run, folder / "shown.json")
         started = time.monotonic()
         await_beginning(raging)
         raging.rage(options.seconds)
@@ -94,7 +94,7 @@ def submit(place: world.World, tasks: list[work.Work]) -> str:
     return submitted.stdout.strip()
 
 
-def await_beginning(raging: storm.Storm) -> None:
+def await_beginning(raging: chaos_run.ChaosRun) -> None:
     def has_begun() -> bool:
         raging.tend(0)
         return raging.world.log.stat().st_size > 0
@@ -102,7 +102,7 @@ def await_beginning(raging: storm.Storm) -> None:
     harness.wait_until(has_begun, "the run to begin")
 
 
-def await_end(raging: storm.Storm) -> None:
+def await_end(raging: chaos_run.ChaosRun) -> None:
     give_up_at = time.monotonic() + ENDS_WITHIN_SECONDS
     while not raging.is_over:
         if time.monotonic() > give_up_at:
@@ -110,7 +110,7 @@ def await_end(raging: storm.Storm) -> None:
         raging.tend(0.1)
 
 
-def await_workers(raging: storm.Storm) -> list[str]:
+def await_workers(raging: chaos_run.ChaosRun) -> list[str]:
     """Wait until every worker is there again; returns what is wrong with those that are not."""
     give_up_at = time.monotonic() + harness.TIMEOUT_SECONDS
     while away := [unit.name for unit in raging.world.units if not unit.owner]:
@@ -121,7 +121,7 @@ def await_workers(raging: storm.Storm) -> list[str]:
 
 
 def judge(
-    place: world.World, raging: storm.Storm, run: str, tasks: list[work.Work]
+    place: world.World, raging: chaos_run.ChaosRun, run: str, tasks: list[work.Work]
 ) -> dict[str, Any]:
     """Gather the records of a run that is over, and hold them against each other."""
     give_up_at = time.monotonic() + GONE_WITHIN_SECONDS
@@ -173,7 +173,7 @@ def judge(
 
 
 def total(all_figures: list[dict[str, Any]]) -> dict[str, Any]:
-    """Add the figures of several storms."""
+    """Add the figures of several chaos runs."""
     counts: Counter[str] = Counter()
     recovery: dict[str, list[float]] = {category: [] for category in verdict.CATEGORIES}
     for figures in all_figures:
@@ -182,7 +182,7 @@ def total(all_figures: list[dict[str, Any]]) -> dict[str, Any]:
                 counts[name] += value
         for category, seconds in figures.get("recovery_seconds", {}).items():
             recovery[category] += seconds
-    return {"storms": len(all_figures), **counts, "recovery_seconds": recovery}
+    return {"chaos_runs": len(all_figures), **counts, "recovery_seconds": recovery}
 
 
 def show(figures: dict[str, Any]) -> None:
@@ -211,7 +211,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tasks", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=10)
     parser.add_argument("--slots", type=int, default=3, help="of each worker")
-    parser.add_argument("--seconds", type=float, default=30.0, help="how long the storm lasts")
+    parser.add_argument("--seconds", type=float, default=30.0, help="how long the chaos run lasts")
     parser.add_argument("--faults", type=lambda text: tuple(text.split(",")), metavar="NAME,…")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep logs and the server's file")
@@ -234,23 +234,23 @@ def main() -> int:
     options = arguments()
     world.isolate()
     tidy_up_when_told_to_stop()
-    storms = {}
+    figures_by_seed = {}
     for seed in range(options.seed, options.seed + options.seeds):
         folder = Path(tempfile.mkdtemp(prefix=f"chaos{seed}-"))
         try:
-            storms[seed] = one(options, seed, folder)
+            figures_by_seed[seed] = one(options, seed, folder)
         finally:
             if options.keep:
                 shutil.copytree(folder, options.keep / str(seed), dirs_exist_ok=True)
             shutil.rmtree(folder)
         say(f"seed {seed}:")
-        show(storms[seed])
+        show(figures_by_seed[seed])
         if options.json:
-            document = {"total": total(list(storms.values())), "seeds": storms}
+            document = {"total": total(list(figures_by_seed.values())), "seeds": figures_by_seed}
             options.json.write_text(json.dumps(document, indent=2) + "\n")
-    if len(storms) > 1:
-        show(total(list(storms.values())))
-    return int(any(figures["problems"] for figures in storms.values()))
+    if len(figures_by_seed) > 1:
+        show(total(list(figures_by_seed.values())))
+    return int(any(figures["problems"] for figures in figures_by_seed.values()))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Two short storms with fixed seeds. The long ones: `python -m tests.system.chaos --seeds 20`."""
+"""Two short chaos runs with fixed seeds. Long ones: `python -m tests.system.chaos --seeds 20`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.system.chaos import __main__ as chaos
 STORM_SECONDS = 240
 
 
-def storm(folder: Path, seed: int, faults: str) -> dict[str, Any]:
-    """Raise a storm as a process of its own; returns its figures."""
+def run_chaos(folder: Path, seed: int, faults: str) -> dict[str, Any]:
+    """Raise a chaos run as a process of its own; returns its figures."""
     file = folder / "figures.json"
     size = ("--tasks", "500", "--workers", "5", "--seconds", "12")
     argv = [*harness.PYTHON, "-m", "tests.system.chaos", *size, "--json", str(file)]
@@ -40,6 +40,6 @@ def storm(folder: Path, seed: int, faults: str) -> dict[str, Any]:
 def test_a_fleet_keeps_its_promises_under_faults(
     tmp_path: Path, temporary: Path, seed: int, faults: str
 ) -> None:
-    figures = storm(tmp_path, seed, faults)
+    figures = run_chaos(tmp_path, seed, faults)
     assert {name: figures[name] for name in chaos.ZEROES} == dict.fromkeys(chaos.ZEROES, 0)
     assert figures["faults"]["worker"] > 0

@@ -1,4 +1,4 @@
-"""What must be true after a storm, from three independent records, and the figures.
+"""What must be true after a chaos run, from three independent records, and the figures.
 
 The records are the run's own (`clinvk results`, and its events in Redis), the CLI's log with its
 locks, and the process table.
@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tests.system.chaos.storm import Kill
+from tests.system.chaos.chaos_run import Kill
 from tests.system.chaos.work import ONCE, Work
 from tests.system.chaos.world import Unit
 

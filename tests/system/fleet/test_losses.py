@@ -42,7 +42,7 @@ def test_a_killed_workers_commands_are_ended_and_run_elsewhere(fleet: Fleet) -> 
     pids = [int(line[2]) for line in fleet.records()]
     assert [harness.running(pid) for pid in pids] == [False, False, True, True]
     whys = [event["why"] for event in fleet.events(run, "lost")]
-    assert whys == ["its worker gave it up"] * 2
+    assert whys == ["its worker released it"] * 2
     fleet.clinvk("cancel", run)
     assert fleet.clinvk("wait", run).status == 1
     assert [result["attempts"] for result in results(fleet, run)] == [2, 2]
@@ -53,7 +53,7 @@ def test_a_machine_that_dies_whole_is_found_out_by_its_connections(fleet: Fleet)
     run = begin(fleet, tasks("t 3"))
     fleet.worker(fleet.machine(), slots=1)
     processes = fleet.of_worker(doomed)
-    assert len(processes) == 3  # the worker, its warden, its command
+    assert len(processes) == 3  # the worker, its supervisor, its command
     for process in processes:
         process.kill()
     assert fleet.clinvk("wait", run).status == 0
@@ -71,7 +71,7 @@ def test_what_must_not_be_repeated_is_lost(fleet: Fleet) -> None:
     assert fleet.clinvk("wait", run).status == 1
     first, second = results(fleet, run)
     assert (first["status"], first["error_kind"], first["attempts"]) == ("lost", "lost", 1)
-    assert first["error"] == "lost: its worker gave it up"
+    assert first["error"] == "lost: its worker released it"
     assert (second["status"], second["attempts"]) == ("ok", 2)
     assert sorted(fleet.starts()) == ["again", "again", "once"]
 

@@ -41,7 +41,7 @@ class Fleet:
         return [f"{lease.run}{lease.index}" for lease in leases]
 
     def end(self, number: int = 0, status: TaskStatus = TaskStatus.OK) -> list[str]:
-        """End the task that has been out longest; returns what is let out for it."""
+        """End the task that has been out longest; returns what is dispatched for it."""
         lease = self.out.pop(number)
         return self._take(self.store.finish(lease, result(lease.index, status)).admission)
 
@@ -53,7 +53,7 @@ class Fleet:
 def fleet(store: Store) -> Iterator[Fleet]:
     fleet = Fleet(store)
     yield fleet
-    while fleet.out:  # whatever the limits were, all that was let out can end
+    while fleet.out:  # whatever the limits were, all that was dispatched can end
         fleet.end()
 
 

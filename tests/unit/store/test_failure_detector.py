@@ -18,7 +18,7 @@ def overdue(connection: str = "this:7", over_ms: int | None = 1, running: bool =
 
 
 def test_what_was_given_up_is_lost_whatever_else_is_known() -> None:
-    assert loss_reason(overdue(over_ms=None), Server("other", 0, None)) == "its worker gave it up"
+    assert loss_reason(overdue(over_ms=None), Server("other", 0, None)) == "its worker released it"
 
 
 def test_a_worker_whose_connection_has_closed_has_ended() -> None:

@@ -191,7 +191,7 @@ def test_renewal_keeps_what_is_ours_and_names_what_is_not(store: Store) -> None:
 
 def test_a_claim_that_the_server_lost_is_made_good_by_its_renewal(store: Store) -> None:
     submit(store, "a")
-    assert renew(store, Lease(RUN, 0, 1)) == []  # its record: handed out, not claimed
+    assert renew(store, Lease(RUN, 0, 1)) == []  # its record: dispatched, not claimed
     assert claim(store, 0) == "stale"
     assert finish(store, 0) == []
 
@@ -213,7 +213,7 @@ def test_what_an_owner_gives_up_is_handed_out_at_once(
 
 
 def exhausted(store: Store) -> list[tuple[Lease, int]]:
-    """Reap; return the tasks that are given up and how often they were lost."""
+    """Reap; return the exhausted tasks and how often they were lost."""
     return [(task.lease, task.worker_losses) for task in store.reap().exhausted]
 
 

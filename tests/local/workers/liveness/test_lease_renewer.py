@@ -225,7 +225,7 @@ def test_observers_see_what_was_lost(renewer: LeaseRenewer, store: FlakyStore, s
         store.release("dead/2")
         if dispatch < 3:
             seen.wait_for(TaskRetried(Lease(RUN, 0, dispatch + 1)))
-    seen.wait_for(TaskLost(Lease(RUN, 0, 3), "its worker gave it up", 3))
+    seen.wait_for(TaskLost(Lease(RUN, 0, 3), "its worker released it", 3))
 
 
 def test_what_redis_refuses_is_logged_once_and_the_worker_goes_on(

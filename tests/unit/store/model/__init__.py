@@ -1,4 +1,4 @@
-"""The store's verbs in any order, against a plain Python model of what they should do."""
+"""The store's operations in any order, against a plain Python model of what they should do."""
 
 import pytest
 

@@ -79,7 +79,7 @@ class Queue:
 
 
 class Model:
-    """All of it, and the verbs. Each returns what the store should answer."""
+    """All of it, and the operations. Each returns what the store should answer."""
 
     def __init__(self, queues: Iterable[str]) -> None:
         self.runs: dict[str, Run] = {}
@@ -180,7 +180,7 @@ class Model:
         queue.is_used_up = True
         queue.messages.append(Lease(dispatched.run, dispatched.index, dispatched.dispatch))
 
-    # Verbs of a run.
+    # Operations on a run.
 
     def submit(
         self, name: str, specs: Sequence[TaskSpec], options: RunOptions, run_key: str

@@ -1,4 +1,4 @@
-"""What Redis says of runs and queues, read key by key past the verbs, and what must hold of it."""
+"""What Redis says of runs and queues, read key by key, and what must hold of it."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def _places(run: RunRecord) -> Counter[int]:
 
 
 def _check_places(run: RunRecord) -> None:
-    """Each task is in one place, and the window holds."""
+    """Each task is in one place, and max_parallel holds."""
     state, total, places = run.fields["state"], run.number("total"), _places(run)
     assert set(places.values()) <= {1}, f"in more than one place: {places}"
     if state == "running":

@@ -67,7 +67,7 @@ class Reaper(Store):
     """A store whose reaper is told what is lost, and tells what it was asked and dispatched.
 
     Attributes:
-        lost: the leases that the evidence says are lost.
+        lost: the leases that the failure detector takes for lost.
         renewing: those whose owners come back just then.
     """
 
@@ -79,7 +79,7 @@ class Reaper(Store):
         self.let_out_first: Admission | None = None
 
     def loss_reason(self, overdue: Overdue, server: Server) -> str | None:
-        """Stand in for the evidence."""
+        """Stand in for the failure detector."""
         self.asked.append(overdue)
         if overdue.lease in self.renewing:
             self.renew(overdue.owner, "server:1", [Lease.parse(overdue.lease)])
@@ -379,7 +379,7 @@ class Machine(RuleBasedStateMachine):
         self._reap([], closes, False)
 
     def _reap(self, lost: Sequence[Lease], closes: bool, records: bool) -> None:
-        """As a renewer does; it may end before it closes runs or records what is given up."""
+        """Reap as a renewer does; it may end before it closes runs or records ends."""
         self.store.lost, self.store.asked = set(map(str, lost)), []
         overdue = {
             Overdue(str(lease), bool(in_flight.claim), in_flight.claim.rpartition("/")[0], "", None)

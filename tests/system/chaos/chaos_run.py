@@ -1,4 +1,4 @@
-"""The storm: one fault every quarter of a second, drawn from a seed, and then all is healed."""
+"""The chaos run: one fault every quarter of a second, drawn from a seed, and then all is healed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Kill:
 
 
 @dataclass
-class Storm:
+class ChaosRun:
     """Strikes a world. `kinds` are the faults that this seed has.
 
     Attributes:
