@@ -8,7 +8,7 @@ of running it, is an observer. It is one class with one method, and one line in
         def __init__(self) -> None:
             self.usd = 0.0
 
-        def saw(self, event: Event) -> None:
+        def saw(self, event: WorkerEvent) -> None:
             if isinstance(event, TaskEnded):
                 self.usd += event.result.cost_usd or 0.0
 
@@ -46,12 +46,12 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class WorkerEvent:
     """Something that happened, as this worker knows it."""
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerStarted(Event):
+class WorkerStarted(WorkerEvent):
     """The worker takes tasks from now on; `queues` are Celery's names."""
 
     worker: str
@@ -60,7 +60,7 @@ class WorkerStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class TaskClaimed(Event):
+class TaskClaimed(WorkerEvent):
     """The worker has a task, whose execution number `attempts` begins."""
 
     lease: Lease
@@ -68,7 +68,7 @@ class TaskClaimed(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class TaskStarted(Event):
+class TaskStarted(WorkerEvent):
     """The command of a task is being started; `spec` has the prompt as the CLI gets it."""
 
     lease: Lease
@@ -76,7 +76,7 @@ class TaskStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class TaskStep(Event):
+class TaskStep(WorkerEvent):
     """The CLI reported a step, such as the use of a tool; no backend reads steps yet."""
 
     lease: Lease
@@ -85,7 +85,7 @@ class TaskStep(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class TaskEnded(Event):
+class TaskEnded(WorkerEvent):
     """The result of a task is recorded."""
 
     lease: Lease
@@ -93,7 +93,7 @@ class TaskEnded(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class TaskReleased(Event):
+class TaskReleased(WorkerEvent):
     """The worker stopped a task before its end, for others to run it again.
 
     `reason` is "disconnected" (from Redis, for too long) or "requeued" (the worker shuts down).
@@ -104,7 +104,7 @@ class TaskReleased(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class TaskLost(Event):
+class TaskLost(WorkerEvent):
     """The workers of a task were lost `losses` times, so that its result is now LOST."""
 
     lease: Lease
@@ -113,21 +113,21 @@ class TaskLost(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class TaskRetried(Event):
+class TaskRetried(WorkerEvent):
     """A task that some worker lost was published again; `lease.dispatch` counts the times."""
 
     lease: Lease
 
 
 @dataclass(frozen=True, slots=True)
-class RunCanceled(Event):
+class RunCanceled(WorkerEvent):
     """A run was canceled; what runs of it on this worker is being stopped."""
 
     run: str
 
 
 @dataclass(frozen=True, slots=True)
-class RunEnded(Event):
+class RunEnded(WorkerEvent):
     """Every task of a run has a result."""
 
     run: str
@@ -136,7 +136,7 @@ class RunEnded(Event):
 class Observer(Protocol):
     """Sees what happens to tasks; the module's docstring is the contract."""
 
-    def saw(self, event: Event) -> None:
+    def saw(self, event: WorkerEvent) -> None:
         """Take note of an event."""
 
 
@@ -151,7 +151,7 @@ class Observers:
         """Let one more observer see what happens from now on."""
         self._observers.append(observer)
 
-    def notify(self, event: Event) -> None:
+    def notify(self, event: WorkerEvent) -> None:
         """Show an event to each observer, whatever the others make of it."""
         for observer in self._observers:
             try:
@@ -163,7 +163,7 @@ class Observers:
 class LogObserver:
     """Writes a line to the worker's log for each event."""
 
-    def saw(self, event: Event) -> None:
+    def saw(self, event: WorkerEvent) -> None:
         """Log an event: as a warning if somebody may have to look after something."""
         match event:
             case TaskStarted(lease, spec):

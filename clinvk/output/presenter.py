@@ -85,11 +85,11 @@ class Presenter:
         return exit_codes.TASK_FAILED if has_failed else followed.report.exit_code
 
     def _follow(self, run: Run, interruption: Interruption) -> Followed:
-        observers = [reporter.saw for reporter in self._reporters]
+        handlers = [reporter.saw for reporter in self._reporters]
         try:
             for reporter in self._reporters:
                 reporter.begin()
-            return Followed(follow.follow(run, self._specs, observers, interruption))
+            return Followed(follow.follow(run, self._specs, handlers, interruption))
         except follow.BrokerLostError as error:
             return Followed(error.report, error)
         except follow.DetachedError:

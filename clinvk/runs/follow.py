@@ -14,24 +14,24 @@ from clinvk.runs.report import Report
 from clinvk.runs.spool import Spool
 
 NOT_OBSERVED = frozenset({"idle", "away", "waiting", "repaired"})
-"""Events that observers do not get: they are noted on stderr at once, or not at all."""
+"""Events that handlers do not get: they are noted on stderr at once, or not at all."""
 
-Observer = Callable[[Event], None]
+EventHandler = Callable[[Event], None]
 
 
 def follow(
     run: Run,
     specs: Sequence[TaskSpec],
-    observers: Sequence[Observer],
+    handlers: Sequence[EventHandler],
     interruption: Interruption,
 ) -> Report:
-    """Follow a run to its end. Each observer sees each event.
+    """Follow a run to its end. Each handler sees each event.
 
     Raises:
         BrokerLostError: the broker was lost during the run; has the report as far as it is known.
         DetachedError: the user detached from the run.
     """
-    following = _Following(run, specs, observers, interruption)
+    following = _Following(run, specs, handlers, interruption)
     problem: ClinvkError | None = None
     try:
         following.observe_all()
@@ -51,18 +51,18 @@ class _Following:
         self,
         run: Run,
         specs: Sequence[TaskSpec],
-        observers: Sequence[Observer],
+        handlers: Sequence[EventHandler],
         interruption: Interruption,
     ) -> None:
         self._run = run
         self._specs = specs
-        self._observers = observers
+        self._handlers = handlers
         self._interruption = interruption
         self._results = _Results(len(specs))
         self.started_ms = self.ended_ms = _now_ms()
 
     def observe_all(self) -> None:
-        """Let the observers see all events of the run, until its end."""
+        """Let the handlers see all events of the run, until its end."""
         notices = _Notices(self._interruption)
         for event in self._run.events():
             if self._interruption.detached:
@@ -96,8 +96,8 @@ class _Following:
         self.ended_ms = event.at_ms
         if event.result is not None:
             self._results[event.index] = event.result
-        for observer in self._observers:
-            observer(event)
+        for handler in self._handlers:
+            handler(event)
 
 
 class _Notices:

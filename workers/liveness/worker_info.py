@@ -15,7 +15,7 @@ from typing import Any
 
 from clinvk.backends.base import Backend
 from clinvk.store.store import Store
-from workers.observers import Event, WorkerStarted
+from workers.observers import WorkerEvent, WorkerStarted
 
 VERSION_SECONDS = 60.0
 
@@ -100,7 +100,7 @@ class VersionObserver:
         self._backends = [backend for backend in backends if backend.version_argv]
         self._describe = describe
 
-    def saw(self, event: Event) -> None:
+    def saw(self, event: WorkerEvent) -> None:
         """Ask each CLI once the worker has started."""
         if isinstance(event, WorkerStarted) and self._backends:
             threading.Thread(target=self._ask, name="clinvk-versions", daemon=True).start()

@@ -27,7 +27,14 @@ from workers.execution.executor import Executor
 from workers.liveness.connection import LivenessConnection
 from workers.liveness.lease_renewer import LeaseRenewer
 from workers.liveness.worker_info import Announcement
-from workers.observers import Event, Observers, TaskClaimed, TaskEnded, TaskReleased, TaskStarted
+from workers.observers import (
+    Observers,
+    TaskClaimed,
+    TaskEnded,
+    TaskReleased,
+    TaskStarted,
+    WorkerEvent,
+)
 
 RUN = "run"
 LEASE = Lease(RUN, 0, 1)
@@ -39,10 +46,10 @@ class Worker:
 
     store: Store
     renewer: LeaseRenewer
-    events: list[Event] = field(default_factory=list)
-    on_event: Callable[[Event], None] = lambda _: None
+    events: list[WorkerEvent] = field(default_factory=list)
+    on_event: Callable[[WorkerEvent], None] = lambda _: None
 
-    def saw(self, event: Event) -> None:
+    def saw(self, event: WorkerEvent) -> None:
         self.events.append(event)
         self.on_event(event)
 
@@ -112,7 +119,7 @@ def test_observers_see_a_task_from_its_claim_to_its_result(worker: Worker) -> No
 def test_the_end_is_seen_when_the_result_is_recorded(worker: Worker) -> None:
     recorded: list[Any] = []
 
-    def look(event: Event) -> None:
+    def look(event: WorkerEvent) -> None:
         if isinstance(event, TaskEnded):
             recorded.extend(worker.store.results(RUN, [0]))
 
@@ -123,7 +130,7 @@ def test_the_end_is_seen_when_the_result_is_recorded(worker: Worker) -> None:
 
 
 def test_a_task_of_a_worker_that_shuts_down_is_released(worker: Worker) -> None:
-    def close(event: Event) -> None:
+    def close(event: WorkerEvent) -> None:
         if isinstance(event, TaskStarted):
             worker.renewer.stop_all("requeued")
 
@@ -144,7 +151,7 @@ def test_a_dispatch_that_does_not_count_is_not_seen(worker: Worker) -> None:
 
 
 def test_an_observer_that_raises_costs_no_task(worker: Worker) -> None:
-    def fail(event: Event) -> None:
+    def fail(event: WorkerEvent) -> None:
         raise RuntimeError("a bug")
 
     worker.on_event = fail

@@ -14,7 +14,6 @@ from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus
 from clinvk.store.types import Lease
 from workers import observers
 from workers.observers import (
-    Event,
     LogObserver,
     Observers,
     RunEnded,
@@ -22,6 +21,7 @@ from workers.observers import (
     TaskLost,
     TaskReleased,
     TaskStarted,
+    WorkerEvent,
 )
 
 LEASE = Lease("run", 0, 1)
@@ -39,7 +39,7 @@ def ended(cost_usd: float | None = None) -> TaskEnded:
 class Broken:
     """An observer with a bug."""
 
-    def saw(self, event: Event) -> None:
+    def saw(self, event: WorkerEvent) -> None:
         raise KeyError("no such metric")
 
 
@@ -47,9 +47,9 @@ class Seen:
     """An observer that keeps what it saw."""
 
     def __init__(self) -> None:
-        self.events: list[Event] = []
+        self.events: list[WorkerEvent] = []
 
-    def saw(self, event: Event) -> None:
+    def saw(self, event: WorkerEvent) -> None:
         self.events.append(event)
 
 
@@ -110,7 +110,7 @@ def test_an_observer_sees_what_happens_after_it_was_added() -> None:
     ],
 )
 def test_the_log_has_a_line_for_each_event(
-    event: Event, level: int, line: str, caplog: pytest.LogCaptureFixture
+    event: WorkerEvent, level: int, line: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
         LogObserver().saw(event)

@@ -22,7 +22,7 @@ from workers.liveness import lease_renewer as renewer_module
 from workers.liveness.connection import LivenessConnection
 from workers.liveness.lease_renewer import LeaseRenewer
 from workers.liveness.worker_info import Announcement
-from workers.observers import Event, Observers, RunCanceled, TaskLost, TaskRetried
+from workers.observers import Observers, RunCanceled, TaskLost, TaskRetried, WorkerEvent
 
 LEASE = Lease(RUN, 0, 1)
 OWNER = "k@h/1"
@@ -103,12 +103,12 @@ class Seen:
     """An observer that keeps what it saw."""
 
     def __init__(self) -> None:
-        self.events: list[Event] = []
+        self.events: list[WorkerEvent] = []
 
-    def saw(self, event: Event) -> None:
+    def saw(self, event: WorkerEvent) -> None:
         self.events.append(event)
 
-    def wait_for(self, event: Event) -> None:
+    def wait_for(self, event: WorkerEvent) -> None:
         harness.wait_until(lambda: event in self.events, f"{event} to be seen")
 
 
