@@ -108,16 +108,51 @@ def _binding(position: int, parameter: str) -> str:
     return f"local {parameter} = ARGV[{position}]"
 
 
+WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A part of the library: the names that it gives, and the words that it is written in."""
+
+    text: str
+    names: frozenset[str]
+    words: frozenset[str]
+
+
+def definitions(library: str) -> list[Definition]:
+    """Divide the library into its definitions, in order: each begins with `local` in a line."""
+    return [
+        Definition(text, frozenset(WORD.findall(header[1])), frozenset(WORD.findall(text)))
+        for text in re.split(r"^(?=local )", library, flags=re.MULTILINE)
+        if (header := re.match(r"local (?:function )?(\w+(?:, \w+)*)", text))
+    ]
+
+
+def needed(body: str, library: Sequence[Definition]) -> str:
+    """Return those definitions that a script uses, and those that these use.
+
+    A server makes a script's functions anew at each call, so one that is not used costs time.
+    """
+    used, kept = set(WORD.findall(body)), list[str]()
+    for definition in reversed(library):  # each uses only those before it
+        if definition.names & used:
+            used |= definition.words
+            kept.append(definition.text)
+    return "".join(reversed(kept))
+
+
 @cache
 def operations() -> Mapping[str, Operation]:
     """Read all operations, by name."""
     folder = resources.files("clinvk.store") / "lua"
-    library = lua_functions() + "".join(
-        (folder / "lib" / f"{name}.lua").read_text() + "\n" for name in LIBRARY
+    library = definitions(
+        lua_functions()
+        + "".join((folder / "lib" / f"{name}.lua").read_text() + "\n" for name in LIBRARY)
     )
-    return {
-        name: Operation.parse(name, path.read_text(), library)
-        for path in folder.iterdir()
-        if path.name.endswith(".lua")
-        for name in [path.name.removesuffix(".lua")]
-    }
+    found = {}
+    for path in folder.iterdir():
+        if path.name.endswith(".lua"):
+            name, body = path.name.removesuffix(".lua"), path.read_text()
+            found[name] = Operation.parse(name, body, needed(ENVELOPE + body, library))
+    return found

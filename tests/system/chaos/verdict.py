@@ -30,7 +30,7 @@ class Execution:
     """One process of the CLI, as it told itself."""
 
     index: int
-    attempt: int
+    dispatch: int
     start_ns: int
     owner: str
     end_ns: int | None = None
@@ -50,7 +50,7 @@ class Log:
         by_lease: dict[str, Execution] = {}
         lines = (line.split() for line in path.read_text().splitlines())
         for word, at, _, owner, lease in sorted(lines, key=lambda line: int(line[1])):
-            _, index, attempt = lease.rsplit(":", 2)
+            _, index, dispatch = lease.rsplit(":", 2)
             if word == "overlap":
                 log.overlaps.append(lease)
             elif word == "end":
@@ -58,12 +58,12 @@ class Log:
             else:
                 if lease in by_lease:
                     log.again.append(lease)
-                by_lease[lease] = Execution(int(index), int(attempt), int(at), owner)
+                by_lease[lease] = Execution(int(index), int(dispatch), int(at), owner)
                 log.executions[int(index)].append(by_lease[lease])
         return log
 
-    def of(self, index: int, attempt: int) -> Execution | None:
-        found = [each for each in self.executions[index] if each.attempt == attempt]
+    def of(self, index: int, dispatch: int) -> Execution | None:
+        found = [each for each in self.executions[index] if each.dispatch == dispatch]
         return found[0] if found else None
 
 
@@ -95,11 +95,11 @@ def problems(records: Records) -> Iterator[str]:
         yield f"the counts do not add up to {total}"
     yield from (f"ran beside another execution: {lease}" for lease in records.log.overlaps)
     yield from (f"started twice: {lease}" for lease in records.log.again)
-    finished = _attempts(records.events, "finished")
+    finished = _dispatches(records.events, "finished")
     for index in range(total):
         if len(finished[index]) != 1:
             yield f"task {index} was recorded {len(finished[index])} times"
-    losses = _attempts(records.events, "lost")
+    losses = _dispatches(records.events, "lost")
     for work, entry in zip(records.work, entries, strict=True):
         index = entry["index"]
         ran = records.log.executions[index]
@@ -107,11 +107,11 @@ def problems(records: Records) -> Iterator[str]:
             yield f"task {index} ({work.kind}): {problem}"
 
 
-def _attempts(events: Iterable[dict[str, str]], kind: str) -> dict[int, list[int]]:
+def _dispatches(events: Iterable[dict[str, str]], kind: str) -> dict[int, list[int]]:
     found: dict[int, list[int]] = defaultdict(list)
     for event in events:
         if event["kind"] == kind:
-            found[int(event["index"])].append(int(event["attempt"]))
+            found[int(event["index"])].append(int(event["dispatch"]))
     return found
 
 
@@ -144,7 +144,7 @@ def _of_executions(
         yield f"says {entry['attempts']} attempts, has {len(losses)} losses"
     if len(ran) > entry["attempts"]:
         yield f"ran {len(ran)} times in {entry['attempts']} attempts"
-    counted = [each for each in ran if each.attempt in finished]
+    counted = [each for each in ran if each.dispatch in finished]
     if len(counted) != 1 or counted[0] is not ran[-1]:
         yield f"its last execution is not the one recorded ({finished})"
     elif counted[0].end_ns is None and work.kind != "deaf":
@@ -152,7 +152,7 @@ def _of_executions(
     if entry["status"] == "ok" and work.kind not in {"flood", "bytes"}:
         lease = f":{entry['index']}:{finished[0]}"
         if not entry["output"].strip().endswith(lease):
-            yield f"its output is not of attempt {finished}"
+            yield f"its output is not of dispatch {finished}"
 
 
 @dataclass(frozen=True)
@@ -167,13 +167,13 @@ def recoveries(records: Records) -> tuple[list[Recovery], int]:
     """Return the recoveries, and how many executions were in flight at the kills."""
     kills = {kill.owner: kill for kill in records.kills}
     units = {unit.name: unit for unit in records.units}
-    finished = _attempts(records.events, "finished")
+    finished = _dispatches(records.events, "finished")
     found, in_flight = [], 0
     for index, ran in records.log.executions.items():
         # None ran of a task whose worker died between its claim and its start, and was final.
         for each, after in zip(ran, [*ran[1:], None], strict=False):
             kill = kills.get(each.owner)
-            if each.attempt in finished[index] or kill is None:
+            if each.dispatch in finished[index] or kill is None:
                 continue
             if after is not None and after.start_ns < kill.at_ns:
                 continue  # it had been stopped, and started elsewhere, before
@@ -198,7 +198,7 @@ def _of_partitions(
                 continue
             unit = units[each.owner.partition("@")[0]]
             cuts = [cut for cut in unit.cuts if _meet(cut, (each.start_ns, after.start_ns))]
-            if cuts and each.attempt not in finished[index]:
+            if cuts and each.dispatch not in finished[index]:
                 since = max(cuts[0][0], each.start_ns)
                 yield _recovery("partition", (since, after.start_ns), records)
 
@@ -217,7 +217,7 @@ def figures(records: Records, left: Sequence[str], leases: Sequence[str]) -> dic
     entries = records.results["results"]
     statuses = Counter(entry["status"] for entry in entries)
     lost = [e["index"] for e in entries if e["status"] == "lost"]
-    finished = _attempts(records.events, "finished")
+    finished = _dispatches(records.events, "finished")
     ran = sum(map(len, records.log.executions.values()))
     begun = sum(1 for each in records.log.executions.values() if each)
     found, in_flight = recoveries(records)
@@ -226,7 +226,7 @@ def figures(records: Records, left: Sequence[str], leases: Sequence[str]) -> dic
         "statuses": dict(statuses),
         "lost": sum(records.work[index].kind != ONCE for index in lost),
         "lost as asked (on_worker_lost: fail)": sum(records.work[i].kind == ONCE for i in lost),
-        "recorded twice": sum(len(attempts) > 1 for attempts in finished.values()),
+        "recorded twice": sum(len(dispatches) > 1 for dispatches in finished.values()),
         "overlapping executions": len(records.log.overlaps),
         "executions": ran,
         "extra executions": ran - begun,

@@ -52,7 +52,7 @@ end
 local function take_pending(run, queue)
   local key = pending_key(run, queue)
   local index = redis.call('LPOP', key)
-  note_undo('PEXPIRE', key, integer(record_of(run).lifetime_ms or DAY_MS))
+  note_undo('PEXPIRE', key, record_of(run).lifetime_ms or DAY_MS)
   note_undo('LPUSH', key, index)  -- comes first: the newest is taken back first
   increment(queue_key(queue), 'waiting', -1)
   return index

@@ -3,19 +3,19 @@
 
 -- Start the lifetime of a key of a run that was just written.
 local function keep(run, key)
-  redis.call('PEXPIRE', key, integer(record_of(run).lifetime_ms or DAY_MS))
+  redis.call('PEXPIRE', key, record_of(run).lifetime_ms or DAY_MS)
 end
 
 -- Keys that runs share outlive their last use by longer than the record of any run may.
 local function touch_shared(key)
-  redis.call('PEXPIRE', key, integer(SHARED_MS))
+  redis.call('PEXPIRE', key, SHARED_MS)
 end
 
 -- Start the lifetime of all keys of a run anew.
 local function touch(run)
   local record = record_of(run)
   if not record.lifetime_ms then return end
-  local lifetime_ms = integer(record.lifetime_ms)
+  local lifetime_ms = record.lifetime_ms
   record.touched_ms = now_ms()
   write(nil, 'HSET', run_key(run), 'touched_ms', integer(record.touched_ms))
   for _, key in ipairs({run_key(run), specs_key(run), results_key(run), events_key(run),
@@ -32,7 +32,7 @@ end
 -- The same, where it was not done just now.
 local function touch_sometimes(run)
   local record = record_of(run)
-  if (now_ms() - record.touched_ms) * 100 > (record.lifetime_ms or 0) then touch(run) end
+  if (now_ms() - record.touched_ms) * 100 > tonumber(record.lifetime_ms or 0) then touch(run) end
 end
 
 local function touch_queue(queue)

@@ -35,7 +35,7 @@ end
 -- and lets one go on that has written already. What records the end of something must always
 -- go through, or the memory could never be freed.
 local function even_without_memory()
-  redis.call('PEXPIRE', queues_key(), integer(SHARED_MS))
+  redis.call('PEXPIRE', queues_key(), SHARED_MS)
 end
 
 -- What of a run's record is written once, read once in a script. Empty where there is no run.
@@ -48,7 +48,7 @@ local function record_of(run)
                               'lifetime_ms', 'fail_fast', 'max_attempts', 'steps',
                               'touched_ms', 'total')
     record = {queues = cjson.decode(fields[1] or '[]'), max_parallel = tonumber(fields[2] or 0),
-              priority = tonumber(fields[3] or 0), lifetime_ms = tonumber(fields[4] or ''),
+              priority = tonumber(fields[3] or 0), lifetime_ms = fields[4] or nil,
               fail_fast = fields[5] == '1', max_attempts = tonumber(fields[6] or 0),
               steps = fields[7] and cjson.decode(fields[7]), touched_ms = tonumber(fields[8] or 0),
               total = tonumber(fields[9] or 0)}

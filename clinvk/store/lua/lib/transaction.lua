@@ -2,8 +2,8 @@
 -- `write`, which notes the command that takes it back; a script that fails runs these in reverse
 -- and returns its error. Reads go through redis.call as they are.
 
-local DAY_MS = 86400000
-local SHARED_MS = 400 * DAY_MS
+local DAY_MS = '86400000'
+local SHARED_MS = '34560000000'  -- 400 days
 
 local undo = {}       -- commands, newest last
 local discarded = {}  -- keys that are removed once everything else is done
