@@ -1,4 +1,4 @@
-"""A worker of local mode: forked from the supervisor, and with it gone, the one that cleans up."""
+"""A worker of local mode, which is forked from the supervisor and cleans up if that is killed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from workers.__main__ import main
 
 
 def run(arguments: Sequence[str], directory: str, life_fd: int) -> int:
-    """Be a worker until it ends, or until the supervisor does: then `life_fd` is at its end."""
+    """Run a worker until it ends, or until the supervisor does: then `life_fd` is at its end."""
 
     def watch() -> None:
         try:
@@ -33,7 +33,7 @@ def run(arguments: Sequence[str], directory: str, life_fd: int) -> int:
 
 
 def _connect() -> Any:
-    """Give a standing connection to the server: its socket may be removed before it ends."""
+    """Connect to the server now: its socket may be removed before the connection is needed."""
     connection = redis.Redis.from_url(
         redis_url(os.environ[BROKER_URL]), single_connection_client=True, retry=None
     )

@@ -30,7 +30,7 @@ def argv(program: str, directory: str) -> list[str]:
 
 
 def is_up(directory: str) -> bool:
-    """Whether the server accepts connections. Both who waits for it ask in a loop of their own."""
+    """Whether the server accepts connections. Client and supervisor each wait for it in a loop."""
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(f"{directory}/{SOCKET_NAME}")

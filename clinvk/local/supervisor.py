@@ -118,7 +118,7 @@ class LocalSupervisor:
     def _start_server(self, argv: Sequence[str]) -> None:
         """Start the server, and wait for it: Celery would try again only after two seconds.
 
-        Not where there is something else to see to: the client's end, or the server's.
+        Stops waiting if something else happens first, such as the client's end or the server's.
         """
         self._server = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
@@ -133,13 +133,13 @@ class LocalSupervisor:
         return all(self._cancel(order["cancel"], order["reason"]) for order in self._orders.take())
 
     def _cancel(self, run: str, reason: str) -> bool:
-        """Cancel a run over the connection that stands; False ends all instead."""
+        """Cancel a run over the open connection; False, which ends everything, if that fails."""
         import redis
 
         self._store = self._store or standing_store()
         try:
             self._store.cancel(run, reason)
-            self._store.aggregate(run)  # where nothing of it runs, nothing else will
+            self._store.aggregate(run)  # if nothing of it runs, no task will
         except redis.RedisError as error:
             os.write(self._log, f"run {run} cannot be canceled: {error}\n".encode())
             return False
@@ -233,7 +233,7 @@ def load_worker() -> None:
 
 
 def standing_store() -> Store:
-    """Give a store with a connection to the server, whose socket may be removed before it ends."""
+    """Return a store that is connected: the socket may be removed before it is needed."""
     import redis
 
     from clinvk.core.worker_config import BROKER_URL

@@ -112,7 +112,7 @@ class Stdout:
         return Path(saved.name)
 
     def close(self) -> None:
-        """Close the file, which is gone then."""
+        """Close the file, which deletes it."""
         os.close(self.fd)
 
 
@@ -153,7 +153,7 @@ class Stderr:
         return Captured(head=end, size=self._dropped_bytes + len(rest))
 
     def close(self) -> None:
-        """Close the file, which is gone then."""
+        """Close the file, which deletes it."""
         os.close(self.fd)
 
 

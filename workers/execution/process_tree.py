@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import psutil
 
 TASK_TAG = "CLINVK_TASK"
-"""The environment variable of all that a task starts that has the task's lease."""
+"""The environment variable with the task's lease, in every process that a task starts."""
 OWNER_TAG = "CLINVK_OWNER"
-"""The same with the owner of that lease: the worker process."""
+"""The same with the owner of the lease, which is the worker process."""
 PR_SET_CHILD_SUBREAPER = 36
 PAGE_BYTES = 1 << 12
 
@@ -40,7 +40,7 @@ def become_subreaper() -> bool:
 
 
 def exempt(child: int) -> None:
-    """Take a child that the main thread started itself for no orphan."""
+    """Never count this child as an orphan: the main thread started it itself."""
     _exempt.add(child)
 
 

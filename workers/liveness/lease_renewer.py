@@ -1,4 +1,4 @@
-"""The thread that keeps a worker's leases, and stops what the worker may no longer run.
+"""The thread that renews a worker's leases, and stops what the worker may no longer run.
 
 Every few seconds it renews all leases in one call. In between it waits for runs to be canceled and
 looks for tasks that other workers lost. While Redis cannot be used it tries again, and stops this
