@@ -20,8 +20,9 @@ from clinvk.broker.dispatcher import Dispatcher
 from clinvk.core.broker_url import mask_password
 from clinvk.core.errors import BrokerError, UsageError
 from clinvk.core.spec import RunOptions, TaskSpec, queue_of
-from clinvk.runs.celery_run import BrokerAwayError, CeleryRun
+from clinvk.runs.celery_run import CeleryRun
 from clinvk.runs.client import PrivateFleet
+from clinvk.runs.run_reader import BrokerAwayError
 from clinvk.store.store import Store
 
 

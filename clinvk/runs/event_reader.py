@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from clinvk.core.spec import TaskResult
-from clinvk.runs.celery_run import BrokerAwayError, CeleryRun, RunIsGoneError, pages
 from clinvk.runs.client import Event
+from clinvk.runs.run_reader import BrokerAwayError, RunIsGoneError, RunReader, pages
 from clinvk.runs.waiting import describe, is_normal
 
 AWAY_SECONDS = 600.0
@@ -30,7 +30,7 @@ Entry = Mapping[str, str]
 class EventReader:
     """Follows one run. `events` may be called once."""
 
-    def __init__(self, run: CeleryRun) -> None:
+    def __init__(self, run: RunReader) -> None:
         self._run = run
         self._position = "0"
         self._entries_seen = 0
