@@ -10,7 +10,7 @@ IN_THE_BACKGROUND = 'trap "" INT QUIT HUP; exec "$@"'
 
 
 def test_tests_that_interrupt_can_be_started_with_interrupts_ignored() -> None:
-    pytest_ = [*harness.PYTHON, "-m", "pytest", "-n", "1", "-q", "tests/unit/test_signals.py"]
+    pytest_ = [*harness.PYTHON, "-m", "pytest", "-n", "0", "-q", "tests/unit/test_signals.py"]
     done = subprocess.run(
         ["sh", "-c", IN_THE_BACKGROUND, "sh", *pytest_],
         cwd=harness.ROOT,
