@@ -224,7 +224,7 @@ def guarded(temporary: Path) -> Iterator[int]:
     directory = temporary / "acl"
     directory.mkdir()
     try:
-        with server(directory, users()) as port:
+        with server(directory, f"{users()}appendonly yes\nappendfsync always\n") as port:
             yield port
     finally:
         shutil.rmtree(directory)
