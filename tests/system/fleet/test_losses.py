@@ -51,11 +51,11 @@ def test_a_killed_workers_commands_are_ended_and_run_elsewhere(fleet: Fleet) -> 
 def test_a_machine_that_dies_whole_is_found_out_by_its_connections(fleet: Fleet) -> None:
     doomed = fleet.worker(fleet.machine(), slots=1)
     run = begin(fleet, tasks("t 3"))
-    fleet.worker(fleet.machine(), slots=1)
     processes = fleet.of_worker(doomed)
     assert len(processes) == 3  # the worker, its supervisor, its command
     for process in processes:
         process.kill()
+    fleet.worker(fleet.machine(), slots=1)
     assert fleet.clinvk("wait", run).status == 0
     assert [event["why"] for event in fleet.events(run, "lost")] == ["its worker ended"]
     assert [result["attempts"] for result in results(fleet, run)] == [2]
