@@ -104,4 +104,5 @@ def runs(found: Sequence[RunSummary]) -> Iterator[str]:
 
 def status(values: Mapping[str, Any]) -> Iterator[str]:
     """Yield the fields of a run's state, a line each."""
-    yield from (f"{name}: {value}" for name, value in values.items())
+    for name, value in values.items():
+        yield f"{name}: {str(value).lower() if isinstance(value, bool) else value}"

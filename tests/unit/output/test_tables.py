@@ -54,3 +54,10 @@ def test_a_task_that_is_dispatched_and_not_claimed_waits() -> None:
     (entry,) = tables.queues_document([queue])
     assert (entry["running"], entry["waiting"]) == (1, 4)
     assert list(tables.queues([queue]))[1].split()[3:5] == ["1", "4"]
+
+
+def test_a_state_says_true_as_its_json_does() -> None:
+    assert list(tables.status({"state": "done", "fail_fast": False})) == [
+        "state: done",
+        "fail_fast: false",
+    ]
