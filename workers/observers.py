@@ -165,20 +165,27 @@ class LogObserver:
 
     def saw(self, event: WorkerEvent) -> None:
         """Log an event: as a warning if somebody may have to look after something."""
-        match event:
-            case TaskStarted(lease, spec):
-                logger.info("%s: %s started", lease, spec.backend)
-            case TaskEnded(lease, result):
-                logger.info("%s: %s after %.1f s", lease, result.status, result.duration_seconds)
-            case TaskReleased(lease, reason):
-                logger.warning("%s: stopped and released (%s)", lease, reason)
-            case TaskLost(lease, reason, losses):
-                logger.warning("%s: lost %d times, not retried: %s", lease, losses, reason)
-            case TaskRetried(lease):
-                logger.info("%s: published again", lease)
-            case RunCanceled(run):
-                logger.info("run %s: canceled", run)
-            case RunEnded(run):
-                logger.info("run %s: ended", run)
-            case WorkerStarted(worker, slots, queues):
-                logger.info("worker %s: %d slots for %s", worker, slots, ", ".join(queues))
+        level = logging.WARNING if isinstance(event, TaskReleased | TaskLost) else logging.INFO
+        if logger.isEnabledFor(level) and (text := _describe(event)):
+            logger.log(level, "%s", text)
+
+
+def _describe(event: WorkerEvent) -> str | None:
+    match event:
+        case TaskStarted(lease, spec):
+            return f"{lease}: {spec.backend} started"
+        case TaskEnded(lease, result):
+            return f"{lease}: {result.status} after {result.duration_seconds:.1f} s"
+        case TaskReleased(lease, reason):
+            return f"{lease}: stopped and released ({reason})"
+        case TaskLost(lease, reason, losses):
+            return f"{lease}: lost {losses} times, not retried: {reason}"
+        case TaskRetried(lease):
+            return f"{lease}: published again"
+        case RunCanceled(run):
+            return f"run {run}: canceled"
+        case RunEnded(run):
+            return f"run {run}: ended"
+        case WorkerStarted(worker, slots, queues):
+            return f"worker {worker}: {slots} slots for {', '.join(queues)}"
+    return None

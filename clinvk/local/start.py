@@ -38,6 +38,7 @@ class LocalFleet:
 
     def __init__(self) -> None:
         self._directory = _make_directory()
+        self.server_program = ""
         self._is_ordered = False
         self._reports = b""
         self._supervisor = subprocess.Popen(
@@ -56,6 +57,7 @@ class LocalFleet:
         shares = divide(slots, os.cpu_count() or 1)
         names = [f"local-{n}" for n in range(1, len(shares) + 1)] if len(shares) > 1 else ["local"]
         self._is_ordered = True
+        self.server_program = program
         self._tell(
             server=server.argv(program, str(self._directory)),
             workers=[

@@ -104,6 +104,8 @@ class LocalSupervisor:
         self._start_server(first["server"])
         for arguments in first["workers"]:
             self._fork(arguments)
+        if not self._orders.is_over:
+            self._store = standing_store()  # once the workers are on their way
         while self._obey() and self._check_children() and not self._orders.is_over:
             self._orders.wait()
 
@@ -126,7 +128,6 @@ class LocalSupervisor:
         while not server.is_up(self._directory):
             if self._orders.wait(SERVER_POLL_SECONDS):
                 return
-        self._store = standing_store()
 
     def _obey(self) -> bool:
         """Follow the orders that have come; False where one cannot be followed."""
@@ -222,12 +223,16 @@ class LocalSupervisor:
 def load_worker() -> None:
     """Import all that a worker needs, and keep it shared with those that are forked."""
     import gc
+    import tempfile
 
     gc.disable()
     from clinvk.local import forked_worker  # noqa: F401
     from workers.__main__ import load
 
     load()
+    # Where that is not known yet, it is found out with a file: of a worker that is killed just
+    # then, the file would stay.
+    tempfile.gettempdir()
     gc.freeze()
     gc.enable()
 

@@ -32,6 +32,7 @@ def test_a_result_is_found_for_its_dispatch_and_earlier_ones() -> None:
 
 
 def test_what_is_old_or_too_much_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recent_results, "PRUNE_EVERY", 1)
     clock = Clock()
     recent = RecentResults(clock)
     recent.add(Lease("r", 1, 1), result(1))
