@@ -132,13 +132,16 @@ def test_a_stop_signal_ends_a_command_from_another_thread(execute: Execute, tmp_
 
 SESSION_OF_ITS_OWN = """
 import os, sys, time
+has_begun, begins = os.pipe()
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         print(os.getpid(), flush=True)
+        os.write(begins, b".")
         time.sleep(600)
     os._exit(0)
 os.wait()
+os.read(has_begun, 1)
 time.sleep({})
 """
 
