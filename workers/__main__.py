@@ -32,12 +32,16 @@ IMPORTED_LATE = (
 
 
 def load() -> None:
-    """Load now what a worker needs later, so that processes forked from this one have it."""
+    """Import now what a worker imports later, so that processes forked from this one have it."""
     app.loader.import_default_modules()
     app.finalize()
     for module in IMPORTED_LATE:
         import_module(module)
     _ = app.Worker, app.control, app.events, app.log
+
+
+def look_up() -> None:
+    """Read and find out now, for the same reason, what a worker finds out once."""
     backends.by_url(app.conf.result_backend, app.loader)
     worker_info.clinvk_version()
     packaged_names()

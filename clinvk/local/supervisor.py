@@ -125,6 +125,7 @@ class LocalSupervisor:
         self._server = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
         )
+        look_up()  # while the server starts
         while not server.is_up(self._directory):
             if self._orders.wait(SERVER_POLL_SECONDS):
                 return
@@ -221,15 +222,24 @@ class LocalSupervisor:
 
 
 def load_worker() -> None:
-    """Import all that a worker needs, and keep it shared with those that are forked."""
+    """Import all that a worker needs."""
     import gc
-    import tempfile
 
     gc.disable()
     from clinvk.local import forked_worker  # noqa: F401
     from workers.__main__ import load
 
     load()
+
+
+def look_up() -> None:
+    """Find out what each worker would, and keep all of it shared with those that are forked."""
+    import gc
+    import tempfile
+
+    from workers import __main__ as worker
+
+    worker.look_up()
     # Where that is not known yet, it is found out with a file: of a worker that is killed just
     # then, the file would stay.
     tempfile.gettempdir()
