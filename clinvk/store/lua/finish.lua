@@ -22,10 +22,14 @@ local function take_from_pending()
   if current or tonumber(dispatch) <= known then return false end
   if redis.call('HGET', run_key(run), 'state') ~= 'running' then return false end
   queue = queue_of_task(run, index)
-  if not queue or redis.call('LREM', pending_key(run, queue), 1, index) == 0 then return false end
-  note_undo('LPUSH', pending_key(run, queue), index)
+  local pending = queue and pending_key(run, queue)
+  local position = pending and redis.call('LPOS', pending, index)
+  if not position then return false end
+  local behind = redis.call('LINDEX', pending, position + 1)
+  write(behind and {'LINSERT', pending, 'BEFORE', behind, index} or {'RPUSH', pending, index},
+        'LREM', pending, 1, index)
   increment(queue_key(queue), 'waiting', -1)
-  if redis.call('EXISTS', pending_key(run, queue)) == 0 then leave_fair_queue(run, queue) end
+  if redis.call('EXISTS', pending) == 0 then leave_fair_queue(run, queue) end
   return true
 end
 
