@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -39,39 +40,8 @@ class Runs(Connection):
         The specs are taken in chunks, so that they need not all be in memory. Until the last
         one is recorded the run is not visible to anyone, and goes away by itself.
         """
-        total, queues, steps = 0, dict[str, None](), list[str]()
-        try:
-            for chunk in _chunks(specs):
-                total += len(chunk)
-                queues |= dict.fromkeys(spec.queue for _, spec in chunk)
-                self._record(run, chunk, is_ordered=options.is_ordered)
-                if options.is_ordered:
-                    steps += [spec.queue for _, spec in chunk]
-        except redis.ResponseError:
-            # What is there already may be what a full server has no room for.
-            names = [key("pending", run, queue) for queue in queues]
-            with contextlib.suppress(redis.RedisError):
-                self.redis.unlink(key("specs", run), key("max_attempts", run), *names)
-            raise
-        seconds, micros = self.redis.time()
-        record: dict[str, str | int] = {
-            "state": "submitting",
-            "total": total,
-            "remaining": total,
-            "max_parallel": options.max_parallel,
-            "fail_fast": int(options.fail_fast),
-            "priority": options.priority,
-            "kind": options.kind,
-            "max_attempts": options.max_attempts,
-            "queues": json.dumps(list(queues)),
-            "created_ms": seconds * 1000 + micros // 1000,
-            "lifetime_ms": int(options.keep_seconds * 1000),
-        }
-        if options.is_ordered:
-            record["steps"] = json.dumps(steps)
-        self.redis.hset(key("run", run), mapping=record)
-        self.redis.pexpire(key("run", run), SUBMITTING_MS)
-        self.redis.set(key("message", run), message, px=SUBMITTING_MS)
+        counts, steps = self._record_tasks(run, specs, is_ordered=options.is_ordered)
+        self._record_run(run, counts, steps, options, message)
         verdict, existing, its_digest, admission = self.call(
             "open",
             run=run,
@@ -83,6 +53,55 @@ class Runs(Connection):
             taken_by = its_digest.decode()
             return Submitted(existing.decode(), decoding.admission(admission), taken_by)
         return Submitted(run, decoding.admission(admission))
+
+    def _record_tasks(
+        self, run: str, specs: Iterable[TaskSpec], *, is_ordered: bool
+    ) -> tuple[Counter[str], list[str]]:
+        """Record the tasks in chunks; returns their number by queue, and a chain's queues."""
+        counts, steps = Counter[str](), list[str]()
+        try:
+            for chunk in _chunks(specs):
+                queues = [spec.queue for _, spec in chunk]
+                counts.update(queues)
+                self._record(run, chunk, is_ordered=is_ordered)
+                if is_ordered:
+                    steps += queues
+        except redis.ResponseError:
+            # What is there already may be what a full server has no room for.
+            names = [key("pending", run, queue) for queue in counts]
+            with contextlib.suppress(redis.RedisError):
+                self.redis.unlink(key("specs", run), key("max_attempts", run), *names)
+            raise
+        return counts, steps
+
+    def _record_run(
+        self,
+        run: str,
+        counts: Counter[str],
+        steps: Sequence[str],
+        options: RunOptions,
+        message: str,
+    ) -> None:
+        """Record what is true of the run as a whole."""
+        seconds, micros = self.redis.time()
+        record: dict[str, str | int] = {
+            "state": "submitting",
+            "total": counts.total(),
+            "remaining": counts.total(),
+            "max_parallel": options.max_parallel,
+            "fail_fast": int(options.fail_fast),
+            "priority": options.priority,
+            "kind": options.kind,
+            "max_attempts": options.max_attempts,
+            "queues": json.dumps(list(counts)),
+            "created_ms": seconds * 1000 + micros // 1000,
+            "lifetime_ms": int(options.keep_seconds * 1000),
+        }
+        if options.is_ordered:
+            record["steps"] = json.dumps(steps)
+        self.redis.hset(key("run", run), mapping=record)
+        self.redis.pexpire(key("run", run), SUBMITTING_MS)
+        self.redis.set(key("message", run), message, px=SUBMITTING_MS)
 
     def _record(self, run: str, chunk: Sequence[tuple[int, TaskSpec]], *, is_ordered: bool) -> None:
         rows = (
