@@ -2,8 +2,8 @@
 
 Celery moves the messages, runs the pool of threads, and carries orders to workers, such as the
 revocation of a task. Since workers are ordinary Celery workers, the tools that exist for those can
-be used: `celery inspect` and `celery control`, Flower, and KEDA, which scales by the length of a
-queue.
+be used: `celery inspect` and `celery control`, and Flower. KEDA scales by what the store counts:
+the broker's lists are nearly always empty, because only what a free slot can take is published.
 
 The store (`clinvk/store`) decides what is true: which tasks exist, which of them may run, who has
 which, how each ended. Celery is never asked. A message says no more than "there is dispatch 2 of

@@ -12,7 +12,7 @@ import pytest
 from tests import harness
 from tests.system.chaos import __main__ as chaos
 
-STORM_SECONDS = 240
+CHAOS_SECONDS = 240
 
 
 def run_chaos(folder: Path, seed: int, faults: str) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def run_chaos(folder: Path, seed: int, faults: str) -> dict[str, Any]:
         cwd=harness.ROOT,
         capture_output=True,
         text=True,
-        timeout=STORM_SECONDS,
+        timeout=CHAOS_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -33,7 +33,7 @@ def run_chaos(folder: Path, seed: int, faults: str) -> dict[str, Any]:
     return figures
 
 
-@pytest.mark.timeout(STORM_SECONDS + 20)
+@pytest.mark.timeout(CHAOS_SECONDS + 20)
 @pytest.mark.parametrize(
     ("seed", "faults"), [(1, "machine,link,reset,client"), (2, "redis,reset,client")]
 )
