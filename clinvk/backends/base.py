@@ -47,6 +47,30 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Confinement:
+    """How a worker confines the command of a task, beyond what the task's own options say.
+
+    `sandboxed`: the operating system enforces the task's sandbox mode around the command.
+    `project_settings`: the CLI may follow settings in the working directory that run programs,
+    redirect the CLI or widen its permissions, such as hooks, MCP servers and `.env` files.
+    """
+
+    sandboxed: bool = False
+    project_settings: bool = True
+
+    @classmethod
+    def by_default(cls, spec: TaskSpec) -> Confinement:
+        """Return what a worker without a policy imposes: no project opens what a mode closes."""
+        return cls(project_settings=spec.sandbox_mode not in RESTRICTED_MODES)
+
+
+RESTRICTED_MODES = frozenset({"read-only", "workspace"})
+"""The sandbox modes that restrict anything."""
+
+UNCONFINED = Confinement()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Captured:
     """What a process wrote to one stream.
 
@@ -132,7 +156,7 @@ class Backend(ABC):
     is_demo: bool = False
 
     @abstractmethod
-    def command(self, spec: TaskSpec) -> Command:
+    def command(self, spec: TaskSpec, confinement: Confinement = UNCONFINED) -> Command:
         """Build the command line that runs `spec`. The prompt goes to stdin, never to argv."""
 
     @abstractmethod

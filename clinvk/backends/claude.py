@@ -10,7 +10,15 @@ import re
 from typing import Any
 
 from clinvk.backends import parsing
-from clinvk.backends.base import Backend, Command, ParsedOutput, ProcessResult, unsupported
+from clinvk.backends.base import (
+    UNCONFINED,
+    Backend,
+    Command,
+    Confinement,
+    ParsedOutput,
+    ProcessResult,
+    unsupported,
+)
 from clinvk.backends.parsing import Json
 from clinvk.core.spec import ErrorKind, TaskSpec
 
@@ -37,7 +45,11 @@ class Claude(Backend):
     install_hint = "npm install -g @anthropic-ai/claude-code"
     version_argv = ("claude", "--version")
 
-    def command(self, spec: TaskSpec) -> Command:
+    def command(
+        self,
+        spec: TaskSpec,
+        confinement: Confinement = UNCONFINED,  # noqa: ARG002
+    ) -> Command:
         """Build `claude -p … < prompt`."""
         argv = ["claude", "-p", "--output-format", "json", "--no-session-persistence"]
         env: dict[str, str] = {}

@@ -13,7 +13,15 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from clinvk.backends import parsing
-from clinvk.backends.base import Backend, Command, ParsedOutput, ProcessResult, unsupported
+from clinvk.backends.base import (
+    UNCONFINED,
+    Backend,
+    Command,
+    Confinement,
+    ParsedOutput,
+    ProcessResult,
+    unsupported,
+)
 from clinvk.backends.parsing import Json
 from clinvk.core.spec import ErrorKind, TaskSpec
 
@@ -44,7 +52,11 @@ class Codex(Backend):
     install_hint = "npm install -g @openai/codex"
     version_argv = ("codex", "--version")
 
-    def command(self, spec: TaskSpec) -> Command:
+    def command(
+        self,
+        spec: TaskSpec,
+        confinement: Confinement = UNCONFINED,  # noqa: ARG002
+    ) -> Command:
         """Build `codex exec … - < prompt`."""
         argv = ["codex", "exec", "--json", "--skip-git-repo-check", "--ephemeral"]
         if spec.model:

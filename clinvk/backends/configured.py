@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from clinvk.backends import parsing
-from clinvk.backends.base import Backend, Command, ParsedOutput, ProcessResult, unsupported
+from clinvk.backends.base import (
+    UNCONFINED,
+    Backend,
+    Command,
+    Confinement,
+    ParsedOutput,
+    ProcessResult,
+    unsupported,
+)
 from clinvk.core.spec import ErrorKind, TaskSpec
 
 UNSUPPORTED = (
@@ -32,7 +40,11 @@ class Configured(Backend):
         self._argv = tuple(command)
         self._env = dict(env or {})
 
-    def command(self, spec: TaskSpec) -> Command:
+    def command(
+        self,
+        spec: TaskSpec,
+        confinement: Confinement = UNCONFINED,  # noqa: ARG002
+    ) -> Command:
         """Run the configured command line, with the task's extra arguments at its end."""
         return Command(
             argv=(*self._argv, *spec.extra),

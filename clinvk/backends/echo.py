@@ -10,7 +10,15 @@ import sys
 from pathlib import Path
 
 from clinvk.backends import parsing
-from clinvk.backends.base import Backend, Command, ParsedOutput, ProcessResult, unsupported
+from clinvk.backends.base import (
+    UNCONFINED,
+    Backend,
+    Command,
+    Confinement,
+    ParsedOutput,
+    ProcessResult,
+    unsupported,
+)
 from clinvk.core.spec import ErrorKind, TaskSpec
 
 PROGRAM = Path(__file__).with_name("echo_cli.py")
@@ -25,7 +33,11 @@ class Echo(Backend):
     version_argv = (sys.executable, "--version")
     is_demo = True
 
-    def command(self, spec: TaskSpec) -> Command:
+    def command(
+        self,
+        spec: TaskSpec,
+        confinement: Confinement = UNCONFINED,  # noqa: ARG002
+    ) -> Command:
         """Start the bundled program; isolated and without site-packages, which is fast."""
         model = (spec.model,) if spec.model else ()
         return Command(

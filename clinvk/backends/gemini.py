@@ -12,7 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from clinvk.backends import parsing
-from clinvk.backends.base import Backend, Command, ParsedOutput, ProcessResult, unsupported
+from clinvk.backends.base import (
+    UNCONFINED,
+    Backend,
+    Command,
+    Confinement,
+    ParsedOutput,
+    ProcessResult,
+    unsupported,
+)
 from clinvk.backends.parsing import Json
 from clinvk.core.spec import ErrorKind, TaskSpec
 
@@ -56,7 +64,11 @@ class Gemini(Backend):
     install_hint = "npm install -g @google/gemini-cli"
     version_argv = ("gemini", "--version")
 
-    def command(self, spec: TaskSpec) -> Command:
+    def command(
+        self,
+        spec: TaskSpec,
+        confinement: Confinement = UNCONFINED,  # noqa: ARG002
+    ) -> Command:
         """Build `gemini -o stream-json … < prompt`."""
         argv = ["gemini", "-o", "stream-json", "--skip-trust"]
         if spec.model:

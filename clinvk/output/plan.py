@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from clinvk.backends.base import Backend, Command
+from clinvk.backends.base import Backend, Command, Confinement
 from clinvk.core.broker_url import MASK
 from clinvk.core.sanitize import one_line
 from clinvk.core.spec import TaskSpec
@@ -20,7 +20,8 @@ def plan(specs: Sequence[TaskSpec], sources: Sequence[str], get: Any) -> Iterato
     for spec, source in zip(specs, sources, strict=True):
         backend: Backend = get(spec.backend)
         separator = "." if source.endswith("]") else ": "  # tasks[0].prompt, line 1: prompt
-        yield spec, f"{source}{separator}prompt", backend.command(spec)
+        command = backend.command(spec, Confinement.by_default(spec))
+        yield spec, f"{source}{separator}prompt", command
 
 
 def lines(planned: Iterable[Planned]) -> Iterator[str]:

@@ -27,6 +27,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from clinvk.backends.base import Confinement
 from clinvk.core import yaml_document
 from clinvk.core.errors import ConfigError
 from clinvk.core.spec import TaskSpec
@@ -45,7 +46,7 @@ class Policy:
     """A policy; None is no restriction.
 
     `extra` and `backends` are lists of shell-style patterns. `workdir_roots` are directories; a
-    task runs in one of them or below.
+    task runs in one of them or below. `project_settings` is decided by the mode where it is None.
     """
 
     max_sandbox_mode: str | None = None
@@ -53,6 +54,7 @@ class Policy:
     workdir_roots: Sequence[str] | None = None
     backends: Sequence[str] | None = None
     extra: Sequence[str] | None = None
+    project_settings: bool | None = None
 
     @classmethod
     def load(cls, path: str) -> Self:
@@ -89,6 +91,15 @@ class Policy:
             approval = spec.approval_mode or "default"
             self._check_mode("approval_mode", approval, APPROVAL_ORDER, self.max_approval_mode)
         self._check_extra(spec)
+
+    def allows_project_settings(self, spec: TaskSpec) -> bool:
+        """Whether a task's CLI may follow settings in its working directory that run programs.
+
+        Without a rule, only where nothing is restricted: they could undo a mode or a maximum.
+        """
+        if self.project_settings is not None:
+            return self.project_settings
+        return not self._has_maximum and Confinement.by_default(spec).project_settings
 
     def _check_backend(self, spec: TaskSpec, is_configured: bool) -> None:
         if self.backends is not None:
@@ -161,6 +172,9 @@ def _problems(values: Mapping[Any, Any]) -> list[str]:
             order = SANDBOX_ORDER if name == "max_sandbox_mode" else APPROVAL_ORDER
             if value not in order:
                 problems.append(f"{name}: must be one of {', '.join(order)} (got {value!r})")
+        elif name == "project_settings":
+            if not isinstance(value, bool):
+                problems.append(f"{name}: must be true or false (got {value!r})")
         elif not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             problems.append(f"{name}: must be a list of strings (got {value!r})")
     return problems

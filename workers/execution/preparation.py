@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clinvk.backends import BackendRegistry
-from clinvk.backends.base import Backend, Command
+from clinvk.backends.base import Backend, Command, Confinement
 from clinvk.core import placeholders
 from clinvk.core.errors import WireError
 from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus, not_blank, queue_of
@@ -74,7 +74,8 @@ class Preparation:
             raise RefusedError(ErrorKind.INVALID, str(error)) from error
         backend = self._backend(spec.backend)
         workdir = self._accepted_workdir(spec)
-        command = backend.command(spec)
+        confinement = Confinement(project_settings=self._policy.allows_project_settings(spec))
+        command = backend.command(spec, confinement)
         return PreparedTask(spec, backend, command, workdir, (*warnings, *command.warnings))
 
     def _backend(self, name: str) -> Backend:

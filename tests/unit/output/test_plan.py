@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clinvk.backends.base import Command
+from clinvk.backends.base import UNCONFINED, Command, Confinement
 from clinvk.core.spec import TaskSpec
 from clinvk.output import plan
 
@@ -22,5 +22,5 @@ class _Backend:
     def __init__(self, command: Command) -> None:
         self._command = command
 
-    def command(self, spec: TaskSpec) -> Command:
+    def command(self, spec: TaskSpec, confinement: Confinement = UNCONFINED) -> Command:
         return self._command
