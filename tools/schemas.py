@@ -60,7 +60,7 @@ def results() -> Schema:
         key: _without_null(schemas_of[kind]["properties"][field])
         for key, (kind, field) in ENTRY_KEYS.items()
     }
-    entry |= {"start_time": TIME, "end_time": TIME}
+    entry |= dict.fromkeys(("retry_at", "start_time", "end_time"), TIME)
     return _tidied(
         {
             "$schema": DIALECT,

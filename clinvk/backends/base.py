@@ -1,22 +1,25 @@
 """The whole contract of a backend, on one page.
 
-A backend turns a `TaskSpec` into a `Command`, and a `ProcessResult` (what the operating system
-said) into a `ParsedOutput` (what the CLI meant). Both methods are pure: no clock, no file, no
-process. To add a CLI, write one module with a subclass of `Backend`, declare it as an entry point
-of the group `clinvk.backends`, and record its output under `tests/transcripts/<name>/`; a backend
-can also live in a package of its own. docs/guides/backends.md has a complete example.
+A backend turns a `TaskSpec` into a `Command`. Its `OutputReader` turns each line that the CLI
+prints into `Step`s (what it is doing), and at the end a `ProcessResult` (what the operating system
+said) into a `ParsedOutput` (what the CLI meant). All of it is pure: no clock, no file, no process.
+To add a CLI, write one module with a subclass of `Backend`, declare it as an entry point of the
+group `clinvk.backends`, and record its output under `tests/transcripts/<name>/`; a backend can also
+live in a package of its own. docs/guides/backends.md has a complete example.
 """
 
 from __future__ import annotations
 
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 from clinvk.core.spec import ErrorKind, TaskSpec, Usage
+from clinvk.core.steps import Step
 
 StoppedBy = Literal["timeout", "canceled", "disconnected", "requeued"]
 """Why clinvk ended a process: its deadline, the run's cancellation, the worker's loss of contact
@@ -110,12 +113,13 @@ class ProcessResult:
 
     `returncode` is -N for signal N. `stopped_by` is set when we ended it: never infer that
     from the code, since some CLIs exit 0 when they are stopped. `orphans` says that it left
-    processes behind, which were ended.
+    processes behind, which were ended. `ended_at` is in the time zone of the machine that ran it.
     """
 
     returncode: int
     stdout: Captured
     stderr: Captured
+    ended_at: datetime
     duration_seconds: float = 0.0
     orphans: bool = False
     stopped_by: StoppedBy | None = None
@@ -125,7 +129,9 @@ class ProcessResult:
 class ParsedOutput:
     """What the CLI meant. A task is ok exactly when `error_kind` is None.
 
-    `error` is one readable line. Fields that the CLI did not report stay None.
+    `error` is one readable line. Fields that the CLI did not report stay None. `retry_at` is when
+    the limit that it hit opens, and has a time zone. `acted` says whether it called a tool that can
+    change something; an unknown tool can.
     """
 
     output: str | None = None
@@ -135,7 +141,31 @@ class ParsedOutput:
     session_id: str | None = None
     usage: Usage | None = None
     cost_usd: float | None = None
+    retry_at: datetime | None = None
+    acted: bool | None = None
     warnings: tuple[str, ...] = ()
+
+
+class OutputReader(ABC):
+    """Reads the output of one process, line by line as it is printed. Each process has its own."""
+
+    def read(self, line: str, at: datetime) -> Iterable[Step]:
+        """Read the next line of stdout and return the steps that it tells of, if any.
+
+        The caller takes all of them before it reads the next line. Lines come without their ends,
+        in order and all of them; one that is longer than `LINE_CHARS` comes in pieces. `at` is when
+        it was read, in the time zone of the machine that runs the CLI. This never raises, whatever
+        the line: a line that means nothing is passed over.
+        """
+        del line, at
+        return ()
+
+    @abstractmethod
+    def finish(self, process: ProcessResult) -> ParsedOutput:
+        """Return what the CLI meant, once all of its lines were read; this never raises.
+
+        Exit code 0 alone is not success.
+        """
 
 
 class Backend(ABC):
@@ -160,8 +190,19 @@ class Backend(ABC):
         """Build the command line that runs `spec`. The prompt goes to stdin, never to argv."""
 
     @abstractmethod
-    def parse(self, finished: ProcessResult) -> ParsedOutput:
-        """Read the CLI's output. Exit code 0 alone is not success."""
+    def reader(self) -> OutputReader:
+        """Return a reader for the output of one process."""
+
+
+def parse(
+    backend: Backend, process: ProcessResult, on_step: Callable[[Step], object] = lambda _: None
+) -> ParsedOutput:
+    """Read the whole output of a process that has ended; `on_step` gets each step."""
+    reader = backend.reader()
+    for line in process.stdout.lines():
+        for step in reader.read(line, process.ended_at):
+            on_step(step)
+    return reader.finish(process)
 
 
 def unsupported(backend: str, spec_field: str, why: str) -> str:

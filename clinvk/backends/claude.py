@@ -9,20 +9,45 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from clinvk.backends import parsing
+from clinvk.backends import parsing, steps
 from clinvk.backends.base import (
     UNCONFINED,
     Backend,
     Command,
     Confinement,
+    OutputReader,
     ParsedOutput,
     ProcessResult,
     unsupported,
 )
+from clinvk.backends.events import EventReader
 from clinvk.backends.parsing import Json
 from clinvk.core.spec import ErrorKind, TaskSpec
+from clinvk.core.steps import Step, StepKind
+from clinvk.core.timestamps import rfc3339
 
 READ_ONLY_TOOLS = "Read,Grep,Glob"
+
+HARMLESS = frozenset(
+    {
+        "BashOutput",
+        "Glob",
+        "Grep",
+        "LS",
+        "ListMcpResourcesTool",
+        "Read",
+        "ReadMcpResourceTool",
+        "StructuredOutput",
+        "TaskGet",
+        "TaskList",
+        "TaskOutput",
+        "TodoWrite",
+        "ToolSearch",
+        "WebFetch",
+        "WebSearch",
+    }
+)
+"""Tools that change nothing outside of the CLI."""
 
 PERMISSION_MODES = {"auto": "acceptEdits", "none": "bypassPermissions", "always": "default"}
 
@@ -51,7 +76,8 @@ class Claude(Backend):
         confinement: Confinement = UNCONFINED,  # noqa: ARG002
     ) -> Command:
         """Build `claude -p … < prompt`."""
-        argv = ["claude", "-p", "--output-format", "json", "--no-session-persistence"]
+        argv = ["claude", "-p", "--output-format", "stream-json", "--verbose"]
+        argv += ["--no-session-persistence"]
         env: dict[str, str] = {}
         warnings = []
         if spec.model:
@@ -77,20 +103,132 @@ class Claude(Backend):
             warnings=tuple(warnings),
         )
 
-    def parse(self, finished: ProcessResult) -> ParsedOutput:
-        """Read the one JSON object of `--output-format json`."""
-        result: Json = {}
-        for event in parsing.objects(finished.stdout.lines()):
-            if event.get("type") == "result":
-                result = event
-        known = _known(result)
+    def reader(self) -> OutputReader:
+        """Read the events of `stream-json`; the last one is the result."""
+        return _Reader()
+
+
+class _Reader(EventReader):
+    def __init__(self) -> None:
+        self.result: Json = {}
+        self.error = ""
+        self.messages: set[str] = set()
+        self.input_tokens = 0
+
+    def event(self, event: Json) -> list[Step]:
+        match event.get("type"):
+            case "assistant":
+                return self._assistant(event)
+            case "user":
+                blocks = parsing.items(parsing.mapping(event, "message"), "content")
+                return [_tool_result(block) for block in blocks if _is(block, "tool_result")]
+            case "system" if event.get("subtype") == "api_retry":
+                return [_retry(event)]
+            case "rate_limit_event":
+                return _limit(parsing.mapping(event, "rate_limit_info"))
+            case "result":
+                return self._result(event)
+            case _:
+                return []
+
+    def _assistant(self, event: Json) -> list[Step]:
+        """Read a message's next block; one of its own making says why it ends."""
+        message = parsing.mapping(event, "message")
+        blocks = parsing.items(message, "content")
+        if error := parsing.text(event, "error"):
+            self.error = error
+            said = " ".join(parsing.text(block, "text") or "" for block in blocks)
+            return steps.error(said or error)
+        found = [step for block in blocks for step in _block(block)]
+        return [*found, *self._usage(message)]
+
+    def _usage(self, message: Json) -> list[Step]:
+        """Count a message's input once, though it comes in several events.
+
+        How much it wrote is not known before the result: the event has the number at its start.
+        """
+        name = parsing.text(message, "id") or ""
+        if name in self.messages:
+            return []
+        self.messages.add(name)
+        self.input_tokens += _input_tokens(parsing.mapping(message, "usage"))
+        return steps.usage(parsing.usage(self.input_tokens, 0))
+
+    def _result(self, event: Json) -> list[Step]:
+        self.result = event
+        counted = steps.usage(_known(event)["usage"])
+        # An error that the API answered with was a message before.
+        return counted if self.error else [*counted, *steps.error(_message(event) or "")]
+
+    def finish(self, process: ProcessResult) -> ParsedOutput:
+        """Take the answer from the result."""
+        result = self.result
+        known = {**_known(result), "acted": self.acted}
         answer = parsing.text(result, "result")
-        if finished.returncode == 0 and result.get("is_error") is False and answer is not None:
+        if process.returncode == 0 and result.get("is_error") is False and answer is not None:
             if parsing.count(result, "num_turns") == 0 and _NOT_SENT.match(answer):
                 return parsing.failure(answer, ErrorKind.INVALID, **known)
             return ParsedOutput(output=answer, **known)
-        message = _message(result) or parsing.no_answer(finished)
+        message = _message(result) or parsing.no_answer(process)
         return parsing.failure(message, _kind(result, message), **known)
+
+
+def _is(block: Json, kind: str) -> bool:
+    return block.get("type") == kind
+
+
+def _block(block: Json) -> list[Step]:
+    match block.get("type"):
+        case "text":
+            return steps.message(parsing.text(block, "text") or "")
+        case "tool_use":
+            name = parsing.text(block, "name") or "?"
+            return [steps.tool_call(name, parsing.mapping(block, "input"), HARMLESS)]
+        case _:
+            return []
+
+
+def _tool_result(block: Json) -> Step:
+    return steps.tool_result(block.get("content"), ok=block.get("is_error") is not True)
+
+
+def _retry(event: Json) -> Step:
+    delay_ms = parsing.number(event, "retry_delay_ms")
+    status = parsing.count(event, "error_status")
+    why = f"{parsing.text(event, 'error') or 'error'}{f' ({status})' if status else ''}"
+    tries = f"{parsing.count(event, 'attempt')} of {parsing.count(event, 'max_retries')}"
+    return Step(
+        kind=StepKind.RETRY,
+        text=parsing.excerpt(f"retry {tries}: {why}"),
+        error_kind=parsing.kind_of_status(status, "") if status else None,
+        delay_seconds=None if delay_ms is None else delay_ms / 1000,
+    )
+
+
+def _limit(info: Json) -> list[Step]:
+    """Tell of a limit that is hit, or near."""
+    name = parsing.text(info, "rateLimitType") or "rate"
+    until = parsing.moment(parsing.number(info, "resetsAt"))
+    used = parsing.number(info, "utilization")
+    kind: ErrorKind | None = None
+    match info.get("status"):
+        case "rejected":
+            text = f"{name} limit reached"
+            kind = ErrorKind.USAGE_LIMIT if until else ErrorKind.RATE_LIMITED
+        case "allowed_warning":
+            text = f"{name} limit near"
+        case _:
+            return []
+    if used is not None:
+        text += f", {used:.0%} used"
+    return [
+        Step(
+            kind=StepKind.LIMIT,
+            text=parsing.excerpt(text),
+            error_kind=kind,
+            until=rfc3339(until) if until else None,
+        )
+    ]
 
 
 def _modes(spec: TaskSpec) -> list[str]:
@@ -105,16 +243,17 @@ def _modes(spec: TaskSpec) -> list[str]:
 
 def _known(result: Json) -> dict[str, Any]:
     counts = parsing.mapping(result, "usage")
-    input_tokens = sum(
-        parsing.count(counts, name)
-        for name in ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-    )
     return {
         "model": _model(result),
         "session_id": parsing.text(result, "session_id"),
-        "usage": parsing.usage(input_tokens, parsing.count(counts, "output_tokens")),
+        "usage": parsing.usage(_input_tokens(counts), parsing.count(counts, "output_tokens")),
         "cost_usd": parsing.number(result, "total_cost_usd"),
     }
+
+
+def _input_tokens(counts: Json) -> int:
+    names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+    return sum(parsing.count(counts, name) for name in names)
 
 
 def _model(result: Json) -> str | None:

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
-from clinvk.backends import parsing
+from clinvk.backends import parsing, steps
 from clinvk.backends.base import (
     UNCONFINED,
     Backend,
     Command,
     Confinement,
+    OutputReader,
     ParsedOutput,
     ProcessResult,
     unsupported,
 )
+from clinvk.backends.events import EventReader
 from clinvk.backends.parsing import Json
-from clinvk.core.spec import ErrorKind, TaskSpec
+from clinvk.core.spec import ErrorKind, TaskSpec, Usage
+from clinvk.core.steps import Step, StepKind
 
 SANDBOXES = {
     "read-only": "read-only",
@@ -41,6 +42,11 @@ _TEXT_KINDS = (
     (r"^model: |model.*not (found|exist|supported)", ErrorKind.INVALID),
 )
 
+NO_TOOLS = frozenset({"agent_message", "reasoning", "todo_list", "error"})
+"""Items that are no tool calls."""
+HARMLESS = frozenset({"web_search"})
+"""Items that are tool calls and change nothing."""
+_RETRYING = re.compile(r"Reconnecting\.\.\. ")
 _NOISE = re.compile(r"^Reading (additional input|prompt) from stdin|^WARNING: ")
 
 
@@ -75,52 +81,103 @@ class Codex(Backend):
             warnings=tuple(warnings),
         )
 
-    def parse(self, finished: ProcessResult) -> ParsedOutput:
-        """Read the events of `--json`: the last agent message of a completed turn."""
-        events = _Events.read(finished.stdout.lines())
-        known = events.known()
-        if finished.returncode == 0 and events.completed and not events.failed:
-            if events.answer is not None:
-                return ParsedOutput(output=events.answer, **known)
+    def reader(self) -> OutputReader:
+        """Read the events of `--json`: the last agent message of a completed turn is the answer."""
+        return _Reader()
+
+
+class _Reader(EventReader):
+    def __init__(self) -> None:
+        self.answer: str | None = None
+        self.session_id: str | None = None
+        self.failed: Json = {}
+        self.completed: Json = {}
+        self.last_error = ""
+
+    def event(self, event: Json) -> list[Step]:
+        item = parsing.mapping(event, "item")
+        match event.get("type"):
+            case "thread.started":
+                self.session_id = parsing.text(event, "thread_id")
+            case "item.started":
+                return _started(item)
+            case "item.completed":
+                return self._completed(item)
+            case "turn.completed":
+                self.completed = event
+                return steps.usage(_usage(event))
+            case "turn.failed":
+                self.failed = event
+                return self._error(parsing.text(parsing.mapping(event, "error"), "message"))
+            case "error":
+                return self._error(parsing.text(event, "message"))
+        return []
+
+    def _completed(self, item: Json) -> list[Step]:
+        match item.get("type"):
+            case "agent_message":
+                self.answer = parsing.text(item, "text") or self.answer
+                return steps.message(parsing.text(item, "text") or "")
+            case "error":  # a warning
+                return steps.error(parsing.text(item, "message") or "")
+            case _:
+                return _ended(item)
+
+    def _error(self, message: str | None) -> list[Step]:
+        """Tell of an error once: a turn that fails repeats the one before it."""
+        if not message or message == self.last_error:
+            return []
+        self.last_error = message
+        if _RETRYING.match(message):
+            return [Step(kind=StepKind.RETRY, text=parsing.excerpt(message))]
+        return steps.error(parsing.api_message(message))
+
+    def finish(self, process: ProcessResult) -> ParsedOutput:
+        known: dict[str, Any] = {
+            "session_id": self.session_id,
+            "usage": _usage(self.completed),
+            "acted": self.acted,
+        }
+        if process.returncode == 0 and self.completed and not self.failed:
+            if self.answer is not None:
+                return ParsedOutput(output=self.answer, **known)
             return parsing.failure("the model gave no answer (refused)", ErrorKind.REFUSED, **known)
-        failed = parsing.mapping(events.failed, "error")
-        message = parsing.text(failed, "message") or events.last_error
-        message = message or parsing.no_answer(finished, _NOISE)
+        message = parsing.text(parsing.mapping(self.failed, "error"), "message") or self.last_error
+        message = message or parsing.no_answer(process, _NOISE)
         return parsing.failure(parsing.api_message(message), _kind(message), **known)
 
 
-@dataclass(slots=True)
-class _Events:
-    """What its events said."""
+def _started(item: Json) -> list[Step]:
+    """Tell of a tool call; an item of an unknown type is one."""
+    kind = parsing.text(item, "type")
+    if kind is None or kind in NO_TOOLS:
+        return []
+    tool = parsing.text(item, "tool") or kind
+    arguments = item | parsing.mapping(item, "arguments")
+    return [steps.tool_call(tool, _told(arguments), () if "tool" in item else HARMLESS)]
 
-    answer: str | None = None
-    session_id: str | None = None
-    failed: Json = field(default_factory=dict)
-    completed: Json = field(default_factory=dict)
-    last_error: str = ""
 
-    @classmethod
-    def read(cls, lines: Iterable[str]) -> Self:
-        found = cls()
-        for event in parsing.objects(lines):
-            match event.get("type"):
-                case "thread.started":
-                    found.session_id = parsing.text(event, "thread_id")
-                case "item.completed":
-                    found.answer = _agent_message(event) or found.answer
-                case "turn.completed":
-                    found.completed = event
-                case "turn.failed":
-                    found.failed = event
-                case "error":
-                    found.last_error = parsing.text(event, "message") or found.last_error
-        return found
+def _told(item: Json) -> Json:
+    """Return what is worth telling of an item: its members, but for those that every item has."""
+    changes = [path for change in parsing.items(item, "changes") if (path := change.get("path"))]
+    paths = {"path": " ".join(map(str, changes))} if changes else {}
+    return paths | {k: v for k, v in item.items() if k not in {"id", "type", "status", "server"}}
 
-    def known(self) -> dict[str, Any]:
-        """Return what is known of the attempt, whether it succeeded or not."""
-        counts = parsing.mapping(self.completed, "usage")
-        tokens = (parsing.count(counts, name) for name in ("input_tokens", "output_tokens"))
-        return {"session_id": self.session_id, "usage": parsing.usage(*tokens)}
+
+def _ended(item: Json) -> list[Step]:
+    kind = parsing.text(item, "type")
+    if kind is None or kind in NO_TOOLS:
+        return []
+    ok = item.get("status") == "completed" and not parsing.mapping(item, "error")
+    result = parsing.mapping(item, "result")
+    content = item.get("aggregated_output", result.get("content"))
+    return [steps.tool_result(content, ok=ok, tool=parsing.text(item, "tool") or kind)]
+
+
+def _usage(completed: Json) -> Usage | None:
+    counts = parsing.mapping(completed, "usage")
+    tokens = (parsing.count(counts, name) for name in ("input_tokens", "output_tokens"))
+    return parsing.usage(*tokens)
 
 
 def _toml(text: str) -> str:
@@ -140,11 +197,6 @@ def _modes(spec: TaskSpec) -> list[str]:
     elif sandbox is None:
         sandbox = {"auto": "workspace-write", "always": "read-only"}.get(spec.approval_mode or "")
     return [*argv, *(["--sandbox", sandbox] if sandbox else [])]
-
-
-def _agent_message(event: Json) -> str | None:
-    item = parsing.mapping(event, "item")
-    return parsing.text(item, "text") if item.get("type") == "agent_message" else None
 
 
 def _kind(message: str) -> ErrorKind:

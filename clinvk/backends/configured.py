@@ -10,6 +10,7 @@ from clinvk.backends.base import (
     Backend,
     Command,
     Confinement,
+    OutputReader,
     ParsedOutput,
     ProcessResult,
     unsupported,
@@ -58,10 +59,16 @@ class Configured(Backend):
             ),
         )
 
-    def parse(self, finished: ProcessResult) -> ParsedOutput:
+    def reader(self) -> OutputReader:
         """Take stdout as the answer."""
-        output = finished.stdout.text().rstrip("\r\n")
-        if finished.returncode == 0:
-            return ParsedOutput(output=output)
-        words = parsing.last_line(finished.stderr) or parsing.ended(finished)
+        return _Reader()
+
+
+class _Reader(OutputReader):
+    """Knows nothing of what the CLI does before it ends."""
+
+    def finish(self, process: ProcessResult) -> ParsedOutput:
+        if process.returncode == 0:
+            return ParsedOutput(output=process.stdout.text().rstrip("\r\n"))
+        words = parsing.last_line(process.stderr) or parsing.ended(process)
         return parsing.failure(words, ErrorKind.FAILED)

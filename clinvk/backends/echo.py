@@ -9,17 +9,21 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from clinvk.backends import parsing
+from clinvk.backends import parsing, steps
 from clinvk.backends.base import (
     UNCONFINED,
     Backend,
     Command,
     Confinement,
+    OutputReader,
     ParsedOutput,
     ProcessResult,
     unsupported,
 )
+from clinvk.backends.events import EventReader
+from clinvk.backends.parsing import Json
 from clinvk.core.spec import ErrorKind, TaskSpec
+from clinvk.core.steps import Step
 
 PROGRAM = Path(__file__).with_name("echo_cli.py")
 
@@ -50,15 +54,28 @@ class Echo(Backend):
             ),
         )
 
-    def parse(self, finished: ProcessResult) -> ParsedOutput:
+    def reader(self) -> OutputReader:
         """Read the one event that it prints."""
-        event = next(parsing.objects(finished.stdout.lines()), {})
+        return _Reader()
+
+
+class _Reader(EventReader):
+    def __init__(self) -> None:
+        self.result: Json = {}
+
+    def event(self, event: Json) -> list[Step]:
+        self.result = self.result or event
+        return steps.message(parsing.text(event, "answer") or "")
+
+    def finish(self, process: ProcessResult) -> ParsedOutput:
+        event = self.result
         if error := parsing.text(event, "error"):
             kind = ErrorKind.INVALID if event.get("invalid") else ErrorKind.FAILED
-            return parsing.failure(error, kind)
+            return parsing.failure(error, kind, acted=self.acted)
         answer = parsing.text(event, "answer")
-        if finished.returncode != 0 or event.get("type") != "result" or answer is None:
-            return parsing.failure(parsing.no_answer(finished), ErrorKind.FAILED)
+        if process.returncode != 0 or event.get("type") != "result" or answer is None:
+            message = parsing.no_answer(process)
+            return parsing.failure(message, ErrorKind.FAILED, acted=self.acted)
         counts = parsing.mapping(event, "usage")
         return ParsedOutput(
             output=answer,
@@ -66,4 +83,5 @@ class Echo(Backend):
             usage=parsing.usage(
                 parsing.count(counts, "input_tokens"), parsing.count(counts, "output_tokens")
             ),
+            acted=self.acted,
         )

@@ -7,22 +7,25 @@ error it exits with the HTTP status modulo 256, so 144 and up are no signals.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Self
+from collections.abc import Iterator
+from typing import Any
 
-from clinvk.backends import parsing
+from clinvk.backends import parsing, steps
 from clinvk.backends.base import (
     UNCONFINED,
     Backend,
     Command,
     Confinement,
+    OutputReader,
     ParsedOutput,
     ProcessResult,
     unsupported,
 )
+from clinvk.backends.events import EventReader
 from clinvk.backends.parsing import Json
-from clinvk.core.spec import ErrorKind, TaskSpec
+from clinvk.backends.steps import Message
+from clinvk.core.spec import ErrorKind, TaskSpec, Usage
+from clinvk.core.steps import Step
 
 ENVIRONMENT = {
     # Without this it starts itself again, and the first process ignores SIGTERM.
@@ -33,6 +36,22 @@ ENVIRONMENT = {
 }
 
 APPROVAL_MODES = {"auto": "auto_edit", "none": "yolo", "always": "default"}
+
+HARMLESS = frozenset(
+    {
+        "get_internal_docs",
+        "glob",
+        "google_web_search",
+        "grep_search",
+        "list_directory",
+        "read_file",
+        "read_many_files",
+        "search_file_content",
+        "web_fetch",
+        "write_todos",
+    }
+)
+"""Tools that change nothing outside of the CLI."""
 
 _STATUSES = (400, 401, 403, 404, 429, 500, 503, 529)
 EXIT_STATUSES = {status % 256: status for status in _STATUSES}
@@ -83,62 +102,80 @@ class Gemini(Backend):
             warnings=tuple(unsupported(self.name, option, why) for option, why in _gaps(spec)),
         )
 
-    def parse(self, finished: ProcessResult) -> ParsedOutput:
+    def reader(self) -> OutputReader:
         """Read the events of `stream-json`: the assistant's deltas, and the terminal result."""
-        events = _Events.read(finished.stdout.lines())
-        known = events.known()
-        if truncated := _truncated(finished):  # the answer is to another prompt
-            return parsing.failure(truncated, ErrorKind.TOO_LARGE, **known)
-        succeeded = finished.returncode == 0 and events.result.get("status") == "success"
-        if succeeded and events.answer.strip():
-            return ParsedOutput(output=events.answer, **known)
-        if complaint := _usage_error(finished):
-            return parsing.failure(complaint, ErrorKind.INVALID, **known)
-        message = events.error or parsing.no_answer(finished, _NOISE)
-        kind = _kind(finished, events.result, message)
-        return parsing.failure(parsing.api_message(message), kind, **known)
+        return _Reader()
 
 
-@dataclass(slots=True)
-class _Events:
-    """What its events said."""
+class _Reader(EventReader):
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+        self.message = Message()
+        self.start: Json = {}
+        self.result: Json = {}
+        self.last_error = ""
 
-    answer: str = ""
-    start: Json = field(default_factory=dict)
-    result: Json = field(default_factory=dict)
-    last_error: str = ""
+    def event(self, event: Json) -> list[Step]:
+        if event.get("type") == "message":
+            return self._delta(event) if event.get("role") == "assistant" else []
+        return [*self.message.end(), *self._other(event)]
 
-    @classmethod
-    def read(cls, lines: Iterable[str]) -> Self:
-        found = cls()
-        parts: list[str] = []
-        for event in parsing.objects(lines):
-            match event.get("type"):
-                case "init":
-                    found.start = event
-                case "message" if event.get("role") == "assistant":
-                    parts.append(_content(event))
-                case "error":
-                    found.last_error = parsing.text(event, "message") or found.last_error
-                case "result":
-                    found.result = event
-        found.answer = parsing.whole("".join(parts))  # a character may be cut between two deltas
-        return found
+    def _delta(self, event: Json) -> list[Step]:
+        """Take a delta as it is, white space included: it belongs to the answer."""
+        content = event.get("content")
+        if not isinstance(content, str):
+            return []
+        self.parts.append(content)
+        self.message.add(content)
+        return []
 
-    @property
-    def error(self) -> str:
-        """The error of the result, or else the last one before it."""
-        return parsing.text(parsing.mapping(self.result, "error"), "message") or self.last_error
+    def _other(self, event: Json) -> list[Step]:
+        match event.get("type"):
+            case "init":
+                self.start = event
+            case "tool_use":
+                name = parsing.text(event, "tool_name") or "?"
+                return [steps.tool_call(name, parsing.mapping(event, "parameters"), HARMLESS)]
+            case "tool_result":
+                ok = event.get("status") == "success"
+                return [steps.tool_result(event.get("output"), ok=ok)]
+            case "error":
+                self.last_error = parsing.text(event, "message") or self.last_error
+                return steps.error(parsing.text(event, "message") or "")
+            case "result":
+                self.result = event
+                error = parsing.text(parsing.mapping(event, "error"), "message") or ""
+                return [*steps.usage(_usage(event)), *steps.error(parsing.api_message(error))]
+        return []
 
-    def known(self) -> dict[str, Any]:
-        """Return what is known of the attempt, whether it succeeded or not."""
-        stats = parsing.mapping(self.result, "stats")
-        names = ("input_tokens", "output_tokens", "total_tokens")
-        return {
+    def finish(self, process: ProcessResult) -> ParsedOutput:
+        known: dict[str, Any] = {
             "model": parsing.text(self.start, "model"),
             "session_id": parsing.text(self.start, "session_id"),
-            "usage": parsing.usage(*(parsing.count(stats, name) for name in names)),
+            "usage": _usage(self.result),
+            "acted": self.acted,
         }
+        if truncated := _truncated(process):  # the answer is to another prompt
+            return parsing.failure(truncated, ErrorKind.TOO_LARGE, **known)
+        answer = parsing.whole("".join(self.parts))  # a character may be cut between two deltas
+        succeeded = process.returncode == 0 and self.result.get("status") == "success"
+        if succeeded and answer.strip():
+            return ParsedOutput(output=answer, **known)
+        if complaint := _usage_error(process):
+            return parsing.failure(complaint, ErrorKind.INVALID, **known)
+        message = self._error() or parsing.no_answer(process, _NOISE)
+        kind = _kind(process, self.result, message)
+        return parsing.failure(parsing.api_message(message), kind, **known)
+
+    def _error(self) -> str:
+        """Return the error of the result, or else the last one before it."""
+        return parsing.text(parsing.mapping(self.result, "error"), "message") or self.last_error
+
+
+def _usage(result: Json) -> Usage | None:
+    stats = parsing.mapping(result, "stats")
+    names = ("input_tokens", "output_tokens", "total_tokens")
+    return parsing.usage(*(parsing.count(stats, name) for name in names))
 
 
 def _gaps(spec: TaskSpec) -> Iterator[tuple[str, str]]:
@@ -153,12 +190,6 @@ def _gaps(spec: TaskSpec) -> Iterator[tuple[str, str]]:
             yield name, "it has no such option"
 
 
-def _content(event: Json) -> str:
-    """Return a delta as it is, white space included: it belongs to the answer."""
-    content = event.get("content")
-    return content if isinstance(content, str) else ""
-
-
 def _modes(spec: TaskSpec) -> list[str]:
     if spec.sandbox_mode == "read-only":
         return ["--approval-mode", "plan"]
@@ -167,15 +198,15 @@ def _modes(spec: TaskSpec) -> list[str]:
     return [*argv, "--no-sandbox"] if spec.sandbox_mode == "full" else argv
 
 
-def _truncated(finished: ProcessResult) -> str | None:
+def _truncated(process: ProcessResult) -> str | None:
     """Find the note that the prompt was cut off, among those that mean nothing."""
-    return next((line for line in finished.stderr.lines() if "input truncated" in line), None)
+    return next((line for line in process.stderr.lines() if "input truncated" in line), None)
 
 
-def _usage_error(finished: ProcessResult) -> str | None:
+def _usage_error(process: ProcessResult) -> str | None:
     """Return what it says about its command line, which stands before its long usage."""
     said: list[str] = []
-    for line in finished.stderr.lines():
+    for line in process.stderr.lines():
         if line.startswith(_USAGE):
             return parsing.excerpt(" ".join(said)) or None
         if not _NOISE.search(line):
@@ -183,19 +214,19 @@ def _usage_error(finished: ProcessResult) -> str | None:
     return None
 
 
-def _kind(finished: ProcessResult, result: Json, message: str) -> ErrorKind:
-    status = EXIT_STATUSES.get(finished.returncode)
+def _kind(process: ProcessResult, result: Json, message: str) -> ErrorKind:
+    status = EXIT_STATUSES.get(process.returncode)
     if status is not None:
         return parsing.kind_of_status(status, message)
-    if finished.returncode == EXIT_NO_AUTH:
+    if process.returncode == EXIT_NO_AUTH:
         return ErrorKind.AUTH
-    if finished.returncode == EXIT_BAD_INPUT:
+    if process.returncode == EXIT_BAD_INPUT:
         return ErrorKind.INVALID
     return parsing.kind_of_text(message, _TEXT_KINDS) or (
-        ErrorKind.REFUSED if _ended_empty(finished, result) else ErrorKind.FAILED
+        ErrorKind.REFUSED if _ended_empty(process, result) else ErrorKind.FAILED
     )
 
 
-def _ended_empty(finished: ProcessResult, result: Json) -> bool:
+def _ended_empty(process: ProcessResult, result: Json) -> bool:
     """Whether the CLI calls the turn a success, yet the model said nothing."""
-    return finished.returncode == 0 and result.get("status") == "success"
+    return process.returncode == 0 and result.get("status") == "success"

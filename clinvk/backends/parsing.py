@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from clinvk.backends.base import Captured, ParsedOutput, ProcessResult
@@ -29,6 +30,24 @@ def last_line(captured: Captured) -> str:
     for line in captured.lines():
         last = excerpt(line) or last
     return last
+
+
+def size_bytes(content: Any) -> int:
+    """Return the length in UTF-8 of text, or of the text blocks in a list; 0 for anything else."""
+    match content:
+        case str():
+            return len(content.encode("utf-8", "replace"))
+        case list():
+            blocks = (block for block in content if isinstance(block, dict))
+            return sum(size_bytes(block.get("text")) for block in blocks)
+        case _:
+            return 0
+
+
+def items(value: Json, name: str) -> list[Json]:
+    """Return the objects of a member that is a list; none where it is not."""
+    member = value.get(name)
+    return [item for item in member if isinstance(item, dict)] if isinstance(member, list) else []
 
 
 def objects(lines: Iterable[str]) -> Iterator[Json]:
@@ -83,6 +102,14 @@ def number(value: Json, name: str) -> float | None:
     try:
         return float(member) if math.isfinite(member) else None
     except OverflowError:
+        return None
+
+
+def moment(epoch_seconds: float | None) -> datetime | None:
+    """Return a time that is given in seconds since the epoch; None where it is none."""
+    try:
+        return None if epoch_seconds is None else datetime.fromtimestamp(epoch_seconds, UTC)
+    except (ValueError, OverflowError, OSError):
         return None
 
 

@@ -45,6 +45,8 @@ class ErrorKind(StrEnum):
 
     FAILED = "failed"
     RATE_LIMITED = "rate_limited"
+    USAGE_LIMIT = "usage_limit"
+    OVERLOADED = "overloaded"
     AUTH = "auth"
     QUOTA = "quota"
     REFUSED = "refused"
@@ -197,7 +199,9 @@ class TaskResult(Wire):
     `exit_code` is the CLI's own, as the OS gave it (-N for signal N); -1 when the CLI was
     never started or when we stopped it. Times are RFC 3339 in UTC. `output_blob` names where
     an output that is too large to be kept with the rest is stored; who reads a result from the
-    store finds it in `output`.
+    store finds it in `output`. `retry_at` is when the limit that the CLI hit opens, where it said
+    so. `acted` says whether the CLI called a tool that can change something; None where its output
+    does not tell.
     """
 
     index: int
@@ -209,6 +213,8 @@ class TaskResult(Wire):
     output_blob: str | None = None
     error: str | None = None
     error_kind: ErrorKind | None = None
+    retry_at: str | None = None
+    acted: bool | None = None
     attempts: int = 1
     worker: str | None = None
     model: str | None = None

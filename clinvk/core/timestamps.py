@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 
 def rfc3339(moment: datetime) -> str:
-    """Format a time in UTC: `2026-01-02T03:04:05.678Z`."""
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """Format a time, of any zone, in UTC: `2026-01-02T03:04:05.678Z`."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def rfc3339_from_ms(at_ms: int) -> str:

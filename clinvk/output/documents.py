@@ -24,6 +24,8 @@ ENTRY_KEYS: Mapping[str, tuple[type[TaskResult | TaskSpec], str]] = {
     "output_file": (TaskResult, "output_file"),
     "error": (TaskResult, "error"),
     "error_kind": (TaskResult, "error_kind"),
+    "retry_at": (TaskResult, "retry_at"),
+    "acted": (TaskResult, "acted"),
     "attempts": (TaskResult, "attempts"),
     "worker": (TaskResult, "worker"),
     "model": (TaskResult, "model"),

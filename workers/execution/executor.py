@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from clinvk.backends import base
 from clinvk.backends.base import Backend, ParsedOutput, ProcessResult
 from clinvk.core.spec import ErrorKind, TaskResult, TaskStatus
 from clinvk.core.timestamps import rfc3339
@@ -83,6 +84,8 @@ class Executor:
             output_file=str(process.stdout.path) if process and process.stdout.path else None,
             error=parsed.error,
             error_kind=parsed.error_kind,
+            retry_at=rfc3339(parsed.retry_at) if parsed.retry_at else None,
+            acted=parsed.acted,
             attempts=claim.attempts,
             worker=self.worker,
             model=parsed.model,
@@ -130,12 +133,12 @@ class Executor:
 
     def _parse(self, task: PreparedTask, process: ProcessResult) -> ParsedOutput:
         """Parse the CLI's output; our own reason for stopping it overrides what it says."""
-        parsed = task.backend.parse(process)
+        parsed = base.parse(task.backend, process)
         if process.stopped_by == "timeout":
             error = f"stopped after {task.spec.timeout_seconds:g} s"
-            parsed = replace(parsed, error=error, error_kind=ErrorKind.TIMEOUT)
+            parsed = _stopped(parsed, error, ErrorKind.TIMEOUT)
         elif process.stopped_by == "canceled":
-            parsed = replace(parsed, error="canceled", error_kind=ErrorKind.CANCELED)
+            parsed = _stopped(parsed, "canceled", ErrorKind.CANCELED)
         if process.orphans:
             warning = f"{task.spec.backend} left processes running; they were stopped"
             parsed = replace(parsed, warnings=(*parsed.warnings, warning))
@@ -154,6 +157,11 @@ class Executor:
             kept_bytes = parsed.output.encode("utf-8", "replace")[:limit]
             parsed = replace(parsed, output=kept_bytes.decode("utf-8", "ignore"))
         return parsed
+
+
+def _stopped(parsed: ParsedOutput, error: str, kind: ErrorKind) -> ParsedOutput:
+    """Put our own reason for stopping the CLI in the place of what it said."""
+    return replace(parsed, error=error, error_kind=kind, retry_at=None)
 
 
 def _status(error_kind: ErrorKind | None) -> TaskStatus:

@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 
 from clinvk.backends.base import Command, ProcessResult
-from workers.execution import process_tree
+from workers.execution import local_time, process_tree
 from workers.execution.capture import Stderr, Stdout, folder_with_space, memory_file
 from workers.execution.monitor import Monitor
 from workers.execution.process_tree import signal_group
@@ -84,6 +84,7 @@ def run(
             returncode=process.returncode,
             stdout=stdout.captured(),
             stderr=stderr.captured(),
+            ended_at=local_time.now(),
             duration_seconds=duration_seconds,
             stopped_by=stopped_by,
             orphans=orphans and stopped_by is None,

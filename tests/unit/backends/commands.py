@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from clinvk.backends import BackendRegistry
+from clinvk.backends import BackendRegistry, base
 from clinvk.backends.base import Captured, Command, ParsedOutput, ProcessResult
 from clinvk.core.spec import TaskSpec
+from clinvk.core.steps import Step
 
 REGISTRY = BackendRegistry.from_config(
     {"mytool": {"command": ["mytool", "--stdin"], "env": {"KEY": "secret"}}}
 )
+ENDED_AT = datetime(2026, 11, 24, 22, 0, tzinfo=UTC)
 APPROVALS = (None, "default", "auto", "none", "always")
 SANDBOXES = (None, "default", "read-only", "workspace", "full")
 
@@ -37,8 +40,23 @@ def command(backend: str, **fields: Any) -> Command:
 
 def parse(backend: str, returncode: int, stdout: bytes, stderr: bytes = b"") -> ParsedOutput:
     """Return what a backend makes of a process."""
-    return REGISTRY.get(backend).parse(
-        ProcessResult(returncode=returncode, stdout=Captured.of(stdout), stderr=Captured.of(stderr))
+    return base.parse(REGISTRY.get(backend), process(returncode, stdout, stderr))
+
+
+def steps(backend: str, stdout: bytes) -> list[Step]:
+    """Return the steps that a backend makes of an output."""
+    found: list[Step] = []
+    base.parse(REGISTRY.get(backend), process(0, stdout, b""), found.append)
+    return found
+
+
+def process(returncode: int, stdout: bytes, stderr: bytes) -> ProcessResult:
+    """Return a process that ended at a fixed time."""
+    return ProcessResult(
+        returncode=returncode,
+        stdout=Captured.of(stdout),
+        stderr=Captured.of(stderr),
+        ended_at=ENDED_AT,
     )
 
 

@@ -7,7 +7,10 @@ from typing import Any
 
 from tests.unit.backends.commands import command, each_mode, parse, unsupported
 
-START = ("claude", "-p", "--output-format", "json", "--no-session-persistence")
+START = (
+    *("claude", "-p", "--output-format", "stream-json", "--verbose"),
+    "--no-session-persistence",
+)
 APPROVAL: dict[str | None, list[str]] = {
     None: [],
     "default": [],

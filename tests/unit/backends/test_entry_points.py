@@ -26,7 +26,7 @@ from clinvk.backends.base import Backend as Base
 
 class Backend(Base):
     name = "other"
-    command = parse = None
+    command = reader = None
 """
 Install = Callable[..., None]
 

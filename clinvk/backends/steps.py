@@ -1,0 +1,96 @@
+"""Steps from the events of CLIs: what they call a tool's arguments and results, in common words."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from clinvk.backends import parsing
+from clinvk.backends.parsing import Json
+from clinvk.core.spec import Usage
+from clinvk.core.steps import STEP_CHARS, Step, StepKind
+
+ARGUMENTS = (
+    "command",
+    "file_path",
+    "notebook_path",
+    "absolute_path",
+    "dir_path",
+    "path",
+    "pattern",
+    "query",
+    "url",
+    "description",
+    "prompt",
+)
+"""What says most about a tool call, the first that it has."""
+
+KEPT_CHARS = 10 * STEP_CHARS
+"""How much of a message is kept for its step, white space included."""
+
+
+def message(text: str) -> list[Step]:
+    """Return the step of a message; none for one that says nothing."""
+    said = parsing.excerpt(text)
+    return [Step(kind=StepKind.MESSAGE, text=said)] if said else []
+
+
+class Message:
+    """A message that comes in pieces: one step at its end, of its beginning."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._chars = 0
+
+    def add(self, part: str) -> None:
+        """Take the next piece; what no step would show is dropped."""
+        if self._chars < KEPT_CHARS:
+            self._parts.append(part[:KEPT_CHARS])
+            self._chars += len(part)
+
+    def end(self) -> list[Step]:
+        """Return the step of the message, and begin the next one."""
+        said = "".join(self._parts)
+        self._parts.clear()
+        self._chars = 0
+        return message(parsing.whole(said))
+
+
+def tool_call(tool: str, arguments: Json, harmless: Collection[str]) -> Step:
+    """Return the step of a tool call, such as `Edit src/auth.py`.
+
+    `harmless` are the tools that change nothing; any other can.
+    """
+    return Step(
+        kind=StepKind.TOOL_CALL,
+        text=parsing.excerpt(f"{tool} {_argument(arguments)}"),
+        tool=parsing.excerpt(tool),
+        can_change=tool not in harmless,
+    )
+
+
+def tool_result(content: Any, *, ok: bool, tool: str | None = None) -> Step:
+    """Return the step of what a tool returned: text, or any JSON."""
+    return Step(
+        kind=StepKind.TOOL_RESULT,
+        tool=tool,
+        ok=ok,
+        size_bytes=parsing.size_bytes(content),
+    )
+
+
+def usage(counts: Usage | None) -> list[Step]:
+    """Return the step of the tokens so far; none where nothing was counted."""
+    return [Step(kind=StepKind.USAGE, usage=counts)] if counts else []
+
+
+def error(text: str) -> list[Step]:
+    """Return the step of an error; none for one that says nothing."""
+    said = parsing.excerpt(text)
+    return [Step(kind=StepKind.ERROR, text=said)] if said else []
+
+
+def _argument(arguments: Json) -> str:
+    named = (parsing.text(arguments, name) for name in ARGUMENTS)
+    others = (parsing.text(arguments, name) for name in arguments)
+    return next(filter(None, (*named, *others)), "")
