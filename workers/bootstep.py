@@ -87,7 +87,8 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         announcement = Announcement(quick.store, worker_of(owner), entry, limits)
         self.renewer = LeaseRenewer(quick, owner, announcement, LivenessConnection(url), observers)
         if config.reports_versions:
-            observers.add(VersionObserver(executor.backends(queues), announcement.describe))
+            environments = {each: executor.environment(each) for each in executor.backends(queues)}
+            observers.add(VersionObserver(environments, announcement.describe))
         if config.has_supervisor:
             self.supervisor = WorkerSupervisor.start(owner, url)
             atexit.register(self._dismiss_supervisor)  # tasks have ended by then

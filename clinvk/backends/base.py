@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from clinvk.core.spec import ErrorKind, TaskSpec, Usage
@@ -37,9 +38,9 @@ LINE_CHARS = 1 << 26
 class Command:
     """A process to start.
 
-    `env` is added to the worker's own environment; the values of the names in `secret_env` are
-    masked wherever a command is shown. `stdin` is written to the process and then closed.
-    `warnings` name the options that this backend cannot honour.
+    `env` is added to what the command gets of the worker's environment (`Backend.pass_env`); the
+    values of the names in `secret_env` are masked wherever a command is shown. `stdin` is written
+    to the process and then closed. `warnings` name the options that this backend cannot honour.
     """
 
     argv: Sequence[str]
@@ -177,6 +178,9 @@ class Backend(ABC):
         install_hint: the command that installs it, for the `not_installed` error.
         version_argv: prints the CLI's version on one line and exits 0.
         is_demo: whether it is for trying things out, and never meant by "all backends".
+        pass_env: which variables of the worker's environment its CLI gets, as shell-style
+            patterns, beside those that every command gets (`clinvk/core/child_environment.py`).
+        pass_env_if: more such patterns, by the variable that switches them on.
     """
 
     name: str
@@ -184,6 +188,8 @@ class Backend(ABC):
     install_hint: str
     version_argv: tuple[str, ...]
     is_demo: bool = False
+    pass_env: tuple[str, ...] = ()
+    pass_env_if: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
     @abstractmethod
     def command(self, spec: TaskSpec, confinement: Confinement = UNCONFINED) -> Command:

@@ -7,6 +7,7 @@ errors too. As root the CLI refuses to bypass permissions; that is its own to sa
 from __future__ import annotations
 
 import re
+from types import MappingProxyType
 from typing import Any
 
 from clinvk.backends import parsing, steps
@@ -69,6 +70,22 @@ class Claude(Backend):
     program = "claude"
     install_hint = "npm install -g @anthropic-ai/claude-code"
     version_argv = ("claude", "--version")
+    pass_env = (
+        *("ANTHROPIC_*", "CLAUDE_*", "DISABLE_*", "ENABLE_*", "API_TIMEOUT_MS", "IS_SANDBOX"),
+        *("BASH_DEFAULT_TIMEOUT_MS", "BASH_MAX_*", "MAX_THINKING_TOKENS", "MAX_MCP_OUTPUT_TOKENS"),
+        *("MCP_TIMEOUT", "MCP_TOOL_TIMEOUT", "USE_BUILTIN_RIPGREP"),
+    )
+    pass_env_if = MappingProxyType(
+        {
+            "CLAUDE_CODE_USE_BEDROCK": ("AWS_*",),
+            # Not GOOGLE_*: the API key in it is gemini's.
+            "CLAUDE_CODE_USE_VERTEX": (
+                *("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_*"),
+                *("GCLOUD_PROJECT", "CLOUD_ML_REGION", "VERTEX_REGION_*"),
+            ),
+            "CLAUDE_CODE_USE_FOUNDRY": ("AZURE_*",),
+        }
+    )
 
     def command(
         self,

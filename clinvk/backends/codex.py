@@ -57,6 +57,8 @@ class Codex(Backend):
     program = "codex"
     install_hint = "npm install -g @openai/codex"
     version_argv = ("codex", "--version")
+    # A provider's `env_key` in its settings may have any name: see docs/guides/backends.md.
+    pass_env = ("OPENAI_*", "CODEX_*", "AZURE_OPENAI_*", "RUST_LOG")
 
     def command(
         self,

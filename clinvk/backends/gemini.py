@@ -82,6 +82,7 @@ class Gemini(Backend):
     program = "gemini"
     install_hint = "npm install -g @google/gemini-cli"
     version_argv = ("gemini", "--version")
+    pass_env = ("GEMINI_*", "GOOGLE_*", "CODE_ASSIST_ENDPOINT", "NO_BROWSER")
 
     def command(
         self,

@@ -41,7 +41,10 @@ class UnifiedSection(_Section):
 
 
 class BackendSection(_Section):
-    """`backends.<name>`: one backend's defaults. With a `command`, it defines a new backend."""
+    """`backends.<name>`: one backend's defaults. With a `command`, it defines a new backend.
+
+    `pass_env` are patterns of variables that its CLI gets of the worker's environment.
+    """
 
     model: str | None = None
     approval_mode: ApprovalMode | None = None
@@ -52,6 +55,7 @@ class BackendSection(_Section):
     enabled: bool = True
     command: Annotated[list[str], Field(min_length=1)] | None = None
     env: dict[str, str] = {}
+    pass_env: list[str] = []
 
 
 class QueueSection(_Section):
@@ -78,6 +82,7 @@ class WorkerSection(_Section):
     """`worker`: what this machine accepts from others."""
 
     policy: str | None = None
+    pass_env: list[str] = []
 
 
 class LocalSection(_Section):

@@ -64,6 +64,12 @@ class Settings:
                 | (rate_limits(entry.rate) if entry.rate else {})
                 for name, entry in self.config.queues.items()
             },
+            pass_env=self.config.worker.pass_env,
+            environments={
+                name: entry.model_dump(include={"env", "pass_env"})
+                for name, entry in self.config.backends.items()
+                if entry.env or entry.pass_env
+            },
             policy_file=self.config.worker.policy,
             **self.config.limits.model_dump(),
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -23,13 +23,16 @@ WORKER_CONFIG = "CLINVK_WORKER_CONFIG"
 class WorkerConfig:
     """Backends defined in configuration, limits of queues, limits of output.
 
-    `backends` is `{name: {command, env}}`, `queues` is `{name: {max_concurrency, rate,
-    interval_ms}}`. `has_supervisor` is off where the worker's parent does what a supervisor would,
-    `checks_server` where it has started the server itself.
+    `backends` is `{name: {command, env}}`; `pass_env` and `environments`, `{name: {env, pass_env}}`
+    of any backend, say what else commands get of the worker's environment, or beside it. `queues`
+    is `{name: {max_concurrency, rate, interval_ms}}`. `has_supervisor` is off where the worker's
+    parent does what a supervisor would, `checks_server` where it has started the server itself.
     """
 
     backends: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     queues: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    pass_env: Sequence[str] = ()
+    environments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     reports_versions: bool = True
     has_supervisor: bool = True
     checks_server: bool = True

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from clinvk.core.timestamps import rfc3339
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.store.types import Claim, Lease
 from workers.execution import process_tree
+from workers.execution.environment import Environments
 from workers.execution.preparation import Preparation, PreparedTask, ReadResults, RefusedError
 from workers.execution.process import OutputLimits, run
 from workers.execution.stop_signal import StopSignal
@@ -50,6 +51,7 @@ class Executor:
         self.owner = owner
         self._observers = observers or Observers()
         self._preparation = Preparation(config, worker)
+        self._environments = Environments(config)
         self._limits = OutputLimits(
             output_bytes=config.output_bytes,
             spill_bytes=config.spill_bytes,
@@ -61,6 +63,10 @@ class Executor:
     def backends(self, queues: Sequence[str]) -> list[Backend]:
         """Return the backends that these queues are for."""
         return self._preparation.backends(queues)
+
+    def environment(self, backend: Backend) -> Mapping[bytes, bytes]:
+        """Return what the commands of a backend get of this worker's environment."""
+        return self._environments.of(backend)
 
     def execute(
         self, lease: Lease, claim: Claim, stop: StopSignal, results: ReadResults
@@ -122,6 +128,7 @@ class Executor:
         try:
             return run(
                 task.command,
+                inherited=self._environments.of(task.backend),
                 tags={process_tree.TASK_TAG: str(lease), process_tree.OWNER_TAG: self.owner},
                 stop=stop,
                 limits=self._limits,
@@ -142,7 +149,22 @@ class Executor:
         if process.orphans:
             warning = f"{task.spec.backend} left processes running; they were stopped"
             parsed = replace(parsed, warnings=(*parsed.warnings, warning))
-        return self._within_limits(parsed, process)
+        return self._within_limits(self._explain_missing(task, parsed, process), process)
+
+    def _explain_missing(
+        self, task: PreparedTask, parsed: ParsedOutput, process: ProcessResult
+    ) -> ParsedOutput:
+        """Warn where a CLI that failed names a variable that is set here, but not passed to it."""
+        if parsed.error_kind is None or process.stopped_by is not None:
+            return parsed
+        said = f"{parsed.error} {process.stderr.text()}"
+        if (name := self._environments.withheld(task.backend, said)) is None:
+            return parsed
+        warning = (
+            f"{name} is set on worker {self.worker} but not passed to {task.spec.backend}: "
+            f"if it needs the variable, name it in backends.{task.spec.backend}.pass_env there"
+        )
+        return replace(parsed, warnings=(*parsed.warnings, warning))
 
     def _within_limits(self, parsed: ParsedOutput, process: ProcessResult) -> ParsedOutput:
         limit = self._limits.output_bytes

@@ -16,7 +16,6 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from clinvk.backends.base import Command, ProcessResult
@@ -52,6 +51,7 @@ class OutputLimits:
 def run(
     command: Command,
     *,
+    inherited: Mapping[bytes, bytes],
     tags: Mapping[str, str],
     stop: StopSignal,
     limits: OutputLimits,
@@ -61,8 +61,8 @@ def run(
 ) -> ProcessResult:
     """Run `command` and return what the operating system said of it.
 
-    `tags` are put into its environment. The one named `process_tree.TASK_TAG` must be unique: by
-    it, what escaped from the group is found.
+    Its environment is `inherited`, the command's own variables, and `tags`. The tag named
+    `process_tree.TASK_TAG` must be unique: by it, what escaped from the group is found.
 
     Raises:
         OSError: it could not be started (no such program, an argument too long, …).
@@ -75,7 +75,8 @@ def run(
         ) as stdout,
         closing(Stderr(STDERR_BYTES, folder)) as stderr,
     ):
-        process = _start(command, stdout.fd, stderr.fd, cwd, tags)
+        environment = {**inherited, **_encoded(command.env), **_encoded(tags)}
+        process = _start(command, stdout.fd, stderr.fd, cwd, environment)
         deadline = None if timeout_seconds is None else started + timeout_seconds
         stopped_by = Monitor(process, (stdout, stderr), stop, deadline, term_grace_seconds).wait()
         duration_seconds = time.monotonic() - started
@@ -92,7 +93,7 @@ def run(
 
 
 def _start(
-    command: Command, stdout: int, stderr: int, cwd: str | None, tags: Mapping[str, str]
+    command: Command, stdout: int, stderr: int, cwd: str | None, environment: Mapping[bytes, bytes]
 ) -> subprocess.Popen[bytes]:
     stdin = memory_file(command.stdin)
     try:
@@ -102,26 +103,15 @@ def _start(
             stdout=stdout,
             stderr=stderr,
             cwd=cwd,
-            env=_environment(command.env, tags),
+            env=environment,
             start_new_session=True,
         )
     finally:
         os.close(stdin)
 
 
-def _environment(extra: Mapping[str, str], tags: Mapping[str, str]) -> dict[bytes, bytes]:
-    added = {os.fsencode(k): os.fsencode(v) for k, v in {**extra, **tags}.items()}
-    return {**_inherited(), **added}
-
-
-@cache
-def _inherited() -> Mapping[bytes, bytes]:
-    """Return what commands get of this process's environment, which does not change.
-
-    The worker's own settings (broker password included) are none of their business.
-    """
-    # In bytes: to decode and encode each variable for each command would take a fifth of the time.
-    return {k: v for k, v in os.environb.items() if not k.startswith(b"CLINVK_")}
+def _encoded(variables: Mapping[str, str]) -> dict[bytes, bytes]:
+    return {os.fsencode(name): os.fsencode(value) for name, value in variables.items()}
 
 
 def _end_orphans(group: int, tag: str) -> bool:

@@ -94,26 +94,39 @@ def clinvk_version() -> str:
 
 
 class VersionObserver:
-    """Announces the versions of the CLIs, which some take a second to tell: in its own thread."""
+    """Announces the versions of the CLIs, which some take a second to tell: in its own thread.
 
-    def __init__(self, backends: Sequence[Backend], describe: Callable[..., None]) -> None:
-        self._backends = [backend for backend in backends if backend.version_argv]
+    `environments` are those of each backend's commands.
+    """
+
+    def __init__(
+        self, environments: Mapping[Backend, Mapping[bytes, bytes]], describe: Callable[..., None]
+    ) -> None:
+        self._environments = {
+            backend: environment
+            for backend, environment in environments.items()
+            if backend.version_argv
+        }
         self._describe = describe
 
     def saw(self, event: WorkerEvent) -> None:
         """Ask each CLI once the worker has started."""
-        if isinstance(event, WorkerStarted) and self._backends:
+        if isinstance(event, WorkerStarted) and self._environments:
             threading.Thread(target=self._ask, name="clinvk-versions", daemon=True).start()
 
     def _ask(self) -> None:
-        clis = {backend.name: _version(backend.version_argv) for backend in self._backends}
+        clis = {
+            backend.name: _version(backend.version_argv, environment)
+            for backend, environment in self._environments.items()
+        }
         self._describe(clis=clis)
 
 
-def _version(argv: Sequence[str]) -> str | None:
+def _version(argv: Sequence[str], environment: Mapping[bytes, bytes]) -> str | None:
     try:
         done = subprocess.run(
             argv,
+            env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -43,6 +44,7 @@ def execute(disk: Path, code: str, *arguments: str) -> ProcessResult:
     with StopSignal() as stop:
         return run(
             Command(argv=[sys.executable, "-c", code, *arguments], stdin=b""),
+            inherited=os.environb,
             tags={process_tree.TASK_TAG: f"{disk}:0:1"},
             stop=stop,
             limits=OutputLimits(output_bytes=1000, spill_bytes=1 << 30, spill_dir=disk),

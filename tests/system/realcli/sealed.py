@@ -82,6 +82,7 @@ stream_max_retries = 0
         "DISABLE_AUTOUPDATER": "1",
         "CODEX_HOME": str(codex),
         "FAKE_KEY": KEY,
+        "CLINVK_BACKENDS_CODEX_PASS_ENV": "FAKE_KEY",
         "GEMINI_API_KEY": KEY,
         "GOOGLE_GEMINI_BASE_URL": url,
     }

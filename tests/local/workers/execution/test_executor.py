@@ -229,3 +229,26 @@ def test_what_is_refused_is_a_result_that_names_the_rule(tmp_path: Path) -> None
     kind, _, error = run(TaskSpec(backend="py", prompt="x", workdir="/"))
     assert kind is ErrorKind.REFUSED
     assert "workdir_roots: / is below none of" in error
+
+
+MISSES_ITS_KEY = """
+import os, sys
+sys.exit("key " + os.environ["MYTOOL_API_KEY"] if "MYTOOL_API_KEY" in os.environ else
+         "MYTOOL_API_KEY is not set")
+"""
+
+
+def test_a_cli_that_misses_its_key_is_told_how_it_gets_it(
+    execute: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MYTOOL_API_KEY", "abc")
+    result = execute(py(), MISSES_ITS_KEY)
+    assert result.error == "MYTOOL_API_KEY is not set"
+    assert result.warnings == [
+        (
+            "MYTOOL_API_KEY is set on worker w@h but not passed to py: "
+            "if it needs the variable, name it in backends.py.pass_env there"
+        )
+    ]
+    result = execute(py(), MISSES_ITS_KEY, environments={"py": {"pass_env": ["MYTOOL_*"]}})
+    assert (result.error, result.warnings) == ("key abc", [])

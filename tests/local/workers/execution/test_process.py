@@ -45,6 +45,7 @@ def execute(tmp_path: Path, marker: str) -> Callable[..., ProcessResult]:
         with stop or StopSignal() as signal_:
             return run(
                 Command(argv=[PYTHON, "-c", code], stdin=stdin),
+                inherited=os.environb,
                 tags={process_tree.TASK_TAG: marker},
                 stop=signal_,
                 limits=OutputLimits(
@@ -268,6 +269,7 @@ def test_a_program_that_is_not_there_raises(tmp_path: Path, marker: str) -> None
     with StopSignal() as stop, pytest.raises(FileNotFoundError):
         run(
             Command(argv=["/no/such/program"], stdin=b""),
+            inherited={},
             tags={process_tree.TASK_TAG: marker},
             stop=stop,
             limits=OutputLimits(spill_dir=tmp_path),

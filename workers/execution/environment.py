@@ -1,0 +1,58 @@
+"""The environment of the commands of this worker: one for each backend, made once."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+
+from clinvk.backends.base import Backend
+from clinvk.core.child_environment import OWN_PREFIX, conditional, passed
+from clinvk.core.worker_config import WorkerConfig
+
+_NAME = re.compile(r"\b[A-Z_][A-Z0-9_]{2,}\b")
+
+
+class Environments:
+    """What the commands of each backend get of this process's environment.
+
+    That is an allow-list (`clinvk/core/child_environment.py`), to which the backend adds what its
+    CLI reads, and the configuration what it names: `worker.pass_env`, `backends.<name>.pass_env`
+    and `backends.<name>.env`.
+    """
+
+    def __init__(self, config: WorkerConfig) -> None:
+        self._config = config
+        self._of = lru_cache(self._make)
+
+    def of(self, backend: Backend) -> Mapping[bytes, bytes]:
+        """Return the environment of a backend's commands, without what the command itself adds."""
+        # In bytes, and made once: to decode and encode each variable for each command would take a
+        # fifth of the time that it takes to start one.
+        return self._of(backend)
+
+    def _make(self, backend: Backend) -> Mapping[bytes, bytes]:
+        own = self._config.environments.get(backend.name, {})
+        added: Mapping[str, str] = own.get("env", {})
+        patterns = (
+            *backend.pass_env,
+            *conditional({**os.environ, **added}, backend.pass_env_if),
+            *self._config.pass_env,
+            *own.get("pass_env", ()),
+        )
+        variables = {**passed(os.environ, patterns), **added}
+        return {os.fsencode(name): os.fsencode(value) for name, value in variables.items()}
+
+    def withheld(self, backend: Backend, text: str) -> str | None:
+        """Return the first variable named in `text` that is set here, and that its CLI did not get.
+
+        A CLI that misses its key says so by the key's name.
+        """
+        known = self._of(backend)
+        for match in _NAME.finditer(text):
+            name = match[0]
+            is_set = name in os.environ and not name.startswith(OWN_PREFIX)
+            if is_set and os.fsencode(name) not in known:
+                return name
+        return None
