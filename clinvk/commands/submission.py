@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from clinvk.backends import BackendRegistry
 from clinvk.core import exit_codes
 from clinvk.core.errors import UsageError
 from clinvk.core.sanitize import one_line
-from clinvk.core.spec import RunOptions, TaskSpec, queue_of
+from clinvk.core.spec import RunOptions, StepDetail, TaskSpec, queue_of
 from clinvk.local import reach
 from clinvk.output import documents, plan
 from clinvk.output.formatter import Formatter
@@ -56,17 +56,47 @@ class PlannedRun:
     formatter: Formatter
 
 
+class WithSteps(Sequence[TaskSpec]):
+    """Tasks with `steps` filled in, as each is looked at: they need not all be in memory."""
+
+    def __init__(self, specs: Sequence[TaskSpec], detail: StepDetail) -> None:
+        self._specs = specs
+        self._detail = detail
+
+    @staticmethod
+    def of(specs: Sequence[TaskSpec], detail: StepDetail) -> Sequence[TaskSpec]:
+        """Return tasks with this detail of steps; the same where that is the default."""
+        return specs if detail == "summary" else WithSteps(specs, detail)
+
+    def __len__(self) -> int:
+        return len(self._specs)
+
+    @overload
+    def __getitem__(self, index: int) -> TaskSpec: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[TaskSpec]: ...
+    def __getitem__(self, index: int | slice) -> TaskSpec | list[TaskSpec]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        return replace(self._specs[index], steps=self._detail)
+
+
 def plan_run(settings: Settings, options: CommonOptions, work: Work) -> PlannedRun:
     """Apply the settings of runs to the work, and load its backends."""
     settings.load_backends(work.backends)
     output_dir = settings.pick(options.paths.get("output_dir"), work.output_dir, "output_dir")
+    with_transcripts = bool(output_dir) and not options.detach
     run_options = replace(
         work.run_options,
         priority=options.priority,
         keep_seconds=settings.config.runs.keep_days * SECONDS_PER_DAY,
     )
     return PlannedRun(
-        work=replace(work, run_options=run_options),
+        work=replace(
+            work,
+            specs=WithSteps.of(work.specs, settings.step_detail(with_transcripts=with_transcripts)),
+            run_options=run_options,
+        ),
         broker_url=settings.broker_url(options.broker),
         run_key=options.run_key or "",
         detach=options.detach,

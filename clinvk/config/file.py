@@ -11,7 +11,7 @@ from clinvk.config.places import NAMED_SECTIONS
 from clinvk.core import yaml_document
 from clinvk.core.errors import ConfigError
 
-SCALARS = frozenset({"broker_url", "output_dir"})
+SCALARS = frozenset({"broker_url", "output_dir", "steps"})
 """Settings at the top of the file, beside its sections."""
 
 

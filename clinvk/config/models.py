@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from clinvk.backends.base import NAME_PATTERN
 from clinvk.core.broker_url import broker_problem
-from clinvk.core.spec import ApprovalMode, OnWorkerLost, RunOptions, SandboxMode
+from clinvk.core.spec import ApprovalMode, OnWorkerLost, RunOptions, SandboxMode, StepDetail
 from clinvk.core.worker_config import WorkerConfig
 
 PERIODS_MS = {"s": 1000, "min": 60_000, "h": 3_600_000}
@@ -105,11 +105,17 @@ def _broker_url(url: str) -> str:
     return url
 
 
+def _step_detail(value: Any) -> Any:
+    """Take the `off` of YAML, which reads it as false."""
+    return "off" if value is False else value
+
+
 class Config(_Section):
     """The whole configuration file."""
 
     broker_url: Annotated[str, AfterValidator(_broker_url)] | None = None
     output_dir: str | None = None
+    steps: Annotated[StepDetail, BeforeValidator(_step_detail)] = "summary"
     parallel: ParallelSection = ParallelSection()
     unified_flags: UnifiedSection = UnifiedSection()
     backends: dict[Annotated[str, Field(pattern=NAME_PATTERN)], BackendSection] = {}

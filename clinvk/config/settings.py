@@ -21,7 +21,7 @@ from clinvk.config.precedence import Precedence
 from clinvk.config.problems import setting_problem
 from clinvk.core.broker_url import broker_problem
 from clinvk.core.errors import ConfigError, UsageError
-from clinvk.core.spec import TaskSpec
+from clinvk.core.spec import StepDetail, TaskSpec
 from clinvk.core.suggestions import did_you_mean
 from clinvk.core.worker_config import WorkerConfig
 
@@ -114,6 +114,11 @@ class Settings:
     def pick(self, flag: Any, file_value: Any, *place: str) -> Any:
         """Decide one setting of a run; `flag` and `file_value` are None where they are not set."""
         return self._precedence.pick(flag, file_value, place)
+
+    def step_detail(self, *, with_transcripts: bool) -> StepDetail:
+        """Return what is kept of the steps of tasks: with transcripts all, unless it is set."""
+        is_set = ("steps",) in self.origins
+        return "full" if with_transcripts and not is_set else self.config.steps
 
     def resolve(self, spec: TaskSpec) -> TaskSpec:
         """Return a task with what the configuration says of tasks of its backend filled in."""

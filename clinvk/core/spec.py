@@ -28,6 +28,8 @@ ApprovalMode = Literal["default", "auto", "none", "always"]
 OnWorkerLost = Literal["retry", "fail"]
 SandboxMode = Literal["default", "read-only", "workspace", "full"]
 RunKind = Literal["parallel", "chain", "compare"]
+StepDetail = Literal["off", "summary", "full"]
+"""What is kept of the steps of a task: nothing, what each was, or the CLI's own lines as well."""
 
 
 class TaskStatus(StrEnum):
@@ -147,6 +149,7 @@ class TaskSpec(Wire):
     on_worker_lost: OnWorkerLost | None = None
     max_attempts: Annotated[int, Ge(1)] | None = None
     inputs: dict[str, int] = field(default_factory=dict)
+    steps: StepDetail = "summary"
 
     @property
     def effective_max_attempts(self) -> int | None:
@@ -159,7 +162,7 @@ class TaskSpec(Wire):
         return queue_of(self.backend)
 
 
-GIVEN_BY_RUN = frozenset({"inputs"})
+GIVEN_BY_RUN = frozenset({"inputs", "steps"})
 """Fields of a `TaskSpec` that no task file sets."""
 
 QUEUE_PREFIX = "clinvk."

@@ -29,6 +29,9 @@ class StepKind(StrEnum):
     LIMIT = "limit"
     RETRY = "retry"
     ERROR = "error"
+    EVENT = "event"
+    """A line of the CLI that is no step, kept for its `raw` alone, where the task asked for full
+    steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,8 @@ class StepRecord(Step, Wire):
         attempt: which execution of the task it belongs to, from 1.
         time: when the worker read it, RFC 3339 in UTC.
         sequence: its place among all steps of the run, from 1; 0 until the store has given it one.
+        number: its place among the steps of its task, from 1, given by the store; where numbers are
+            missing, steps were dropped.
         raw: the CLI's own line, where the task asked for full steps.
     """
 
@@ -79,6 +84,7 @@ class StepRecord(Step, Wire):
     attempt: int
     time: str
     sequence: int = 0
+    number: int = 0
     raw: str | None = None
 
     @classmethod

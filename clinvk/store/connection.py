@@ -50,6 +50,11 @@ def is_transient(error: BaseException) -> bool:
     return _code(error) in TRANSIENT
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the server refused to write because its memory is full."""
+    return _code(error) == "OOM"
+
+
 def serves_nobody(error: BaseException | None) -> bool:
     """Whether an error shows that there is no server for anyone, not just no way to it."""
     while error is not None:

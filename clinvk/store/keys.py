@@ -20,6 +20,9 @@ KEYS = {
     "results": "clinvk:run:{}:results",  # hash: index -> TaskResult
     "blob": "clinvk:run:{}:blob:{}",  # string: an output over INLINE_BYTES
     "events": "clinvk:run:{}:events",  # stream: what happened, in order
+    "steps": "clinvk:run:{}:steps",  # hash: sequence -> "<number>:<StepRecord>"
+    "step_order": "clinvk:run:{}:step_order",  # sorted set: sequence -> index and sequence, in one
+    "step_counts": "clinvk:run:{}:step_counts",  # hash: index -> what is kept; last -> sequence
     "runs": "clinvk:runs",  # sorted set: run -> when it was submitted (ms)
     "active": "clinvk:active",  # sorted set: run that is not done -> when it was audited last (ms)
     "submitted": "clinvk:submitted:{}",  # string: a submitter's key -> run and digest

@@ -25,6 +25,7 @@ LIBRARY = (
     "admission",
     "completion",
     "capacity",
+    "steps",
     "audit",
 )
 """Files of `lua/lib/`, each after those that it uses."""

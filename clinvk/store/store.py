@@ -19,7 +19,8 @@ from __future__ import annotations
 from clinvk.store.leases import Leases
 from clinvk.store.queues import Queues
 from clinvk.store.runs import Runs
+from clinvk.store.steps import Steps
 
 
-class Store(Runs, Leases, Queues):
+class Store(Runs, Leases, Queues, Steps):
     """All operations. Each is one round trip, atomic, and safe to call from any thread."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from clinvk.core.steps import StepRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,20 @@ class Submitted:
     run: str
     admission: Admission
     taken_by_digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepsPage:
+    """Some steps of a run, in the order of their sequences.
+
+    `position` is the sequence after which the next page begins; `has_more` says that there may be
+    one right now. Each record has its `number` among the steps of its task, from 1: where numbers
+    are missing, steps were dropped.
+    """
+
+    records: Sequence[StepRecord]
+    position: int
+    has_more: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

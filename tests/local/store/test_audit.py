@@ -179,6 +179,14 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
         becomes_a_string("events", RUN),
         "events was a string",
     ),
+    "steps that are no hash": (
+        becomes_a_string("steps", RUN),
+        "steps was a string",
+    ),
+    "an order of steps that is no sorted set": (
+        becomes_a_string("step_order", RUN),
+        "step_order was a string",
+    ),
     "results that are no hash": (
         becomes_a_string("results", RUN),
         "results was a string",

@@ -359,3 +359,33 @@ def test_dry_run_prints_what_would_run_and_starts_nothing(
     assert as_json["tasks"][1]["env"] == {"TOKEN": "***"}
     assert as_json["tasks"][0]["stdin"] == {"source": "t.json: tasks[0].prompt", "bytes": 5}
     assert "secret" not in ended.stdout + json.dumps(as_json)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "setting", "expected"),
+    [
+        ([], None, "summary"),
+        ([], "full", "full"),
+        (["--output-dir", "out"], None, "full"),
+        (["--output-dir", "out"], "off", "off"),
+    ],
+)
+def test_the_tasks_of_a_run_say_what_is_kept_of_their_steps(
+    clinvk: Clinvk,
+    fake: FakeFleet,
+    seed: str,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    setting: str | None,
+    expected: str,
+) -> None:
+    if setting:
+        monkeypatch.setenv("CLINVK_STEPS", setting)
+    assert clinvk("parallel", "-q", "-f", seed, *arguments).status == 0
+    assert [spec.steps for spec in fake.specs] == [expected] * 3
+
+
+def test_no_task_file_says_what_is_kept_of_steps(clinvk: Clinvk, fake: FakeFleet) -> None:
+    ended = clinvk("parallel", stdin='{"tasks": [{"backend": "a", "prompt": "x", "steps": "off"}]}')
+    assert ended.status == 2
+    assert "tasks[0].steps: unknown field" in ended.stderr

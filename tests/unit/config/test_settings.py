@@ -200,3 +200,18 @@ def test_what_a_lost_worker_means_is_settled_like_all_else(load) -> None:  # typ
     assert settled.resolve(task).effective_max_attempts == 1
     assert settled.resolve(replace(task, on_worker_lost="retry")).effective_max_attempts == 5
     assert load("{}").resolve(task).effective_max_attempts is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("", "summary"), ("steps: off", "off"), ('steps: "off"', "off"), ("steps: full", "full")],
+)
+def test_steps_may_be_off_as_yaml_reads_it(load, text: str, expected: str) -> None:  # type: ignore[no-untyped-def]
+    assert load(text).config.steps == expected
+
+
+def test_transcripts_need_full_steps_unless_the_user_decides(load) -> None:  # type: ignore[no-untyped-def]
+    assert load("").step_detail(with_transcripts=True) == "full"
+    assert load("").step_detail(with_transcripts=False) == "summary"
+    assert load("steps: summary").step_detail(with_transcripts=True) == "summary"
+    assert load("", CLINVK_STEPS="off").step_detail(with_transcripts=True) == "off"

@@ -6,7 +6,10 @@
 
 local KINDS = {run = 'hash', in_flight = 'hash', results = 'hash', specs = 'hash',
                dispatches = 'hash', worker_losses = 'hash', max_attempts = 'hash',
-               message = 'string', events = 'stream', pending = 'list'}
+               message = 'string', events = 'stream', pending = 'list', steps = 'hash',
+               step_order = 'zset', step_counts = 'hash'}
+local CAN_GO = {events = true, worker_losses = true, max_attempts = true, steps = true,
+                step_order = true, step_counts = true}
 local STATUSES = {'ok', 'failed', 'canceled', 'timeout', 'lost'}
 local PAGE = 500
 
@@ -20,15 +23,14 @@ local function check_types(run, audit)
   local names = {in_flight = in_flight_key(run), results = results_key(run),
                  specs = specs_key(run), dispatches = dispatches_key(run),
                  worker_losses = worker_losses_key(run), max_attempts = max_attempts_key(run),
-                 message = message_key(run), events = events_key(run)}
+                 message = message_key(run), events = events_key(run), steps = steps_key(run),
+                 step_order = step_order_key(run), step_counts = step_counts_key(run)}
   for name, key in pairs(names) do
     local kind = redis.call('TYPE', key).ok
     if kind ~= 'none' and kind ~= KINDS[name] then
       discard(key)
       note_repair(audit, name .. ' was a ' .. kind)
-      if name ~= 'events' and name ~= 'worker_losses' and name ~= 'max_attempts' then
-        audit.is_damaged = true
-      end
+      audit.is_damaged = audit.is_damaged or not CAN_GO[name]
     elseif kind == 'none' and audit.state == 'running'
         and (name == 'specs' or name == 'message') then
       note_repair(audit, name .. ' is gone')

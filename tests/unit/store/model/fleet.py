@@ -38,6 +38,7 @@ class Task:
     in_flight: Out | None = None
     result: bytes | None = None
     is_canceled: bool = False
+    steps: int = 0
 
 
 @dataclass
@@ -50,6 +51,8 @@ class Run:
     state: str = "running"
     counts: dict[str, int] = field(default_factory=dict)
     events: list[tuple[str, ...]] = field(default_factory=list)
+    steps: list[tuple[int, int, int]] = field(default_factory=list)
+    last_step: int = 0
 
     def in_flight(self) -> dict[int, Out]:
         """What is in flight, by index."""
@@ -302,6 +305,20 @@ class Model:
             task.worker_losses += 1
             run.events.append(("lost", str(lease.index), str(lease.dispatch)))
         return False
+
+    def record_steps(self, name: str, indexes: Sequence[int], most: int) -> int:
+        """Record a step of each of these tasks, of which `most` are kept; returns how many."""
+        run = self.runs.get(name)
+        if run is None:
+            return 0
+        for index in indexes:
+            run.last_step += 1
+            run.tasks[index].steps += 1
+            run.steps.append((run.last_step, index, run.tasks[index].steps))
+            its = [step for step in run.steps if step[1] == index]
+            if len(its) > most:
+                run.steps.remove(its[0])
+        return len(indexes)
 
     # Workers and queues.
 

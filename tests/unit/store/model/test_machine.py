@@ -28,7 +28,8 @@ from hypothesis.stateful import (
 )
 
 from clinvk.core.spec import ErrorKind, RunOptions, TaskResult, TaskSpec, TaskStatus
-from clinvk.store import decoding, failure_detector, leases, queues
+from clinvk.core.steps import StepKind, StepRecord
+from clinvk.store import decoding, failure_detector, leases, queues, steps
 from clinvk.store.failure_detector import Overdue, Server
 from clinvk.store.keys import key
 from clinvk.store.store import Store
@@ -39,6 +40,7 @@ from tests.unit.store.model.fleet import Model, Out
 QUEUES = ["clinvk.a", "clinvk.b", "clinvk.c"]
 WORKERS = ["w0", "w1", "w2"]
 HOLDERS = ["w0/1", "w0/2", "w1/1"]
+MAX_STEPS = 3
 AGES_MS = 10**10
 """So long that no example sees its end; time passes by a step that rewrites what is in Redis."""
 BOUND = 60
@@ -317,6 +319,28 @@ class Machine(RuleBasedStateMachine):
     def finish_again(self, data: st.DataObject) -> None:
         self._finish(*data.draw(st.sampled_from(self.results)))
 
+    @rule(data=st.data(), count=st.integers(1, 4))
+    def record_steps(self, data: st.DataObject, count: int) -> None:
+        name = data.draw(st.sampled_from([*self.model.runs, "no-such-run"]))
+        tasks = len(self.model.runs[name].tasks) if name in self.model.runs else 1
+        indexes = data.draw(st.lists(st.integers(0, tasks - 1), min_size=count, max_size=count))
+        records = [
+            StepRecord(kind=StepKind.MESSAGE, text="x", index=index, attempt=1, time="")
+            for index in indexes
+        ]
+        expected = self.model.record_steps(name, indexes, MAX_STEPS)
+        assert self.store.record_steps(name, records) == expected
+        if name in self.model.runs:
+            self._read_steps(name, data.draw(st.integers(0, self.model.runs[name].last_step)))
+
+    def _read_steps(self, name: str, after: int) -> None:
+        run = self.model.runs[name]
+        for index in (None, *range(len(run.tasks))):
+            page = self.store.steps_since(name, after, index)
+            found = [(each.sequence, each.index, each.number) for each in page.records]
+            expected = [step for step in run.steps if step[0] > after and index in (None, step[1])]
+            assert (found, page.position) == (expected, run.last_step)
+
     @rule(data=st.data(), status=STATUSES)
     def finish_out_of_the_blue(self, data: st.DataObject, status: TaskStatus) -> None:
         lease = self._any_lease(data)
@@ -495,6 +519,7 @@ def time_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queues, "WORKER_MS", AGES_MS)
     monkeypatch.setattr(leases, "COMPLETE_AFTER_MS", 0)
     monkeypatch.setattr(leases, "AUDIT_INTERVAL_MS", -1)  # each reap audits each run
+    monkeypatch.setattr(steps, "MAX_STEPS", MAX_STEPS)
 
 
 MORE_EXAMPLES = os.environ.get("MODEL_EXAMPLES")
