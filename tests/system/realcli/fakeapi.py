@@ -2,9 +2,10 @@
 and Gemini.
 
 A prompt chooses what it gets: `question:NAME` names it, so that each answer can be matched to its
-own prompt, and `scenario:WORD` asks for trouble (see SCENARIOS); without one it is answered. What
-was asked is kept in `FakeApi.requests`. `python -m tests.system.realcli.fakeapi` serves until it is
-interrupted, for trying things by hand.
+own prompt, and `scenario:WORD` asks for trouble (see SCENARIOS); without one it is answered.
+`toolcalls.prompt` makes the model call tools before it answers. What was asked is kept in
+`FakeApi.requests`. `python -m tests.system.realcli.fakeapi` serves until it is interrupted, for
+trying things by hand.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
+
+from tests.system.realcli import toolcalls
+from tests.system.realcli.toolcalls import HANG, Call
 
 Json = dict[str, Any]
 
@@ -52,11 +56,15 @@ def answer(scenario: str, question: str) -> str:
 
 @dataclass(frozen=True)
 class Request:
-    """What a CLI asked: where, which model, and the last thing that the user said."""
+    """What a CLI asked: where, which model, and the last thing that the user said.
+
+    `tool_results` are what tools have returned in this conversation so far.
+    """
 
     path: str
     model: str
     prompt: str
+    tool_results: tuple[str, ...] = ()
 
 
 def request_of(path: str, body: Json) -> Request:
@@ -68,7 +76,8 @@ def request_of(path: str, body: Json) -> Request:
         texts = [block["text"] for block in content if isinstance(block.get("text"), str)]
         content = texts[-1] if texts else ""
     in_path = re.search(r"/models/([^:]+):", path)
-    return Request(path, in_path[1] if in_path else body.get("model", ""), content)
+    model = in_path[1] if in_path else body.get("model", "")
+    return Request(path, model, content, tuple(toolcalls.results(body)))
 
 
 class FakeApi:
@@ -146,18 +155,20 @@ class Handler(BaseHTTPRequestHandler):
         scenario = (re.findall(r"scenario:(\w+)", said) or ["success"])[-1]
         question = (re.findall(r"question:([\w-]+)", said) or ["none"])[-1]
         self.server.api.note(request_of(self.path, body))
-        if scenario == "slow":
+        call = READ_NOTHING if scenario == "tool" else toolcalls.next_call(body)
+        if scenario == "slow" or call == HANG:
             self.server.api.closing.wait()
+            call = None
         if "/messages" in self.path:
-            self._anthropic(body, scenario, question)
+            self._anthropic(body, scenario, question, call)
         elif "/responses" in self.path:
-            self._openai(body, scenario, question)
+            self._openai(body, scenario, question, call)
         else:
-            self._gemini(scenario, question)
+            self._gemini(scenario, question, call)
 
     # What each API says.
 
-    def _anthropic(self, body: Json, scenario: str, question: str) -> None:
+    def _anthropic(self, body: Json, scenario: str, question: str, call: Call | None) -> None:
         if "count_tokens" in self.path:
             self._json(200, {"input_tokens": 10})
         elif scenario in STATUSES:
@@ -171,11 +182,11 @@ class Handler(BaseHTTPRequestHandler):
             }
             self._json(400, {"type": "error", "error": error})
         elif body.get("stream"):
-            self._events(_anthropic_events(body, scenario, question), cut=scenario == "cut")
+            self._events(_anthropic_events(body, scenario, question, call), cut=scenario == "cut")
         else:
-            self._json(200, _anthropic_message(body, scenario, question))
+            self._json(200, _anthropic_message(body, scenario, question, call))
 
-    def _openai(self, body: Json, scenario: str, question: str) -> None:
+    def _openai(self, body: Json, scenario: str, question: str, call: Call | None) -> None:
         if scenario in STATUSES:
             error = {"message": f"fake {scenario}", "type": "error", "code": None, "param": None}
             self._json(STATUSES[scenario], {"error": error})
@@ -187,9 +198,9 @@ class Handler(BaseHTTPRequestHandler):
             }
             self._json(429, {"error": error})
         else:
-            self._events(_openai_events(body, scenario, question), cut=scenario == "cut")
+            self._events(_openai_events(body, scenario, question, call), cut=scenario == "cut")
 
-    def _gemini(self, scenario: str, question: str) -> None:
+    def _gemini(self, scenario: str, question: str, call: Call | None) -> None:
         if scenario in STATUSES or scenario == "quota":
             status = STATUSES.get(scenario, 429)
             message = "Quota exceeded for quota metric" if scenario == "quota" else "fake error"
@@ -202,11 +213,11 @@ class Handler(BaseHTTPRequestHandler):
             self._json(status, {"error": error})
         elif "stream" in self.path:
             self._events(
-                ((None, chunk) for chunk in _gemini_chunks(scenario, question)),
+                ((None, chunk) for chunk in _gemini_chunks(scenario, question, call)),
                 cut=scenario == "cut",
             )
         else:
-            self._json(200, next(iter(_gemini_chunks(scenario, question))))
+            self._json(200, next(iter(_gemini_chunks(scenario, question, call))))
 
     # How it is sent.
 
@@ -234,25 +245,39 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(f"data: {json.dumps(data)}\n\n".encode())
 
 
-TOOL = {"type": "tool_use", "id": "toolu_1", "name": "Read", "input": {"file_path": "/dev/null"}}
+READ_NOTHING = toolcalls.read("/dev/null")
 
 
-def _anthropic_message(body: Json, scenario: str, question: str) -> Json:
+def _anthropic_message(body: Json, scenario: str, question: str, call: Call | None) -> Json:
     content: list[Json] = [{"type": "text", "text": answer(scenario, question)}]
+    stop_reason = "end_turn"
+    if scenario == "refusal":
+        content, stop_reason = [], "refusal"
+    elif call is not None:
+        name, given = toolcalls.native(call, "anthropic")
+        content = [{"type": "tool_use", "id": _call_id(body), "name": name, "input": given}]
+        stop_reason = "tool_use"
     return {
-        "id": "msg_1",
+        "id": f"msg_{len(toolcalls.results(body)) + 1}",
         "type": "message",
         "role": "assistant",
         "model": body.get("model", "fake"),
-        "content": {"refusal": [], "tool": [TOOL]}.get(scenario, content),
-        "stop_reason": {"refusal": "refusal", "tool": "tool_use"}.get(scenario, "end_turn"),
+        "content": content,
+        "stop_reason": stop_reason,
         "stop_sequence": None,
         "usage": {"input_tokens": 10, "output_tokens": 5},
     }
 
 
-def _anthropic_events(body: Json, scenario: str, question: str) -> Iterator[tuple[str, Json]]:
-    whole = _anthropic_message(body, scenario, question)
+def _call_id(body: Json) -> str:
+    """Return an id that no other tool call of the conversation has."""
+    return f"toolu_{len(toolcalls.results(body)) + 1}"
+
+
+def _anthropic_events(
+    body: Json, scenario: str, question: str, call: Call | None
+) -> Iterator[tuple[str, Json]]:
+    whole = _anthropic_message(body, scenario, question, call)
 
     def event(name: str, **more: Any) -> tuple[str, Json]:
         return name, {"type": name, **more}
@@ -273,7 +298,9 @@ def _anthropic_events(body: Json, scenario: str, question: str) -> Iterator[tupl
     yield event("message_stop")
 
 
-def _openai_events(body: Json, scenario: str, question: str) -> Iterator[tuple[str, Json]]:
+def _openai_events(
+    body: Json, scenario: str, question: str, call: Call | None
+) -> Iterator[tuple[str, Json]]:
     response: Json = {
         "id": "resp_1",
         "object": "response",
@@ -282,7 +309,19 @@ def _openai_events(body: Json, scenario: str, question: str) -> Iterator[tuple[s
         "output": [],
     }
     yield "response.created", {"type": "response.created", "response": response}
-    if scenario != "refusal":
+    if call is not None:
+        name, given = toolcalls.native(call, "openai")
+        item: Json = {
+            "id": f"fc_{_call_id(body)}",
+            "type": "function_call",
+            "call_id": _call_id(body),
+            "name": name,
+            "arguments": json.dumps(given),
+        }
+        done = {"type": "response.output_item.done", "output_index": 0, "item": item}
+        yield "response.output_item.done", done
+        response = {**response, "output": [item]}
+    elif scenario != "refusal":
         text = answer(scenario, question)
         content = [{"type": "output_text", "text": text, "annotations": []}]
         item = {
@@ -323,12 +362,16 @@ def _openai_events(body: Json, scenario: str, question: str) -> Iterator[tuple[s
     yield "response.completed", {"type": "response.completed", "response": completed}
 
 
-def _gemini_chunks(scenario: str, question: str) -> Iterator[Json]:
+def _gemini_chunks(scenario: str, question: str, call: Call | None) -> Iterator[Json]:
     def chunk(parts: list[Json], **more: Any) -> Json:
         candidate = {"content": {"role": "model", "parts": parts}, "index": 0, **more}
         usage = {"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15}
         return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": "fake"}
 
+    if call is not None:
+        name, given = toolcalls.native(call, "gemini")
+        yield chunk([{"functionCall": {"name": name, "args": given}}], finishReason="STOP")
+        return
     if scenario == "refusal":
         yield chunk([], finishReason="SAFETY")
         return

@@ -57,7 +57,7 @@ def clinvk(tmp_path: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, json.loads(done.stdout)
 
 
-def asked(tmp_path: Path) -> list[dict[str, str]]:
+def asked(tmp_path: Path) -> list[dict[str, Any]]:
     """What the fake API was asked in a batch."""
     lines = (tmp_path / "home" / REQUESTS).read_text().splitlines()
     return [json.loads(line) for line in lines]
