@@ -6,7 +6,6 @@ that run tasks: a worker of very short tasks would do little else.
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 import threading
@@ -47,7 +46,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         """Receive a message. Where that fails, the reaper publishes it again."""
         channel = self._channel()
         try:
-            channel.connection._deliver(json.loads(message), queue)
+            channel.connection.receive(message, queue)
         except Exception:  # it is reconnecting, or has just stopped
             logger.exception("a message from %s could not be received", queue)
 

@@ -4,15 +4,27 @@ kombu's own keeps one until the message is acknowledged, and delivers it again a
 timeout: a task of an hour would run twice. Here the store's record says what was published, and the
 reaper publishes again what nobody claimed. This also saves two round trips for each task, and a
 worker can take messages while Redis is out of memory.
+
+Anyone who reaches the broker can put anything into a queue. A message that cannot be decoded, or is
+none that clinvk or Celery publishes (`clinvk.broker.message_checks`), is dropped with a line in the
+log, and the worker goes on.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 from kombu.transport.virtual import QoS as LocalQoS
+from kombu.utils.encoding import bytes_to_str
+from kombu.utils.json import loads
+
+from clinvk.broker import message_checks
+from clinvk.broker.message_checks import DECODE_ERRORS, BadMessageError
+from clinvk.core.error_log import ErrorLog
 
 ALIAS = "clinvk"
 TRANSPORT_ALIASES[ALIAS] = f"{__name__}:Transport"
@@ -35,13 +47,70 @@ class QoS(kombu_redis.QoS):
         """Do nothing: no message is kept for a second delivery."""
 
 
+_errors = ErrorLog(logging.getLogger(__name__))
+
+
+def _dropped(queue: str, why: str) -> None:
+    _errors.warn(f"a message from {queue} was dropped", why)
+
+
 class Channel(kombu_redis.Channel):
     """A channel whose messages are gone from Redis once they are taken."""
 
     QoS = QoS
+
+    def basic_consume(
+        self, queue: str, no_ack: bool, callback: Callable[[Any], None], *args: Any, **options: Any
+    ) -> None:
+        """Consume from a queue. A message that `callback` cannot take counts as taken."""
+
+        def take(message: Any) -> None:
+            try:
+                callback(message)
+            except DECODE_ERRORS as error:
+                _dropped(queue, f"{type(error).__name__}: {error}")
+                if not no_ack and not message.acknowledged:
+                    message.reject()  # or it would have a slot for ever
+
+        super().basic_consume(queue, no_ack, take, *args, **options)
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)
+        except DECODE_ERRORS:  # delivering it raises none of them, see below
+            _dropped("a queue", "it is not JSON")
+            return True
+
+    def _handle_message(self, client: Any, response: Any) -> Any:
+        """Return what came of a subscription, a broadcast that is not JSON without its data."""
+        payload = super()._handle_message(client, response)
+        if isinstance(payload["data"], bytes | str):
+            try:
+                loads(bytes_to_str(payload["data"]))
+            except DECODE_ERRORS:
+                _dropped("a broadcast", "it is not JSON")
+                return {**payload, "data": None}
+        return payload
 
 
 class Transport(kombu_redis.Transport):
     """kombu's Redis transport, over such channels."""
 
     Channel = Channel
+
+    def receive(self, text: bytes, queue: str) -> None:
+        """Deliver a message that was taken from its queue by other means."""
+        try:
+            message = loads(bytes_to_str(text))
+        except DECODE_ERRORS:
+            _dropped(queue, "it is not JSON")
+        else:
+            self._deliver(message, queue)
+
+    def _deliver(self, message: Any, queue: str) -> None:
+        try:
+            message_checks.check(message, queue)
+        except BadMessageError as error:
+            _dropped(queue, str(error))
+        else:
+            super()._deliver(message, queue)

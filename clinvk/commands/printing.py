@@ -7,8 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from clinvk.core import exit_codes
+from clinvk.core.sanitize import one_line
 from clinvk.output import documents
-from clinvk.output.streams import Output
+from clinvk.output.streams import Output, note
+
+
+def note_unreadable(why: str) -> None:
+    """Say that a record is missing from what is listed, because it cannot be read."""
+    note(f"warning: {one_line(why)}")
 
 
 def print_listing(value: Any, lines: Iterator[str], *, as_json: bool) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from clinvk.commands.printing import print_listing
+from clinvk.commands.printing import note_unreadable, print_listing
 from clinvk.config.models import rate_limits
 from clinvk.core import exit_codes
 from clinvk.core.errors import UsageError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def list_queues(client: CeleryClient, *, as_json: bool) -> int:
     """List the queues: their limits, what runs and what waits."""
-    found = client.store.queues()
+    found = client.store.queues(note_unreadable)
     return print_listing(tables.queues_document(found), tables.queues(found), as_json=as_json)
 
 

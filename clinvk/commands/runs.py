@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from clinvk.commands.printing import print_listing
+from clinvk.commands.printing import note_unreadable, print_listing
 from clinvk.core import exit_codes
 from clinvk.core.spec import RunOptions
 from clinvk.output import documents, tables
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def list_runs(client: CeleryClient, limit: int, *, as_json: bool) -> int:
     """List the newest runs."""
-    found = client.store.runs(limit)
+    found = client.store.runs(limit, note_unreadable)
     values = [documents.status(run) for run in found]
     return print_listing(values, tables.runs(found), as_json=as_json)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clinvk.commands.printing import print_listing
+from clinvk.commands.printing import note_unreadable, print_listing
 from clinvk.output import tables
 from clinvk.output.streams import note
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def list_workers(client: CeleryClient, *, as_json: bool) -> int:
     """List live workers: what they serve, and how much at once."""
-    found = client.store.workers()
+    found = client.store.workers(note_unreadable)
     for warning in client.warnings:
         note(f"warning: {warning}")
     return print_listing(found, tables.workers(found), as_json=as_json)

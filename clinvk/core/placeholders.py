@@ -51,7 +51,10 @@ def find(prompt: str) -> Iterator[Placeholder]:
 
 def fill(prompt: str, outputs: Mapping[str, str]) -> str:
     """Replace each placeholder by its output; the keys of `outputs` are placeholders as written."""
-    if not outputs:
-        return prompt
-    places = re.compile("|".join(map(re.escape, outputs)))
-    return places.sub(lambda match: outputs[match[0]], prompt)
+    # One pass, however many outputs there are.
+    return _BRACES.sub(lambda match: match[1] + outputs.get(match[2], match[2]), prompt)
+
+
+def filled_chars(prompt: str, outputs: Mapping[str, str]) -> int:
+    """Return how many characters of outputs `fill` would put into a prompt."""
+    return sum(len(outputs.get(match[2], "")) for match in _BRACES.finditer(prompt))

@@ -6,7 +6,8 @@ annotations (by `clinvk.taskfile.task_validation`), workers decode the same clas
 
 Wire format: one JSON object with `"v": WIRE_VERSION`, without fields that have their default. A
 reader accepts its own version and older ones. It refuses newer ones, because a field that it does
-not know could be a limit that it would not enforce.
+not know could be a limit that it would not enforce. Each value is held against its annotation
+(`clinvk.core.wire_checks`), because whoever reaches Redis can write there.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from annotated_types import Ge, Gt, MinLen, Predicate
 
+from clinvk.core import wire_checks
 from clinvk.core.errors import WireError
 
 WIRE_VERSION = 1
@@ -93,19 +95,33 @@ class Wire:
             WireError: not JSON, a newer version, or fields that do not fit.
         """
         try:
-            body = json.loads(text)
-            version = body.pop("v")
-            if version > WIRE_VERSION:
-                raise WireError(
-                    f"{cls.__name__} is of wire version {version}, this worker reads up to "
-                    f"{WIRE_VERSION}: upgrade it"
-                )
-            return cls._from_fields(body)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            return cls._from_fields(cls._decode(text))
+        except RecursionError as error:
+            raise WireError(f"cannot decode a {cls.__name__}: it is nested too deeply") from error
+        except (ValueError, TypeError, KeyError, WireError) as error:
             raise WireError(f"cannot decode a {cls.__name__}: {error}") from error
 
     @classmethod
+    def _decode(cls, text: str | bytes) -> dict[str, Any]:
+        """Decode the fields of an object of a version that can be read."""
+        body = json.loads(text)
+        if not isinstance(body, dict):
+            raise WireError("must be an object")
+        version = body.pop("v", None)
+        if type(version) is not int:
+            raise WireError("its wire version is missing")
+        if version > WIRE_VERSION:
+            raise WireError(
+                f"it is of wire version {version}, and this clinvk reads up to {WIRE_VERSION}: "
+                "upgrade it"
+            )
+        return body
+
+    @classmethod
     def _from_fields(cls, body: dict[str, Any]) -> Self:
+        """Make one of decoded fields, each of which is held against its annotation."""
+        for _, wrong in wire_checks.problems(cls, body):
+            raise WireError(wrong)
         return cls(**body)
 
 
@@ -268,12 +284,30 @@ class TaskResult(Wire):
 
     @classmethod
     def _from_fields(cls, body: dict[str, Any]) -> Self:
+        """Make a result. An optional field that does not fit is left out, with a warning.
+
+        A result has been paid for: what can be read of it is kept. Fields that are not known are
+        of a newer version.
+        """
+        warnings = []
+        for name, wrong in list(wire_checks.problems(cls, body)):
+            if name in _NEEDED:
+                raise WireError(wrong)
+            if name in cls.__dataclass_fields__:
+                warnings.append(f"a part of the result cannot be read: {wrong}")
+            del body[name]
+        if warnings:
+            body["warnings"] = [*body.get("warnings", []), *warnings]
         body["status"] = TaskStatus(body["status"])
-        if "error_kind" in body:
+        if body.get("error_kind") is not None:
             body["error_kind"] = ErrorKind(body["error_kind"])
-        if "usage" in body:
+        if body.get("usage") is not None:
             body["usage"] = Usage(**body["usage"])
         return cls(**body)
+
+
+_NEEDED = frozenset({"index", "status", "exit_code", "duration_seconds"})
+"""Fields without which a result says nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

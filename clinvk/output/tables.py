@@ -105,4 +105,5 @@ def runs(found: Sequence[RunSummary]) -> Iterator[str]:
 def status(values: Mapping[str, Any]) -> Iterator[str]:
     """Yield the fields of a run's state, a line each."""
     for name, value in values.items():
-        yield f"{name}: {str(value).lower() if isinstance(value, bool) else value}"
+        shown = str(value).lower() if isinstance(value, bool) else str(value)
+        yield f"{name}: {one_line(shown)}"

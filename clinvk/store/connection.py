@@ -43,6 +43,18 @@ return redis.call('EXISTS', 'clinvk:probe') + redis.call('XLEN', 'clinvk:probe')
 """What every operation rests on: a script that names its keys itself, and streams."""
 
 
+def all_but_wrong_types(pipeline: Any) -> list[Any]:
+    """Execute a pipeline; the error itself is the answer where a key is of another type.
+
+    Whoever decodes the answers treats it like any record that cannot be read.
+    """
+    answers: list[Any] = pipeline.execute(raise_on_error=False)
+    for answer in answers:
+        if isinstance(answer, Exception) and not str(answer).startswith("WRONGTYPE"):
+            raise answer
+    return answers
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether what failed may work later: the server is away, or cannot write just now."""
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from clinvk.core.spec import RunSummary
+from annotated_types import Ge
+
+from clinvk.core import wire_checks
+from clinvk.core.errors import WireError
+from clinvk.core.spec import RunSummary, TaskResult, TaskSpec
 from clinvk.store.failure_detector import Overdue
-from clinvk.store.types import Admission, Dispatched, RunFailure
+from clinvk.store.types import Admission, Dispatched, QueueState, RunFailure
 
 
 def admission(answer: Sequence[Any]) -> Admission:
@@ -37,24 +44,143 @@ def overdue(row: Sequence[Any]) -> Overdue:
     )
 
 
+def text(value: bytes) -> str:
+    """Decode a name or another text; what is not UTF-8 is replaced."""
+    return value.decode("utf-8", "replace")
+
+
+UNREADABLE = TaskSpec(backend="unknown", prompt="(unreadable)", name="(unreadable)")
+"""Stands for a task whose spec cannot be read, so that the others keep their places."""
+
+
+def spec(wire: bytes) -> TaskSpec:
+    """Decode a task for whoever shows it."""
+    try:
+        return TaskSpec.from_wire(wire)
+    except WireError:
+        return UNREADABLE
+
+
+def result(index: int, wire: bytes) -> TaskResult:
+    """Decode the result of a task; where that is not possible, the result says so."""
+    try:
+        found = TaskResult.from_wire(wire)
+    except WireError as error:
+        return TaskResult.unknown(index, f"its result cannot be read: {error}")
+    if found.index != index:
+        return TaskResult.unknown(index, "its result cannot be read: it is another task's")
+    return found
+
+
+LATEST_MS = 253_402_300_799_999
+"""The last millisecond of the year 9999, the last that can be shown."""
+MOST_TASKS = 1 << 31
+
+
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Turn what goes wrong with a record that anyone may have written into a `WireError`."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise WireError(f"the record of {what} cannot be read: {why}") from error
+
+
+def _between(least: int, value: bytes | str, most: int) -> int:
+    number = int(value)
+    if not least <= number <= most:
+        raise ValueError(f"{str(number)[:40]} is out of range")
+    return number
+
+
 def summary(
     run: str, fields: Mapping[bytes, bytes], in_flight: Sequence[bytes]
 ) -> RunSummary | None:
-    """Decode a run's record, and its entries of tasks in flight; None where there is no run."""
-    record = {name.decode(): value.decode() for name, value in fields.items()}
-    if "total" not in record:
-        return None
-    counters = ("total", "ok", "failed", "canceled", "timeout", "lost", "created_ms")
-    ended_ms = record.get("ended_ms")
-    return RunSummary(
-        run_id=run,
-        **{name: int(record.get(name, 0)) for name in counters},
-        kind=record.get("kind", "parallel"),
-        state=record["state"],
-        max_parallel=int(record["max_parallel"]),
-        fail_fast=record["fail_fast"] == "1",
-        ended_ms=int(ended_ms) if ended_ms else None,
-        cancel_reason=record.get("cancel_reason"),
-        in_flight=len(in_flight),
-        running=sum(entry.split(b":", 2)[1] == b"r" for entry in in_flight),
-    )
+    """Decode a run's record, and its entries of tasks in flight; None where there is no run.
+
+    Raises:
+        WireError: it cannot be read.
+    """
+    with _reading(f"run {run}"):
+        record = {text(name): text(value) for name, value in _mapping(fields).items()}
+        if "total" not in record:
+            return None
+        counters = ("total", "ok", "failed", "canceled", "timeout", "lost")
+        ended_ms = record.get("ended_ms")
+        return RunSummary(
+            run_id=run,
+            **{name: _between(0, record.get(name, "0"), MOST_TASKS) for name in counters},
+            created_ms=_between(0, record.get("created_ms", "0"), LATEST_MS),
+            kind=record.get("kind", "parallel"),
+            state=record["state"],
+            max_parallel=_between(1, record["max_parallel"], MOST_TASKS),
+            fail_fast=record["fail_fast"] == "1",
+            ended_ms=_between(0, ended_ms, LATEST_MS) if ended_ms else None,
+            cancel_reason=record.get("cancel_reason"),
+            in_flight=len(in_flight),
+            running=sum(entry.split(b":", 2)[1] == b"r" for entry in in_flight),
+        )
+
+
+def _mapping(answer: Any) -> Mapping[Any, Any]:
+    """Return the answer to HGETALL; an error stands for a key of another type."""
+    if not isinstance(answer, Mapping):
+        raise TypeError(str(answer))
+    return answer
+
+
+def submitted(entry: bytes) -> tuple[str, str]:
+    """Decode which run a submitter's key stands for, and the digest of its tasks.
+
+    Raises:
+        WireError: it cannot be read.
+    """
+    with _reading("a run's key"):
+        fields = json.loads(entry)
+        return str(fields["run"]), str(fields["digest"])
+
+
+def worker(name: str, entry: bytes) -> dict[str, Any]:
+    """Decode what a worker announced. What is needed of it has its type.
+
+    Raises:
+        WireError: it cannot be read.
+    """
+    with _reading(f"worker {name}"):
+        fields = json.loads(entry)
+        needed = {key: fields[key] for key in ("slots", "queues")}
+        shown = {key: fields[key] for key in ("version", "clis") if key in fields}
+        for _, wrong in wire_checks.problems(_WorkerEntry, needed | shown):
+            raise ValueError(wrong)
+        return dict(fields)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _WorkerEntry:
+    """What is relied upon in a worker's entry, as its type."""
+
+    slots: Annotated[int, Ge(0)]
+    queues: list[str]
+    version: str | None = None
+    clis: dict[str, str | None] | None = None
+
+
+def queue(name: str, state: Sequence[Any], in_flight: Any, slots: Any, claimed: int) -> QueueState:
+    """Decode a queue's limits and counts.
+
+    Raises:
+        WireError: they cannot be read.
+    """
+    with _reading(f"queue {name}"):
+        max_concurrency, rate, paused, waiting = state
+        return QueueState(
+            name=name,
+            max_concurrency=int(max_concurrency) if max_concurrency else None,
+            rate=text(rate) if rate else None,
+            is_paused=paused == b"1",
+            running=claimed,
+            in_flight=int(in_flight),
+            waiting=int(waiting or 0),
+            slots=int(slots or 0),
+        )

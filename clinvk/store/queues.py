@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from clinvk.core.errors import WireError
 from clinvk.store import decoding, leases
-from clinvk.store.connection import Connection
+from clinvk.store.connection import Connection, all_but_wrong_types
 from clinvk.store.keys import key
-from clinvk.store.types import Admission, QueueState
+from clinvk.store.types import Admission, OnUnreadable, QueueState, ignore
 
 WORKER_MS = 15_000
 """How long a worker may be silent before its slots no longer count."""
@@ -41,12 +42,21 @@ class Queues(Connection):
         )
         return decoding.admission(answer)
 
-    def workers(self) -> dict[str, dict[str, Any]]:
-        """Return the live workers, by name, with what they announced."""
-        names = [name.decode() for name in self.redis.zrange(key("workers"), 0, -1)]
+    def workers(self, on_unreadable: OnUnreadable = ignore) -> dict[str, dict[str, Any]]:
+        """Return the live workers, by name, with what they announced.
+
+        An entry that cannot be read is left out, and told to `on_unreadable`.
+        """
+        names = [decoding.text(name) for name in self.redis.zrange(key("workers"), 0, -1)]
         entries = self.redis.mget([key("worker", name) for name in names]) if names else []
-        found = zip(names, entries, strict=True)
-        return {name: json.loads(entry) for name, entry in found if entry is not None}
+        found = {}
+        for name, entry in zip(names, entries, strict=True):
+            try:
+                if entry is not None:
+                    found[name] = decoding.worker(name, entry)
+            except WireError as error:
+                on_unreadable(str(error))
+        return found
 
     def limit(
         self, queue: str, source: str = "operator", **limits: str | int | float | None
@@ -62,28 +72,24 @@ class Queues(Connection):
         ]
         self.call("limit", queue=queue, source=source, pairs=pairs)
 
-    def queues(self) -> list[QueueState]:
-        """Return all queues, by name."""
-        names = sorted(name.decode() for name in self.redis.smembers(key("queues")))
+    def queues(self, on_unreadable: OnUnreadable = ignore) -> list[QueueState]:
+        """Return all queues, by name.
+
+        A record that cannot be read is left out, and told to `on_unreadable`.
+        """
+        names = sorted(decoding.text(name) for name in self.redis.smembers(key("queues")))
         fields = ("max_concurrency", "rate", "paused", "waiting")
         with self.redis.pipeline(transaction=False) as pipeline:
             for name in names:
                 pipeline.hmget(key("queue", name), *fields)
                 pipeline.zcard(key("leases", name))
                 pipeline.hget(key("capacity"), name)
-            answers = iter(pipeline.execute())
+            answers = iter(all_but_wrong_types(pipeline))
         running = self.call("count_running", queues=names)
-        rows = zip(names, answers, answers, answers, running, strict=True)
-        return [
-            QueueState(
-                name=name,
-                max_concurrency=int(state[0]) if state[0] else None,
-                rate=state[1].decode() if state[1] else None,
-                is_paused=state[2] == b"1",
-                running=claimed,
-                in_flight=in_flight,
-                waiting=int(state[3] or 0),
-                slots=int(slots or 0),
-            )
-            for name, state, in_flight, slots, claimed in rows
-        ]
+        found = []
+        for row in zip(names, answers, answers, answers, running, strict=True):
+            try:
+                found.append(decoding.queue(*row))
+            except WireError as error:
+                on_unreadable(str(error))
+        return found

@@ -11,11 +11,12 @@ from itertools import chain
 
 import redis
 
+from clinvk.core.errors import WireError
 from clinvk.core.spec import RunOptions, RunSummary, TaskResult, TaskSpec
 from clinvk.store import decoding, leases
-from clinvk.store.connection import Connection
+from clinvk.store.connection import Connection, all_but_wrong_types, is_transient
 from clinvk.store.keys import key
-from clinvk.store.types import Canceled, Explanation, PendingReason, Submitted
+from clinvk.store.types import Canceled, Explanation, OnUnreadable, PendingReason, Submitted, ignore
 
 SUBMITTING_MS = 3_600_000
 """How long the tasks of a run stay that is never opened."""
@@ -121,8 +122,8 @@ class Runs(Connection):
         entry = self.redis.get(key("submitted", submission_key))
         if entry is None:
             return None
-        fields = json.loads(entry)
-        return (fields["run"], fields["digest"]) if self.summary(fields["run"]) else None
+        run, digest = decoding.submitted(entry)
+        return (run, digest) if self.summary(run) else None
 
     def cancel(self, run: str, reason: str) -> Canceled:
         """Cancel a run; the second time changes nothing."""
@@ -141,10 +142,10 @@ class Runs(Connection):
         return Explanation(
             state=state.decode(),
             remaining=remaining,
-            running={worker.decode(): count for worker, count in running},
+            running={decoding.text(worker): count for worker, count in running},
             dispatched=dispatched,
             pending=[
-                PendingReason(queue.decode(), count, reason.decode())
+                PendingReason(decoding.text(queue), count, decoding.text(reason))
                 for queue, count, reason in pending
             ],
         )
@@ -167,7 +168,7 @@ class Runs(Connection):
     def wait_signals(self, after: str, block_ms: int) -> tuple[str, list[str]]:
         """Wait for runs to be canceled; returns the new position and the runs."""
         position, entries = self._read_stream(key("signals"), after, block_ms)
-        return position, [entry["canceled"] for entry in entries]
+        return position, [entry["canceled"] for entry in entries if "canceled" in entry]
 
     def _read_stream(
         self, name: str, after: str, block_ms: int
@@ -178,7 +179,7 @@ class Runs(Connection):
         entries = next(iter(answer.values()))[0] if isinstance(answer, dict) else answer[0][1]
         events = []
         for position, fields in entries:
-            event = {name.decode(): value.decode() for name, value in fields.items()}
+            event = {decoding.text(name): decoding.text(value) for name, value in fields.items()}
             event["position"] = position.decode()
             event["at_ms"] = event["position"].partition("-")[0]
             events.append(event)
@@ -191,42 +192,66 @@ class Runs(Connection):
         """
         if not indexes:
             return
-        for wire in self.redis.hmget(key("results", run), [str(index) for index in indexes]):
-            yield None if wire is None else self._load_large(run, TaskResult.from_wire(wire))
+        wires = self.redis.hmget(key("results", run), [str(index) for index in indexes])
+        for index, wire in zip(indexes, wires, strict=True):
+            yield None if wire is None else self._load_large(run, decoding.result(index, wire))
 
     def _load_large(self, run: str, result: TaskResult) -> TaskResult:
         if result.output_blob is None:
             return result
-        output = self.redis.get(key("blob", run, result.output_blob))
+        output = self._blob(run, result.output_blob)
         if output is None:
             note = [*result.warnings, "the output is no longer there"]
             return replace(result, output="", output_blob=None, warnings=note)
         return replace(result, output=output.decode("utf-8", "replace"), output_blob=None)
 
+    def _blob(self, run: str, name: str) -> bytes | None:
+        try:
+            return self.redis.get(key("blob", run, name))
+        except redis.ResponseError as error:
+            if is_transient(error):
+                raise
+            return None  # something else is stored there
+
     def specs(self, run: str, indexes: Sequence[int]) -> list[TaskSpec | None]:
-        """Read the specs of some tasks, in this order; None where one has expired."""
+        """Read the specs of some tasks, in this order; None where one has expired.
+
+        `decoding.UNREADABLE` stands for one that cannot be read.
+        """
         if not indexes:
             return []
         found = self.redis.hmget(key("specs", run), [str(index) for index in indexes])
-        return [None if wire is None else TaskSpec.from_wire(wire) for wire in found]
+        return [None if wire is None else decoding.spec(wire) for wire in found]
 
-    def runs(self, limit: int) -> list[RunSummary]:
-        """Return the newest runs, newest first; a fixed cost for each."""
-        names = [name.decode() for name in self.redis.zrevrange(key("runs"), 0, limit - 1)]
+    def runs(self, limit: int, on_unreadable: OnUnreadable = ignore) -> list[RunSummary]:
+        """Return the newest runs, newest first; a fixed cost for each.
+
+        One whose record cannot be read is left out, and told to `on_unreadable`.
+        """
+        names = [decoding.text(name) for name in self.redis.zrevrange(key("runs"), 0, limit - 1)]
         with self.redis.pipeline(transaction=False) as pipeline:
             for name in names:
                 pipeline.hgetall(key("run", name))
                 pipeline.hvals(key("in_flight", name))
-            answers = iter(pipeline.execute())
-        found = [decoding.summary(*entry) for entry in zip(names, answers, answers, strict=True)]
+            answers = iter(all_but_wrong_types(pipeline))
+        found = []
+        for name, record, in_flight in zip(names, answers, answers, strict=True):
+            try:
+                found.append(decoding.summary(name, record, in_flight))
+            except WireError as error:
+                on_unreadable(str(error))
         return [summary for summary in found if summary is not None]
 
     def summary(self, run: str) -> RunSummary | None:
-        """Read a run's counts and times; None if there is no such run."""
+        """Read a run's counts and times; None if there is no such run.
+
+        Raises:
+            WireError: its record cannot be read.
+        """
         with self.redis.pipeline(transaction=False) as pipeline:
             pipeline.hgetall(key("run", run))
             pipeline.hvals(key("in_flight", run))
-            return decoding.summary(run, *pipeline.execute())
+            return decoding.summary(run, *all_but_wrong_types(pipeline))
 
 
 def _chunks(specs: Iterable[TaskSpec]) -> Iterator[list[tuple[int, TaskSpec]]]:

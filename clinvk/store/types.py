@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from clinvk.core.steps import StepRecord
+
+
+OnUnreadable = Callable[[str], None]
+"""Gets what cannot be read among the records that are listed, and why, as one line."""
+
+
+def ignore(_: str) -> None:
+    """Let a record that cannot be read be missing from what is listed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,14 +51,22 @@ class Monitor:
         self._poll.register(self._stop_fd, select.POLLIN)
         with exit_descriptor(self._process) as exit_fd:
             self._poll.register(exit_fd, select.POLLIN)
-            while exit_fd not in (ready := self._next()):
-                for output in self._outputs:
-                    output.trim()
-                now = time.monotonic()
-                self._note_reason(ready, now)
-                self._stop_process(now)
-            self._process.wait()
+            try:
+                self._wait(exit_fd)
+            except BaseException:  # nobody would watch the process any more
+                signal_group(self._process.pid, signal.SIGKILL)
+                raise
+            finally:
+                self._process.wait()
         return self._stopped_by
+
+    def _wait(self, exit_fd: int) -> None:
+        while exit_fd not in (ready := self._next()):
+            for output in self._outputs:
+                output.trim()
+            now = time.monotonic()
+            self._note_reason(ready, now)
+            self._stop_process(now)
 
     def _next(self) -> Collection[int]:
         """Wait for something to do; returns the descriptors that became readable."""

@@ -20,6 +20,8 @@ from workers.execution.policy import Policy, PolicyError
 ReadResults = Callable[[Sequence[int]], Iterable[TaskResult | None]]
 """Reads the results of some tasks of the same run, in the order of their indexes."""
 
+LARGEST_SPEC_BYTES = 1 << 27
+"""What is larger is not decoded: it would take the memory of the tasks beside it."""
 LONGEST_INPUTS = 1 << 26
 """Characters of other tasks' outputs that a prompt may take in: more than any CLI reads, and less
 than what would cost other tasks their memory."""
@@ -68,14 +70,16 @@ class Preparation:
         Raises:
             RefusedError: it cannot be run here.
         """
-        try:
-            spec, warnings = fill_inputs(TaskSpec.from_wire(wire), results)
-        except WireError as error:
-            raise RefusedError(ErrorKind.INVALID, str(error)) from error
+        spec, warnings = fill_inputs(_decoded(wire), results)
         backend = self._backend(spec.backend)
         workdir = self._accepted_workdir(spec)
         confinement = Confinement(project_settings=self._policy.allows_project_settings(spec))
-        command = backend.command(spec, confinement)
+        try:
+            command = backend.command(spec, confinement)
+        except UnicodeEncodeError as error:
+            raise RefusedError(
+                ErrorKind.INVALID, "the task has an unpaired surrogate, which no program can be given"
+            ) from error
         return PreparedTask(spec, backend, command, workdir, (*warnings, *command.warnings))
 
     def _backend(self, name: str) -> Backend:
@@ -117,6 +121,24 @@ class Preparation:
         return RefusedError(kind, f"cannot start {program} on {self._worker}: {error}")
 
 
+def _decoded(wire: bytes | None) -> TaskSpec:
+    """Decode a stored spec, which anyone who reaches the broker may have written.
+
+    Raises:
+        RefusedError: it is no task, or too large.
+    """
+    if wire is None:
+        raise RefusedError(ErrorKind.INVALID, "the task's spec is no longer there")
+    if len(wire) > LARGEST_SPEC_BYTES:
+        raise RefusedError(
+            ErrorKind.TOO_LARGE, f"the task has {len(wire)} bytes, more than {LARGEST_SPEC_BYTES}"
+        )
+    try:
+        return TaskSpec.from_wire(wire)
+    except WireError as error:
+        raise RefusedError(ErrorKind.INVALID, str(error)) from error
+
+
 def fill_inputs(spec: TaskSpec, results: ReadResults) -> tuple[TaskSpec, list[str]]:
     """Put the outputs of earlier tasks into the prompt.
 
@@ -137,7 +159,7 @@ def fill_inputs(spec: TaskSpec, results: ReadResults) -> tuple[TaskSpec, list[st
             ended = f"ended as {result.status}" if result else "has no result"
             what = "is not complete" if outputs[text] else "is empty"
             warnings.append(f"{text}: step {index + 1} {ended}, its output {what}")
-    size = sum(spec.prompt.count(text) * len(output) for text, output in outputs.items())
+    size = placeholders.filled_chars(spec.prompt, outputs)
     if size > LONGEST_INPUTS:
         raise RefusedError(
             ErrorKind.TOO_LARGE, f"the outputs of earlier steps are {size} characters in the prompt"

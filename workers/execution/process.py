@@ -9,11 +9,12 @@ recorded here: exit codes do not say so, since some CLIs exit 0 on SIGTERM.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,10 +78,12 @@ def run(
     ):
         environment = {**inherited, **_encoded(command.env), **_encoded(tags)}
         process = _start(command, stdout.fd, stderr.fd, cwd, environment)
-        deadline = None if timeout_seconds is None else started + timeout_seconds
-        stopped_by = Monitor(process, (stdout, stderr), stop, deadline, term_grace_seconds).wait()
-        duration_seconds = time.monotonic() - started
-        orphans = _end_orphans(process.pid, tags[process_tree.TASK_TAG])
+        with _ended_by_errors(process, tags[process_tree.TASK_TAG]):
+            deadline = None if timeout_seconds is None else started + timeout_seconds
+            monitor = Monitor(process, (stdout, stderr), stop, deadline, term_grace_seconds)
+            stopped_by = monitor.wait()
+            duration_seconds = time.monotonic() - started
+            orphans = _end_orphans(process.pid, tags[process_tree.TASK_TAG])
         return ProcessResult(
             returncode=process.returncode,
             stdout=stdout.captured(),
@@ -108,6 +111,18 @@ def _start(
         )
     finally:
         os.close(stdin)
+
+
+@contextlib.contextmanager
+def _ended_by_errors(process: subprocess.Popen[bytes], tag: str) -> Iterator[None]:
+    """End a process with all that it started if watching it fails: nobody else would."""
+    try:
+        yield
+    except BaseException:
+        signal_group(process.pid, signal.SIGKILL)
+        process.wait()
+        _end_orphans(process.pid, tag)
+        raise
 
 
 def _encoded(variables: Mapping[str, str]) -> dict[bytes, bytes]:

@@ -1,12 +1,27 @@
 -- The fleet's slots: over all, and for each queue those of the workers that serve it.
 
+local MOST_SLOTS = 100000
+
+-- Return what a worker announced, nil where that cannot be read: one entry that is damaged or forged
+-- must not keep the others from being counted.
+local function worker_entry(text)
+  local is_json, worker = pcall(cjson.decode, text or '')
+  if not is_json or type(worker) ~= 'table' then return nil end
+  local slots = worker.slots
+  if type(slots) ~= 'number' or not (slots >= 0 and slots <= MOST_SLOTS) then return nil end
+  if type(worker.queues) ~= 'table' then return nil end
+  for _, queue in ipairs(worker.queues) do
+    if type(queue) ~= 'string' then return nil end
+  end
+  return worker
+end
+
 local function slots_of_live_workers(now)
   write(nil, 'ZREMRANGEBYSCORE', workers_key(), '-inf', integer(now))
   local slots = {['*'] = 0}
   for _, name in ipairs(redis.call('ZRANGE', workers_key(), 0, -1)) do
-    local entry = redis.call('GET', worker_key(name))
-    if entry then
-      local worker = cjson.decode(entry)
+    local worker = worker_entry(redis.call('GET', worker_key(name)))
+    if worker then
       slots['*'] = slots['*'] + worker.slots
       for _, queue in ipairs(worker.queues) do
         slots[queue] = (slots[queue] or 0) + worker.slots
