@@ -23,7 +23,9 @@ What clinvk overrides, each with what would break without it:
                   running and that no worker ever gets.
 `transport`       kombu's transport for Redis, without its copy of each message that is taken. It
                   would deliver a task again after the visibility timeout: every task of more than
-                  an hour would run twice. Workers could take no message while Redis is full.
+                  an hour would run twice. Workers could take no message while Redis is full. It
+                  also drops what is no message of clinvk's or Celery's (`message_checks`): anyone
+                  who reaches the broker could end all workers with one that Celery cannot read.
 `result_backend`  Celery's result backend for Redis, which takes the store's count for a chord's.
                   Celery's own would keep what each task returns, count it a second time, and fail
                   the chord for a task that was revoked.

@@ -17,7 +17,14 @@ from clinvk.broker.message import AGGREGATE, EXECUTE, task_id
 
 BROADCAST = re.compile(r"^celeryev\.|\.celery\.pidbox$")
 """Queues of what all of the fleet hears: Celery's remote control, and events of workers."""
-DECODE_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+DECODE_ERRORS = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
 """What reading garbage raises, in json, base64 and the types that kombu adds to JSON."""
 COMMAND = re.compile(r"(?<!\.reply)\.celery\.pidbox$")
 """Those of commands alone, without their replies."""

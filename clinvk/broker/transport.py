@@ -19,8 +19,8 @@ from typing import Any
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 from kombu.transport.virtual import QoS as LocalQoS
+from kombu.utils import json as kombu_json
 from kombu.utils.encoding import bytes_to_str
-from kombu.utils.json import loads
 
 from clinvk.broker import message_checks
 from clinvk.broker.message_checks import DECODE_ERRORS, BadMessageError
@@ -50,6 +50,13 @@ class QoS(kombu_redis.QoS):
 _errors = ErrorLog(logging.getLogger(__name__))
 
 
+def _decode(text: bytes | str) -> Any:
+    """Decode JSON as kombu does, with the types that it adds."""
+    kombus: Any = kombu_json
+    to_text: Any = bytes_to_str
+    return kombus.loads(to_text(text))
+
+
 def _dropped(queue: str, why: str) -> None:
     _errors.warn(f"a message from {queue} was dropped", why)
 
@@ -72,21 +79,24 @@ class Channel(kombu_redis.Channel):
                 if not no_ack and not message.acknowledged:
                     message.reject()  # or it would have a slot for ever
 
-        super().basic_consume(queue, no_ack, take, *args, **options)
+        kombus: Any = super()
+        kombus.basic_consume(queue, no_ack, take, *args, **options)
 
     def _brpop_read(self, **options: Any) -> Any:
+        kombus: Any = super()
         try:
-            return super()._brpop_read(**options)
+            return kombus._brpop_read(**options)
         except DECODE_ERRORS:  # delivering it raises none of them, see below
             _dropped("a queue", "it is not JSON")
             return True
 
     def _handle_message(self, client: Any, response: Any) -> Any:
         """Return what came of a subscription, a broadcast that is not JSON without its data."""
-        payload = super()._handle_message(client, response)
+        kombus: Any = super()
+        payload = kombus._handle_message(client, response)
         if isinstance(payload["data"], bytes | str):
             try:
-                loads(bytes_to_str(payload["data"]))
+                _decode(payload["data"])
             except DECODE_ERRORS:
                 _dropped("a broadcast", "it is not JSON")
                 return {**payload, "data": None}
@@ -101,7 +111,7 @@ class Transport(kombu_redis.Transport):
     def receive(self, text: bytes, queue: str) -> None:
         """Deliver a message that was taken from its queue by other means."""
         try:
-            message = loads(bytes_to_str(text))
+            message = _decode(text)
         except DECODE_ERRORS:
             _dropped(queue, "it is not JSON")
         else:
@@ -113,4 +123,5 @@ class Transport(kombu_redis.Transport):
         except BadMessageError as error:
             _dropped(queue, str(error))
         else:
-            super()._deliver(message, queue)
+            kombus: Any = super()
+            kombus._deliver(message, queue)

@@ -1,8 +1,8 @@
 """Check values from the wire against a dataclass's own annotations, without pydantic.
 
-What is in Redis may have been written by anyone who reaches it. A value of the wrong type would fail
-somewhere in the middle of a task, with its process running; so each is checked before anything is
-made of it. The rules are the annotations that the task file is validated against as well.
+What is in Redis may have been written by anyone who reaches it. A value of the wrong type would
+fail somewhere in the middle of a task, with its process running; so each is checked before anything
+is made of it. The rules are the annotations that the task file is validated against as well.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _check_of(annotation: Any) -> Check:
         return _mapping_of(_check_of(arguments[1]))
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return _member([member.value for member in annotation])
-    if dataclasses.is_dataclass(annotation):
+    if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
         return _object_of(annotation)
     if annotation not in _SCALARS:
         raise TypeError(f"no check for {annotation!r}")

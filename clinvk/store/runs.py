@@ -207,11 +207,12 @@ class Runs(Connection):
 
     def _blob(self, run: str, name: str) -> bytes | None:
         try:
-            return self.redis.get(key("blob", run, name))
+            found: bytes | None = self.redis.get(key("blob", run, name))
         except redis.ResponseError as error:
             if is_transient(error):
                 raise
             return None  # something else is stored there
+        return found
 
     def specs(self, run: str, indexes: Sequence[int]) -> list[TaskSpec | None]:
         """Read the specs of some tasks, in this order; None where one has expired.

@@ -66,10 +66,13 @@ class Canceled:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The answer to a claim: `go` with the spec and how often it was begun; or a refusal."""
+    """The answer to a claim: `go` with the spec and how often it was begun; or a refusal.
+
+    The spec is None where it is not there any more.
+    """
 
     verdict: str
-    spec: bytes = b""
+    spec: bytes | None = b""
     attempts: int = 1
 
 

@@ -104,7 +104,7 @@ class Executor:
         )
 
     def _execute(
-        self, lease: Lease, wire: bytes, stop: StopSignal, results: ReadResults
+        self, lease: Lease, wire: bytes | None, stop: StopSignal, results: ReadResults
     ) -> Execution:
         warnings: tuple[str, ...] = ()
         process: ProcessResult | None = None

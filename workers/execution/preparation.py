@@ -64,7 +64,7 @@ class Preparation:
         served = [name for name in self._registry.names() if queue_of(name) in queues]
         return [self._registry.get(name) for name in served]
 
-    def prepare(self, wire: bytes, results: ReadResults) -> PreparedTask:
+    def prepare(self, wire: bytes | None, results: ReadResults) -> PreparedTask:
         """Decode the spec, fill in earlier outputs, check the policy, build the command.
 
         Raises:
@@ -74,12 +74,7 @@ class Preparation:
         backend = self._backend(spec.backend)
         workdir = self._accepted_workdir(spec)
         confinement = Confinement(project_settings=self._policy.allows_project_settings(spec))
-        try:
-            command = backend.command(spec, confinement)
-        except UnicodeEncodeError as error:
-            raise RefusedError(
-                ErrorKind.INVALID, "the task has an unpaired surrogate, which no program can be given"
-            ) from error
+        command = backend.command(spec, confinement)
         return PreparedTask(spec, backend, command, workdir, (*warnings, *command.warnings))
 
     def _backend(self, name: str) -> Backend:

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from clinvk.broker.app import create_app
-from clinvk.broker.message import AGGREGATE, template
+from clinvk.broker.message import template
 from tests import harness
 from tests.worker_processes import CELERY, OURS, Workers, workers
 
@@ -28,7 +28,12 @@ SLOTS = 6
 def genuine(broker_url: str) -> dict[str, Any]:
     """What the store publishes for the first dispatch of a task."""
     text = template(create_app(broker_url), RUN)
-    for name, value in {"INDEX": "0", "DISPATCH": "1", "LEASE": f"{RUN}:0:1", "QUEUE": QUEUE}.items():
+    for name, value in {
+        "INDEX": "0",
+        "DISPATCH": "1",
+        "LEASE": f"{RUN}:0:1",
+        "QUEUE": QUEUE,
+    }.items():
         text = text.replace(f"@{name}@", value)
     message: dict[str, Any] = json.loads(text)
     return message
@@ -41,7 +46,8 @@ def without_or_with_another_type(message: dict[str, Any]) -> Iterator[dict[str, 
         for name in path:
             fields = fields[name]
         for name in fields:
-            for value in (None, 7, [], {}, "x", True, [[1]], {"x": {}}):
+            values: list[Any] = [None, 7, [], {}, "x", True, [[1]], {"x": {}}]
+            for value in values:
                 changed = copy.deepcopy(message)
                 inner = changed
                 for step in path:
@@ -62,7 +68,14 @@ def garbage(message: dict[str, Any]) -> Iterator[bytes]:
     yield b'{"__type__": [], "__value__": 1}'
     yield b'{"__type__": "decimal", "__value__": "x"}'
     yield b'{"__type__": "uuid", "__value__": 3}'
-    for body in ([], [[]], [[RUN, 0, 1], {}, {}, {}], [["x"], {}, {}], [[RUN, "0", 1], {}, {}]):
+    bodies: list[list[Any]] = [
+        [],
+        [[]],
+        [[RUN, 0, 1], {}, {}, {}],
+        [["x"], {}, {}],
+        [[RUN, "0", 1], {}, {}],
+    ]
+    for body in bodies:
         yield json.dumps({**message, "body": json.dumps(body)}).encode()
     yield json.dumps({**message, "body": "[" * 200_000}).encode()
     yield json.dumps({**message, "content-type": "application/x-python-serialize"}).encode()
@@ -114,6 +127,4 @@ def test_a_worker_drops_what_is_no_message_and_serves_on(
     assert f"a message from {QUEUE} was dropped: it is not a JSON object" in log
     assert "a message from a queue was dropped: it is not JSON" in log
     assert len(workers.pinged()) == 1
-    names = {text for text in log.splitlines() if "Traceback" in text}
-    assert not names, log[-5000:]
-    assert AGGREGATE not in log
+    assert "Traceback" not in log

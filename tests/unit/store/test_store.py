@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from clinvk.core.errors import WireError
 from clinvk.core.spec import ErrorKind, RunOptions, TaskResult, TaskSpec, TaskStatus
 from clinvk.store import runs
 from clinvk.store.failure_detector import Server
@@ -73,7 +74,7 @@ def test_a_claim_gives_the_spec_once(store: Store) -> None:
     submit(store)
     first = store.claim(Lease(RUN, 0, 1), OWNER, "a")
     assert first.verdict == "go"
-    assert TaskSpec.from_wire(first.spec) == TaskSpec(backend="a", prompt="p0")
+    assert TaskSpec.from_wire(first.spec or b"") == TaskSpec(backend="a", prompt="p0")
     assert claim(store, 0) == "stale"
 
 
@@ -356,3 +357,130 @@ def test_a_large_output_is_kept_apart_and_read_back_whole(store: Store) -> None:
     (gone, _) = store.results(RUN, [0, 1])
     assert gone is not None
     assert (gone.output, gone.warnings) == ("", ["the output is no longer there"])
+
+
+# Records that somebody else has written.
+
+
+def test_a_result_that_cannot_be_read_says_so_in_its_place(store: Store) -> None:
+    submit(store)
+    for index, wire in enumerate([b"garbage", b"null", result(7).to_wire()]):
+        store.redis.hset(key("results", RUN), str(index), wire)
+    finish(store, 3)
+    *unreadable, good = store.results(RUN, range(4))
+    assert good == result(3)
+    for index, bad in enumerate(unreadable):
+        assert bad is not None
+        assert (bad.index, bad.status) == (index, TaskStatus.LOST)
+        assert str(bad.error).startswith("its result cannot be read: ")
+
+
+def test_an_output_that_is_no_text_is_not_there(store: Store) -> None:
+    submit(store, "a")
+    store.redis.hset(key("results", RUN), "0", replace(result(0), output_blob="x").to_wire())
+    store.redis.expire(key("results", RUN), 60)
+    store.redis.rpush(key("blob", RUN, "x"), "a list")
+    store.redis.expire(key("blob", RUN, "x"), 60)
+    (found,) = store.results(RUN, [0])
+    assert found is not None
+    assert (found.output, found.warnings) == ("", ["the output is no longer there"])
+
+
+def test_a_spec_that_cannot_be_read_keeps_its_place(store: Store) -> None:
+    submit(store, "a a")
+    store.redis.hset(key("specs", RUN), "0", b'{"v": 1, "backend": 7}')
+    unreadable, good = store.specs(RUN, [0, 1])
+    assert unreadable is not None
+    assert good is not None
+    assert (unreadable.name, good.prompt) == ("(unreadable)", "p1")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"total": "x"},
+        {"total": "-1"},
+        {"total": "1" + "0" * 100},
+        {"ok": b"\xff"},
+        {"created_ms": "1" + "0" * 30},
+        {"ended_ms": "nan"},
+        {"max_parallel": ""},
+    ],
+)
+def test_a_run_that_cannot_be_read_is_told_and_hides_no_other(
+    store: Store, fields: dict[str, Any]
+) -> None:
+    submit(store)
+    submit(store, run="other")
+    store.redis.hset(key("run", RUN), mapping=fields)
+    said: list[str] = []
+    assert [run.run_id for run in store.runs(10, said.append)] == ["other"]
+    assert [line.partition(":")[0] for line in said] == [f"the record of run {RUN} cannot be read"]
+    with pytest.raises(WireError, match=f"the record of run {RUN} cannot be read"):
+        store.summary(RUN)
+
+
+def test_a_run_whose_record_is_something_else_is_told(store: Store) -> None:
+    submit(store)
+    store.redis.delete(key("run", RUN))
+    store.redis.set(key("run", RUN), "text", ex=60)
+    said: list[str] = []
+    assert store.runs(10, said.append) == []
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        b"garbage",
+        b"null",
+        b"\xff",
+        b"{}",
+        b'{"slots": "x", "queues": []}',
+        b'{"slots": 1, "queues": "clinvk.a"}',
+        b'{"slots": 1e308, "queues": ["clinvk.a"]}',
+        b'{"slots": 1, "queues": [1]}',
+        b'{"slots": 1, "queues": [], "clis": []}',
+        b"[" * 5000,
+    ],
+)
+def test_a_worker_that_cannot_be_read_is_told_and_stops_no_other(
+    store: Store, entry: bytes
+) -> None:
+    store.redis.set(key("worker", "forged"), entry, ex=60)
+    store.redis.zadd(key("workers"), {"forged": 1 << 45})
+    submit(store, "a")  # announces a worker: the slots of all are counted
+    said: list[str] = []
+    assert set(store.workers(said.append)) == {"w"}
+    assert [line.partition(":")[0] for line in said] == [
+        "the record of worker forged cannot be read"
+    ]
+    (queue, _) = store.queues()
+    assert queue.slots == 9999
+
+
+def test_a_queue_that_cannot_be_read_is_told(store: Store) -> None:
+    submit(store, "a")
+    store.redis.hset(key("queue", "clinvk.b"), "max_concurrency", "x")
+    store.redis.expire(key("queue", "clinvk.b"), 60)
+    said: list[str] = []
+    assert [queue.name for queue in store.queues(said.append)] == ["clinvk.a"]
+    assert len(said) == 1
+
+
+def test_signals_and_events_that_cannot_be_read_are_passed_over(store: Store) -> None:
+    before = store.last_signal()
+    store.redis.xadd(key("signals"), {"nonsense": b"\xff"})
+    store.redis.expire(key("signals"), 60)
+    position, runs_canceled = store.wait_signals(before, 10)
+    assert (position != before, runs_canceled) == (True, [])
+    submit(store, "a")
+    store.redis.xadd(key("events", RUN), {b"\xff": b"\xff"})
+    store.redis.expire(key("events", RUN), 60)
+    assert len(store.wait_events(RUN, "0", 10)[1]) == 1
+
+
+def test_a_key_that_stands_for_no_run_is_one_line(store: Store) -> None:
+    store.redis.set(key("submitted", "nightly"), "garbage", ex=60)
+    with pytest.raises(WireError, match="the record of a run's key cannot be read"):
+        store.submitted("nightly")

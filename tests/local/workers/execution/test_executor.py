@@ -22,7 +22,7 @@ from workers.execution.stop_signal import StopSignal
 @pytest.fixture
 def execute(tmp_path: Path):  # type: ignore[no-untyped-def]
     def run(
-        spec: TaskSpec | bytes,
+        spec: TaskSpec | bytes | None,
         code: str = "",
         stop: StopSignal | None = None,
         earlier: Sequence[TaskResult | None] = (),
@@ -32,7 +32,7 @@ def execute(tmp_path: Path):  # type: ignore[no-untyped-def]
         worker = WorkerConfig(backends=backends, spill_dir=str(tmp_path / "spill"), **config)
         # A run of this test's own: what a task leaves behind is found by the name of its lease.
         lease = Lease(f"{tmp_path.name}-{os.getpid()}", 3, 2)
-        wire = spec if isinstance(spec, bytes) else spec.to_wire()
+        wire = spec.to_wire() if isinstance(spec, TaskSpec) else spec
         with stop or StopSignal() as signal:
             return Executor(worker, "w@h", "w@h/1").execute(
                 lease,
@@ -60,8 +60,29 @@ def test_what_a_result_tells(execute: Any) -> None:
     ("spec", "kind", "error"),
     [
         (b"no json", ErrorKind.INVALID, "cannot decode a TaskSpec: "),
-        (b'{"v":99,"backend":"py"}', ErrorKind.INVALID, "TaskSpec is of wire version 99, "),
+        (
+            b'{"v":99,"backend":"py"}',
+            ErrorKind.INVALID,
+            "cannot decode a TaskSpec: it is of wire version 99, ",
+        ),
         (b'{"v":1,"prompt":"x"}', ErrorKind.INVALID, "cannot decode a TaskSpec: "),
+        (
+            b'{"v":1,"backend":"py","prompt":"x","timeout_seconds":"x"}',
+            ErrorKind.INVALID,
+            "cannot decode a TaskSpec: timeout_seconds must be a number",
+        ),
+        (
+            b'{"v":1,"backend":"py","prompt":"x","timeout_seconds":NaN}',
+            ErrorKind.INVALID,
+            "cannot decode a TaskSpec: timeout_seconds must be a finite number",
+        ),
+        (
+            b'{"v":1,"backend":"py","prompt":"x","extra":["\\ud800"]}',
+            ErrorKind.INVALID,
+            "cannot start py: ",
+        ),
+        (b" " * ((1 << 27) + 1), ErrorKind.TOO_LARGE, "the task has 134217729 bytes"),
+        (None, ErrorKind.INVALID, "the task's spec is no longer there"),
         (
             TaskSpec(backend="nope", prompt="x"),
             ErrorKind.INVALID,
@@ -78,7 +99,7 @@ def test_what_a_result_tells(execute: Any) -> None:
     ],
 )
 def test_what_cannot_be_started(
-    execute: Any, spec: TaskSpec | bytes, kind: ErrorKind, error: str
+    execute: Any, spec: TaskSpec | bytes | None, kind: ErrorKind, error: str
 ) -> None:
     result = execute(spec)
     assert (result.status, result.error_kind, result.exit_code) == (TaskStatus.FAILED, kind, -1)

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from clinvk.backends.base import Command, ProcessResult
 from tests import harness
 from workers.execution import process_tree
+from workers.execution.capture import Stdout
 from workers.execution.process import OutputLimits, run
 from workers.execution.stop_signal import StopSignal
 
@@ -274,3 +276,30 @@ def test_a_program_that_is_not_there_raises(tmp_path: Path, marker: str) -> None
             stop=stop,
             limits=OutputLimits(spill_dir=tmp_path),
         )
+
+
+class BrokenSignal(StopSignal):
+    """Cannot be waited for."""
+
+    def fileno(self) -> int:
+        raise OSError("no descriptor")
+
+
+@pytest.mark.parametrize("timeout_seconds", [None, "not a number"])
+def test_whatever_goes_wrong_while_it_is_watched_the_command_is_ended(
+    execute: Execute, timeout_seconds: Any
+) -> None:
+    stop = BrokenSignal() if timeout_seconds is None else StopSignal()
+    with pytest.raises((OSError, TypeError)):
+        execute("import time; time.sleep(600)", timeout_seconds=timeout_seconds, stop=stop)
+
+
+def test_output_that_cannot_be_looked_at_ends_the_command(
+    execute: Execute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Stdout) -> int:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Stdout, "trim", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        execute("import time; time.sleep(600)")

@@ -270,7 +270,7 @@ class Machine(RuleBasedStateMachine):
         assert answer.verdict == verdict
         if verdict == "go":
             task = self.model.runs[lease.run].tasks[lease.index]
-            assert TaskSpec.from_wire(answer.spec) == task.spec
+            assert TaskSpec.from_wire(answer.spec or b"") == task.spec
             assert answer.attempts == 1 + task.worker_losses
         return verdict
 
