@@ -24,7 +24,7 @@ from celery import bootsteps
 from clinvk.broker.dispatcher import Dispatcher
 from clinvk.broker.recent_results import RecentResults
 from clinvk.core.error_log import ErrorLog
-from clinvk.core.errors import ClinvkError, UsageError
+from clinvk.core.errors import BrokerError, ClinvkError, UsageError
 from clinvk.core.spec import queue_of
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.store.failure_detector import ANSWER_SECONDS
@@ -135,6 +135,11 @@ def check_server(store: Store) -> None:
     with contextlib.suppress(redis.RedisError):
         for warning in store.check_server():
             logger.warning("%s", warning)
+    if store.submitter is not None:
+        raise BrokerError(
+            f"the broker's user {store.submitter} may not do what a worker does: use one that "
+            "`clinvk acl` made for workers"
+        )
 
 
 def check_pool(pool: type) -> None:

@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-import kombu.exceptions
 import redis
 from celery import Celery
 
-from clinvk.broker.message import task_id, template
+from clinvk.broker.message import template
 from clinvk.broker.recent_results import RecentResults
 from clinvk.core.error_log import ErrorLog
 from clinvk.core.spec import RunOptions, TaskResult, TaskSpec
@@ -123,17 +122,9 @@ class Dispatcher:
     def _take_back(self, run: str, canceled: Canceled) -> None:
         if not canceled:
             return
-        if canceled.published:
-            self._revoke([task_id(run, index) for index in canceled.published])
-        # Where nothing of it runs, no member will complete the chord.
+        # The claim of a message that is still in its queue will be refused. Where nothing of the
+        # run runs, no member will complete the chord.
         self.store.aggregate(run)
-
-    def _revoke(self, tasks: Sequence[str]) -> None:
-        """Take messages out of the queues. Where that fails, their claims will be refused."""
-        try:
-            self.app.control.revoke(tasks)
-        except (redis.RedisError, kombu.exceptions.OperationalError) as error:
-            self._errors.log("revoking canceled tasks", error)
 
     def reap(self) -> Reaped:
         """Dispatch lost tasks again, end exhausted ones, close runs that their chord did not.
@@ -147,6 +138,10 @@ class Dispatcher:
         for run in reaped.complete:
             self._for_run(run, partial(self.store.aggregate, run))
         return reaped
+
+    def serve(self) -> None:
+        """Do what users ask for who may not do it themselves."""
+        self.store.serve(partial(template, self.app))
 
     def admit(self) -> Admission:
         """Dispatch what time, or an operator, has made room for."""

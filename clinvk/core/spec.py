@@ -184,6 +184,9 @@ GIVEN_BY_RUN = frozenset({"inputs", "steps"})
 QUEUE_PREFIX = "clinvk."
 
 
+QUEUE_PATTERN = r"clinvk\.[A-Za-z0-9][A-Za-z0-9_.-]*"
+
+
 def queue_of(backend: str) -> str:
     """Return the Celery queue of a backend: one each, because limits are per backend."""
     return f"{QUEUE_PREFIX}{backend}"

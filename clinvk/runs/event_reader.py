@@ -122,9 +122,11 @@ class EventReader:
         client = self._run.client
         yield Event(kind="idle")
         client.check_health()
-        # Where the last worker has gone, nobody else ends what it ran, or closes the run.
-        with client.reaching_broker():
-            client.dispatcher.reap()
+        # Where the last worker has gone, nobody else ends what it ran, or closes the run. A user
+        # who may only ask leaves it to the next worker.
+        if client.store.submitter is None:
+            with client.reaching_broker():
+                client.dispatcher.reap()
         self._check_progress()
         if text := self._what_it_waits_for():
             yield Event(kind="waiting", why=text)

@@ -6,7 +6,7 @@ import math
 import re
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import chain, repeat
 from typing import Any, Self, TypeVar
@@ -18,6 +18,7 @@ from redis.retry import Retry
 
 from clinvk.core.errors import BrokerError
 from clinvk.store.failure_detector import Server
+from clinvk.store.keys import key
 from clinvk.store.scripts import Operation, operations
 
 T = TypeVar("T")
@@ -36,11 +37,14 @@ TRANSIENT = frozenset(
 SERVES_NOBODY = frozenset({"LOADING", "MISCONF"})
 """Those in which it does nothing for anybody, reapers included."""
 
-PROBE = """
+PROBE = f"""
 redis.call('TIME')
-return redis.call('EXISTS', 'clinvk:probe') + redis.call('XLEN', 'clinvk:probe')
+redis.call('EXISTS', 'clinvk:probe')
+redis.call('XLEN', 'clinvk:probe')
+return redis.acl_check_cmd('HSET', '{key("run", "probe")}', 'state', '') and 1 or 0
 """
-"""What every operation rests on: a script that names its keys itself, and streams."""
+"""What every operation rests on: a script that names its keys itself, and streams. Returns whether
+the user may write what runs are made of; asking leaves no entry in the server's ACL LOG."""
 
 
 def all_but_wrong_types(pipeline: Any) -> list[Any]:
@@ -141,7 +145,13 @@ class Connection:
 
     Attributes:
         redis: redis-py's client, for plain commands.
+        submitter: the server's user, where it may not act but only ask (`requests.py`); None for
+            others, and until `check_server`.
+        submitters: for a worker, the users who asked for something lately.
     """
+
+    submitter: str | None = None
+    submitters: Sequence[str] = ()
 
     def __init__(self, client: redis.Redis) -> None:
         self.redis: Any = client  # redis-py types every answer as bytes or str or None
@@ -187,7 +197,8 @@ class Connection:
                 ) from error
             check_version(about)
             try:
-                client.eval(PROBE, 0)
+                may_act = client.eval(PROBE, 0)
+                self.submitter = None if may_act else client.acl_whoami().decode()
             except redis.ResponseError as error:
                 if is_transient(error):
                     raise

@@ -9,6 +9,16 @@ import re
 from collections.abc import Iterator
 
 KEYS = {
+    # What a submitter writes, until the run is opened: {} is "<submitter>:<run>".
+    "submission": "clinvk:submission:{}",  # hash: what becomes the run's record
+    "submission_specs": "clinvk:submission:{}:specs",
+    "submission_max_attempts": "clinvk:submission:{}:max_attempts",
+    "submission_pending": "clinvk:submission:{}:pending:{}",
+    # What users who may not act themselves ask of workers (requests.py).
+    "submitters": "clinvk:submitters",  # set: their names
+    "requests": "clinvk:requests:{}",  # stream: what one of them asks
+    "answer": "clinvk:answer:{}",  # stream of one entry: the answer to one request
+    # Runs.
     "run": "clinvk:run:{}",  # hash: state, options, counters, times
     "specs": "clinvk:run:{}:specs",  # hash: index -> TaskSpec
     "message": "clinvk:run:{}:message",  # string: the Celery message of its tasks, a template

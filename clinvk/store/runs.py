@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -41,13 +41,17 @@ class Runs(Connection):
         The specs are taken in chunks, so that they need not all be in memory. Until the last
         one is recorded the run is not visible to anyone, and goes away by itself.
         """
-        counts, steps = self._record_tasks(run, specs, is_ordered=options.is_ordered)
-        self._record_run(run, counts, steps, options, message)
+        submitter = self.submitter or ""
+        submission = f"{submitter}:{run}"
+        counts, steps = self._record_tasks(submission, specs, is_ordered=options.is_ordered)
+        self._record_run(submission, counts, steps, options)
         verdict, existing, its_digest, admission = self.call(
             "open",
             run=run,
+            submitter=submitter,
+            message=message,
             claim_timeout_ms=leases.CLAIM_TIMEOUT_MS,
-            submission_key=submission_key,
+            once_key=submission_key,
             digest=digest,
         )
         if verdict == b"taken":
@@ -56,7 +60,7 @@ class Runs(Connection):
         return Submitted(run, decoding.admission(admission))
 
     def _record_tasks(
-        self, run: str, specs: Iterable[TaskSpec], *, is_ordered: bool
+        self, submission: str, specs: Iterable[TaskSpec], *, is_ordered: bool
     ) -> tuple[Counter[str], list[str]]:
         """Record the tasks in chunks; returns their number by queue, and a chain's queues."""
         counts, steps = Counter[str](), list[str]()
@@ -64,31 +68,32 @@ class Runs(Connection):
             for chunk in _chunks(specs):
                 queues = [spec.queue for _, spec in chunk]
                 counts.update(queues)
-                self._record(run, chunk, is_ordered=is_ordered)
+                self._record(submission, chunk, is_ordered=is_ordered)
                 if is_ordered:
                     steps += queues
         except redis.ResponseError:
             # What is there already may be what a full server has no room for.
-            names = [key("pending", run, queue) for queue in counts]
+            tasks = (
+                key("submission_specs", submission),
+                key("submission_max_attempts", submission),
+                *(key("submission_pending", submission, queue) for queue in counts),
+            )
             with contextlib.suppress(redis.RedisError):
-                self.redis.unlink(key("specs", run), key("max_attempts", run), *names)
+                self.redis.unlink(*tasks)
             raise
         return counts, steps
 
     def _record_run(
         self,
-        run: str,
+        submission: str,
         counts: Counter[str],
         steps: Sequence[str],
         options: RunOptions,
-        message: str,
     ) -> None:
         """Record what is true of the run as a whole."""
         seconds, micros = self.redis.time()
         record: dict[str, str | int] = {
-            "state": "submitting",
             "total": counts.total(),
-            "remaining": counts.total(),
             "max_parallel": options.max_parallel,
             "fail_fast": int(options.fail_fast),
             "priority": options.priority,
@@ -100,18 +105,19 @@ class Runs(Connection):
         }
         if options.is_ordered:
             record["steps"] = json.dumps(steps)
-        self.redis.hset(key("run", run), mapping=record)
-        self.redis.pexpire(key("run", run), SUBMITTING_MS)
-        self.redis.set(key("message", run), message, px=SUBMITTING_MS)
+        self.redis.hset(key("submission", submission), mapping=record)
+        self.redis.pexpire(key("submission", submission), SUBMITTING_MS)
 
-    def _record(self, run: str, chunk: Sequence[tuple[int, TaskSpec]], *, is_ordered: bool) -> None:
+    def _record(
+        self, submission: str, chunk: Sequence[tuple[int, TaskSpec]], *, is_ordered: bool
+    ) -> None:
         rows = (
             (index, spec.queue, spec.effective_max_attempts or "", spec.to_wire())
             for index, spec in chunk
         )
         self.call(
             "record",
-            run=run,
+            submission=submission,
             lifetime_ms=SUBMITTING_MS,
             is_ordered="1" if is_ordered else "",
             tasks=list(chain.from_iterable(rows)),
@@ -166,17 +172,24 @@ class Runs(Connection):
         return newest[0][0].decode() if newest else "0"
 
     def wait_signals(self, after: str, block_ms: int) -> tuple[str, list[str]]:
-        """Wait for runs to be canceled; returns the new position and the runs."""
-        position, entries = self._read_stream(key("signals"), after, block_ms)
+        """Wait for runs to be canceled; returns the new position and the runs.
+
+        Ends early as well where a submitter asks for something (`Requests.serve`).
+        """
+        requests = {key("requests", submitter): "0" for submitter in self.submitters}
+        position, entries = self._read_stream(key("signals"), after, block_ms, requests)
         return position, [entry["canceled"] for entry in entries if "canceled" in entry]
 
     def _read_stream(
-        self, name: str, after: str, block_ms: int
+        self, name: str, after: str, block_ms: int, others: Mapping[str, str] | None = None
     ) -> tuple[str, list[dict[str, str]]]:
-        answer = self.redis.xread({name: after}, count=1000, block=block_ms)
-        if not answer:
+        """Wait for entries of a stream, or of `others`; returns those of the first."""
+        answer = self.redis.xread({name: after, **(others or {})}, count=1000, block=block_ms)
+        rows = answer.items() if isinstance(answer, dict) else answer
+        found = {stream.decode(): entries for stream, entries in rows or ()}
+        if name not in found:
             return after, []
-        entries = next(iter(answer.values()))[0] if isinstance(answer, dict) else answer[0][1]
+        entries = found[name][0] if isinstance(answer, dict) else found[name]
         events = []
         for position, fields in entries:
             event = {decoding.text(name): decoding.text(value) for name, value in fields.items()}

@@ -27,6 +27,7 @@ LIBRARY = (
     "capacity",
     "steps",
     "audit",
+    "submission",
 )
 """Files of `lua/lib/`, each after those that it uses."""
 

@@ -18,9 +18,10 @@ from __future__ import annotations
 
 from clinvk.store.leases import Leases
 from clinvk.store.queues import Queues
+from clinvk.store.requests import Requests
 from clinvk.store.runs import Runs
 from clinvk.store.steps import Steps
 
 
-class Store(Runs, Leases, Queues, Steps):
+class Store(Runs, Leases, Queues, Steps, Requests):
     """All operations. Each is one round trip, atomic, and safe to call from any thread."""

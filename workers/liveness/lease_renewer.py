@@ -138,6 +138,7 @@ class LeaseRenewer:
         while not self._closing.is_set():
             try:
                 self._renew_in_time()
+                self._attempt("doing what a submitter asked for", self._dispatcher.serve)
                 retry_after_ms = self._look_after_other_workers()
                 self._stop_canceled_runs(retry_after_ms)
             except redis.RedisError as error:

@@ -1,0 +1,45 @@
+-- From what a submitter wrote to a run. A submitter may be anybody who reaches the server, so its
+-- record is read field by field, and nothing of it names a key that is not a queue's.
+
+-- Return the queues of a JSON list, each one of a backend: their names become names of keys.
+local function checked_queues(text)
+  local queues = cjson.decode(text)
+  for _, queue in ipairs(queues) do
+    if not string.match(queue, '^clinvk%.[%w][%w_.-]*$') then error('no queue: ' .. queue) end
+  end
+  return queues
+end
+
+-- Give a key of a submission the name that it has in the run.
+local function move(from, to)
+  if redis.call('EXISTS', from) == 1 then write({'RENAME', to, from}, 'RENAME', from, to) end
+end
+
+-- Make a submission's keys those of a run, and write the run's record; returns when it was created.
+local function make_record(run, submission, submitter, total, lifetime_ms)
+  local given = redis.call('HMGET', submission_key(submission), 'queues', 'max_parallel',
+                           'priority', 'max_attempts', 'created_ms', 'fail_fast', 'kind', 'steps')
+  local queues, created_ms = checked_queues(given[1]), integer(given[5])
+  if given[8] then checked_queues(given[8]) end
+  write({'DEL', run_key(run)}, 'HSET', run_key(run), 'state', 'running', 'queues', given[1],
+        'max_parallel', integer(given[2]), 'priority', integer(given[3]),
+        'max_attempts', integer(given[4]), 'created_ms', created_ms,
+        'fail_fast', given[6] == '1' and '1' or '0', 'kind', given[7] or 'parallel',
+        'total', total, 'remaining', total, 'lifetime_ms', lifetime_ms)
+  if submitter ~= '' then set_field(run_key(run), 'submitter', submitter) end
+  if given[8] then set_field(run_key(run), 'steps', given[8]) end
+  discard(submission_key(submission))
+  move(submission_specs_key(submission), specs_key(run))
+  move(submission_max_attempts_key(submission), max_attempts_key(run))
+  for _, queue in ipairs(queues) do
+    move(submission_pending_key(submission, queue), pending_key(run, queue))
+  end
+  return created_ms
+end
+
+local function discard_submission(submission, queues)
+  discard(submission_key(submission))
+  discard(submission_specs_key(submission))
+  discard(submission_max_attempts_key(submission))
+  for _, queue in ipairs(queues) do discard(submission_pending_key(submission, queue)) end
+end

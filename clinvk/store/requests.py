@@ -1,0 +1,220 @@
+"""What users who may not change the store themselves ask of workers, who do it for them.
+
+A submitter (`clinvk acl`) may write its submissions and its requests, and nothing else. So what a
+command changes beyond that becomes a request: an operation with its arguments, in a stream that
+only this user and workers can write. Whichever worker is first takes the request out, checks it,
+acts and answers. The name of the stream says who asks: that much a submitter cannot forge.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import redis
+
+from clinvk.core.spec import QUEUE_PATTERN
+from clinvk.store.connection import Connection
+from clinvk.store.keys import key
+
+REQUEST_MS = 3_600_000
+"""How long a request, and the answer to one, stays. No longer than a submission."""
+ANSWER_SECONDS = 30.0
+"""How long a submitter waits for a worker; to open a run, as long as its request stays."""
+SAY_AFTER_SECONDS = 5.0
+REPEAT_SECONDS = 10.0
+"""After how long without an answer a request that was taken is made again."""
+BLOCK_MS = 1000
+TAKE = 100
+"""How many requests of one user a worker takes at a time."""
+RUN_PATTERN = r"[0-9A-Za-z][0-9A-Za-z_.-]{0,127}"
+TICKET_PATTERN = r"[0-9a-f]{32}"
+LIMITS = {"max_concurrency": r"\d{0,9}", "interval_ms": r"[\d.]{0,20}", "rate": r"[\w./ ]{0,30}"}
+LIMITS["paused"] = "1?"
+
+logger = logging.getLogger(__name__)
+
+
+class RequestError(Exception):
+    """A request that no worker carries out; the message is for who asked."""
+
+
+class Requests(Connection):
+    """Asking workers, and doing what was asked."""
+
+    def call(self, name: str, **arguments: Any) -> Any:
+        """Run the script of an operation, or have a worker run it."""
+        if self.submitter is not None and name in CHECKS:
+            return self._ask(self.submitter, name, arguments)
+        return super().call(name, **arguments)
+
+    def _ask(self, submitter: str, name: str, arguments: Mapping[str, Any]) -> Any:
+        checked = json.dumps(CHECKS[name](submitter, arguments))
+        request = {"operation": name, "arguments": checked, "ticket": secrets.token_hex(16)}
+        patience_seconds = REQUEST_MS / 1000 if name == "open" else ANSWER_SECONDS
+        answer = json.loads(self._answer_to(request, submitter, patience_seconds))
+        if "error" in answer:
+            raise redis.ResponseError(answer["error"])
+        return _encoded(answer["answer"])
+
+    def _answer_to(
+        self, request: Mapping[str, str], submitter: str, patience_seconds: float
+    ) -> bytes:
+        """Ask, and wait for the answer; once more if it was lost together with a worker."""
+        answer, has_said, begun_at = key("answer", request["ticket"]), False, time.monotonic()
+        asked_at, position = begun_at, self._put(submitter, request)
+        while not self.redis.xread({answer: "0"}, count=1, block=BLOCK_MS):
+            now = time.monotonic()
+            if now - begun_at > patience_seconds:
+                raise redis.TimeoutError(
+                    f"no worker did what was asked within {patience_seconds:.0f} s, and the user "
+                    f"{submitter} may only ask: start a worker"
+                )
+            if now - begun_at > SAY_AFTER_SECONDS and not has_said:
+                has_said = True
+                logger.warning("waiting for a worker, since the user %s may only ask", submitter)
+            if now - asked_at > REPEAT_SECONDS and not self._is_waiting(submitter, position):
+                asked_at, position = now, self._put(submitter, request)
+        ((_, fields),) = self.redis.xrange(answer, count=1)
+        found: bytes = fields[b"answer"]
+        return found
+
+    def _put(self, submitter: str, request: Mapping[str, str]) -> bytes:
+        stream = key("requests", submitter)
+        with self.redis.pipeline(transaction=False) as pipeline:
+            pipeline.sadd(key("submitters"), submitter)
+            pipeline.pexpire(key("submitters"), REQUEST_MS)
+            pipeline.xadd(stream, request)
+            pipeline.pexpire(stream, REQUEST_MS)
+            position: bytes = pipeline.execute()[2]
+        return position
+
+    def _is_waiting(self, submitter: str, position: bytes) -> bool:
+        return bool(self.redis.xrange(key("requests", submitter), position, position))
+
+    # For workers.
+
+    def serve(self, message: Callable[[str], str]) -> None:
+        """Do what submitters ask for.
+
+        `message` makes the template of a run's messages: that of a submitter is not used, for a
+        worker would take it for Celery's.
+        """
+        found = self.redis.smembers(key("submitters"))
+        self.submitters = [name.decode("utf-8", "replace") for name in found]
+        for submitter in self.submitters:
+            stream = key("requests", submitter)
+            for position, fields in self.redis.xrange(stream, count=TAKE):
+                if self.redis.xdel(stream, position):  # the first who does this has it
+                    self._serve_one(submitter, fields, message)
+
+    def _serve_one(
+        self, submitter: str, fields: Mapping[bytes, bytes], message: Callable[[str], str]
+    ) -> None:
+        ticket = fields.get(b"ticket", b"").decode("utf-8", "replace")
+        if not re.fullmatch(TICKET_PATTERN, ticket):
+            logger.warning("a request of %r without a place for its answer was dropped", submitter)
+            return
+        try:
+            name, arguments = self._checked(submitter, fields)
+            if name == "open":
+                arguments["message"] = message(arguments["run"])
+            answer = {"answer": _decoded(self.call(name, **arguments))}
+        except (RequestError, redis.ResponseError) as error:
+            answer = {"error": str(error)}
+        with self.redis.pipeline(transaction=False) as pipeline:
+            pipeline.xadd(key("answer", ticket), {"answer": json.dumps(answer)})
+            pipeline.pexpire(key("answer", ticket), REQUEST_MS)
+            pipeline.execute()
+
+    def _checked(self, submitter: str, fields: Mapping[bytes, bytes]) -> tuple[str, dict[str, Any]]:
+        """Return a request's operation with arguments that this user may ask for."""
+        name = fields.get(b"operation", b"").decode("utf-8", "replace")
+        if name not in CHECKS:
+            raise RequestError(f"no operation that may be asked for: {name[:40]!r}")
+        try:
+            given = json.loads(fields.get(b"arguments", b""))
+            arguments = CHECKS[name](submitter, given)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise RequestError(f"the arguments of {name} do not fit: {error}") from error
+        if name == "cancel":
+            self._check_owner(submitter, arguments["run"])
+        return name, arguments
+
+    def _check_owner(self, submitter: str, run: str) -> None:
+        owner = self.redis.hget(key("run", run), "submitter")
+        if owner != submitter.encode():
+            raise RequestError(f"run {run} is not one of {submitter}'s, who may cancel only those")
+
+
+def _matching(pattern: str, value: object) -> str:
+    text = str(value)
+    if not re.fullmatch(pattern, text):
+        raise ValueError(f"not {pattern}: {text[:60]!r}")
+    return text
+
+
+def _open(submitter: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "run": _matching(RUN_PATTERN, given["run"]),
+        "submitter": submitter,
+        "claim_timeout_ms": int(_matching(r"\d{1,6}", given["claim_timeout_ms"])),
+        "once_key": str(given["once_key"]),
+        "digest": _matching(r"[0-9a-f]{0,64}", given["digest"]),
+    }
+
+
+def _cancel(_submitter: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "run": _matching(RUN_PATTERN, given["run"]),
+        "reason": _matching(r"\w{1,40}", given["reason"]),
+    }
+
+
+def _aggregate(_submitter: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    return {"run": _matching(RUN_PATTERN, given["run"])}
+
+
+def _admit(_submitter: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    return {"claim_timeout_ms": int(_matching(r"\d{1,6}", given["claim_timeout_ms"]))}
+
+
+def _limit(_submitter: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    pairs = given["pairs"]
+    checked = [
+        part
+        for name, value in zip(pairs[::2], pairs[1::2], strict=True)
+        for part in (name, _matching(LIMITS[name], value))
+    ]
+    return {
+        "queue": _matching(QUEUE_PATTERN, given["queue"]),
+        "source": "operator",
+        "pairs": checked,
+    }
+
+
+CHECKS: Mapping[str, Callable[[str, Mapping[str, Any]], dict[str, Any]]] = {
+    "open": _open,
+    "cancel": _cancel,
+    "aggregate": _aggregate,
+    "admit": _admit,
+    "limit": _limit,
+}
+"""The operations that may be asked for, each with what takes its arguments from a request."""
+
+
+def _decoded(answer: Any) -> Any:
+    if isinstance(answer, bytes):
+        return answer.decode("utf-8", "replace")
+    return [_decoded(part) for part in answer] if isinstance(answer, list) else answer
+
+
+def _encoded(answer: Any) -> Any:
+    if isinstance(answer, str):
+        return answer.encode()
+    return [_encoded(part) for part in answer] if isinstance(answer, list) else answer
