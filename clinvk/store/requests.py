@@ -70,14 +70,14 @@ class Requests(Connection):
         asked_at, position = begun_at, self._put(submitter, request)
         while not self.redis.xread({answer: "0"}, count=1, block=BLOCK_MS):
             now = time.monotonic()
+            if now - begun_at > SAY_AFTER_SECONDS and not has_said:
+                has_said = True
+                logger.warning("waiting for a worker, since the user %s may only ask", submitter)
             if now - begun_at > patience_seconds:
                 raise redis.TimeoutError(
                     f"no worker did what was asked within {patience_seconds:.0f} s, and the user "
                     f"{submitter} may only ask: start a worker"
                 )
-            if now - begun_at > SAY_AFTER_SECONDS and not has_said:
-                has_said = True
-                logger.warning("waiting for a worker, since the user %s may only ask", submitter)
             if now - asked_at > REPEAT_SECONDS and not self._is_waiting(submitter, position):
                 asked_at, position = now, self._put(submitter, request)
         ((_, fields),) = self.redis.xrange(answer, count=1)
