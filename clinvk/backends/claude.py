@@ -7,10 +7,12 @@ errors too. As root the CLI refuses to bypass permissions; that is its own to sa
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
-from clinvk.backends import parsing, steps
+from clinvk.backends import outcomes, parsing, steps
 from clinvk.backends.base import (
     UNCONFINED,
     Backend,
@@ -22,10 +24,10 @@ from clinvk.backends.base import (
     unsupported,
 )
 from clinvk.backends.events import EventReader
+from clinvk.backends.outcomes import Outcome
 from clinvk.backends.parsing import Json
 from clinvk.core.spec import ErrorKind, TaskSpec
-from clinvk.core.steps import Step, StepKind
-from clinvk.core.timestamps import rfc3339
+from clinvk.core.steps import Step
 
 READ_ONLY_TOOLS = "Read,Grep,Glob"
 
@@ -53,12 +55,32 @@ HARMLESS = frozenset(
 PERMISSION_MODES = {"auto": "acceptEdits", "none": "bypassPermissions", "always": "default"}
 
 _TEXT_KINDS = (
-    (r"\b529\b|overloaded", ErrorKind.RATE_LIMITED),
+    (r"specified API usage limits", ErrorKind.USAGE_LIMIT),
+    (r"\(not your usage limit\)|request rejected \(429\)", ErrorKind.RATE_LIMITED),
+    (r"credit balance is too low|out of (extra )?usage|spend limit", ErrorKind.QUOTA),
+    (r"requires? usage credits|usage credits (are )?required|include usage", ErrorKind.QUOTA),
+    (r"contact your admin|disabled (by your admin|for your org)|set to \$0", ErrorKind.QUOTA),
+    (r"(hit|reached) your [\w' ]*limit", ErrorKind.USAGE_LIMIT),
+    (r"\b529\b|overloaded|high load|request timed out", ErrorKind.OVERLOADED),
+    (r"unable to connect to API( \(|\. )|connection error\.$", ErrorKind.OVERLOADED),
     (r"not logged in|please run /login|invalid api key", ErrorKind.AUTH),
     (r"exceeds 10MB|prompt is too long|output token maximum", ErrorKind.TOO_LARGE),
     (r"unknown option|argument '.*' is invalid|cannot be used with root", ErrorKind.INVALID),
     (r"input must be provided|no messages returned", ErrorKind.INVALID),
 )
+_ERRORS = {
+    "authentication_failed": ErrorKind.AUTH,
+    "oauth_org_not_allowed": ErrorKind.AUTH,
+    "billing_error": ErrorKind.QUOTA,
+    "rate_limit": ErrorKind.RATE_LIMITED,
+    "overloaded": ErrorKind.OVERLOADED,
+    "server_error": ErrorKind.OVERLOADED,
+    "model_not_found": ErrorKind.INVALID,
+    "max_output_tokens": ErrorKind.TOO_LARGE,
+}
+"""What its messages call an error, where that says more than the HTTP status."""
+_RESET_TEXT = timedelta(minutes=1)
+"""The text of a limit leaves out the seconds of its reset."""
 _NOT_SENT = re.compile(r"Unknown command: /|/\S+ isn't available in this environment")
 """Its own answer, with exit code 0, to a prompt that begins like one of its commands."""
 
@@ -129,6 +151,7 @@ class _Reader(EventReader):
     def __init__(self) -> None:
         self.result: Json = {}
         self.error = ""
+        self.resets: list[datetime] = []
         self.messages: set[str] = set()
         self.input_tokens = 0
 
@@ -142,20 +165,21 @@ class _Reader(EventReader):
             case "system" if event.get("subtype") == "api_retry":
                 return [_retry(event)]
             case "rate_limit_event":
-                return _limit(parsing.mapping(event, "rate_limit_info"))
+                return self._limit(parsing.mapping(event, "rate_limit_info"))
             case "result":
                 return self._result(event)
             case _:
                 return []
 
     def _assistant(self, event: Json) -> list[Step]:
-        """Read a message's next block; one of its own making says why it ends."""
+        """Read a message's next block; the CLI writes one itself to say why it ends."""
         message = parsing.mapping(event, "message")
         blocks = parsing.items(message, "content")
         if error := parsing.text(event, "error"):
             self.error = error
-            said = " ".join(parsing.text(block, "text") or "" for block in blocks)
-            return steps.error(said or error)
+            texts = (parsing.text(block, "text") for block in blocks)
+            said = " ".join(filter(None, texts)) or error
+            return steps.error(said, self._outcome({}, said, self.at))
         found = [step for block in blocks for step in _block(block)]
         return [*found, *self._usage(message)]
 
@@ -171,6 +195,20 @@ class _Reader(EventReader):
         self.input_tokens += _input_tokens(parsing.mapping(message, "usage"))
         return steps.usage(parsing.usage(self.input_tokens, 0))
 
+    def _limit(self, info: Json) -> list[Step]:
+        """Note when a limit opens. The event is no failure: usage credits may pay for more."""
+        status = parsing.text(info, "status")
+        if status not in {"rejected", "allowed_warning"}:
+            return []
+        resets = (parsing.number(info, name) for name in ("resetsAt", "overageResetsAt"))
+        moments = [moment for reset in resets if (moment := parsing.moment(reset))]
+        if status == "rejected":
+            self.resets = moments
+        used = parsing.number(info, "utilization")
+        amount = "" if used is None else f", {used:.0%} used"
+        name = parsing.text(info, "rateLimitType") or "rate limit"
+        return [steps.limit(f"{name}: {status}{amount}", next(iter(moments), None))]
+
     def _result(self, event: Json) -> list[Step]:
         self.result = event
         counted = steps.usage(_known(event)["usage"])
@@ -178,16 +216,25 @@ class _Reader(EventReader):
         return counted if self.error else [*counted, *steps.error(_message(event) or "")]
 
     def finish(self, process: ProcessResult) -> ParsedOutput:
-        """Take the answer from the result."""
         result = self.result
         known = {**_known(result), "acted": self.acted}
         answer = parsing.text(result, "result")
         if process.returncode == 0 and result.get("is_error") is False and answer is not None:
             if parsing.count(result, "num_turns") == 0 and _NOT_SENT.match(answer):
-                return parsing.failure(answer, ErrorKind.INVALID, **known)
+                return outcomes.failure(answer, ErrorKind.INVALID, **known)
             return ParsedOutput(output=answer, **known)
         message = _message(result) or parsing.no_answer(process)
-        return parsing.failure(message, _kind(result, message), **known)
+        outcome = self._outcome(result, message, self.at or process.ended_at)
+        return outcomes.failure(message, outcome, **known)
+
+    def _outcome(self, result: Json, message: str, at: datetime | None) -> Outcome:
+        """Return what an error means. Its text names the limit, the event before it the second."""
+        found = outcomes.outcome(message, _kind(result, self.error, message), at)
+        if found.kind is not ErrorKind.USAGE_LIMIT or not self.resets:
+            return found
+        said = found.retry_at
+        exact = [r for r in self.resets if said is None or abs(r - said) <= _RESET_TEXT]
+        return replace(found, retry_at=exact[0]) if exact else found
 
 
 def _is(block: Json, kind: str) -> bool:
@@ -212,40 +259,11 @@ def _tool_result(block: Json) -> Step:
 def _retry(event: Json) -> Step:
     delay_ms = parsing.number(event, "retry_delay_ms")
     status = parsing.count(event, "error_status")
-    why = f"{parsing.text(event, 'error') or 'error'}{f' ({status})' if status else ''}"
+    error = parsing.text(event, "error") or "error"
+    kind = outcomes.kind_of_status(status, "") if status else _ERRORS.get(error)
     tries = f"{parsing.count(event, 'attempt')} of {parsing.count(event, 'max_retries')}"
-    return Step(
-        kind=StepKind.RETRY,
-        text=parsing.excerpt(f"retry {tries}: {why}"),
-        error_kind=parsing.kind_of_status(status, "") if status else None,
-        delay_seconds=None if delay_ms is None else delay_ms / 1000,
-    )
-
-
-def _limit(info: Json) -> list[Step]:
-    """Tell of a limit that is hit, or near."""
-    name = parsing.text(info, "rateLimitType") or "rate"
-    until = parsing.moment(parsing.number(info, "resetsAt"))
-    used = parsing.number(info, "utilization")
-    kind: ErrorKind | None = None
-    match info.get("status"):
-        case "rejected":
-            text = f"{name} limit reached"
-            kind = ErrorKind.USAGE_LIMIT if until else ErrorKind.RATE_LIMITED
-        case "allowed_warning":
-            text = f"{name} limit near"
-        case _:
-            return []
-    if used is not None:
-        text += f", {used:.0%} used"
-    return [
-        Step(
-            kind=StepKind.LIMIT,
-            text=parsing.excerpt(text),
-            error_kind=kind,
-            until=rfc3339(until) if until else None,
-        )
-    ]
+    text = f"retry {tries}: {error}{f' ({status})' if status else ''}"
+    return steps.retry(text, kind, None if delay_ms is None else delay_ms / 1000)
 
 
 def _modes(spec: TaskSpec) -> list[str]:
@@ -296,10 +314,11 @@ def _message(result: Json) -> str | None:
     return parsing.text(result, "result") or "; ".join(lines) or None
 
 
-def _kind(result: Json, message: str) -> ErrorKind:
-    status = parsing.count(result, "api_error_status")
+def _kind(result: Json, error: str, message: str) -> ErrorKind:
     if result.get("stop_reason") == "refusal":
         return ErrorKind.REFUSED
-    if status:
-        return parsing.kind_of_status(status, message)
-    return parsing.kind_of_text(message, _TEXT_KINDS) or ErrorKind.FAILED
+    if kind := outcomes.first_kind(message, _TEXT_KINDS) or _ERRORS.get(error):
+        return kind
+    if status := parsing.count(result, "api_error_status"):
+        return outcomes.kind_of_status(status, message)
+    return outcomes.kind_of_text(message, ()) or ErrorKind.FAILED

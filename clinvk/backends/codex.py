@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime
 from typing import Any
 
-from clinvk.backends import parsing, steps
+from clinvk.backends import outcomes, parsing, steps
 from clinvk.backends.base import (
     UNCONFINED,
     Backend,
@@ -22,9 +23,10 @@ from clinvk.backends.base import (
     unsupported,
 )
 from clinvk.backends.events import EventReader
+from clinvk.backends.outcomes import Outcome
 from clinvk.backends.parsing import Json
 from clinvk.core.spec import ErrorKind, TaskSpec, Usage
-from clinvk.core.steps import Step, StepKind
+from clinvk.core.steps import Step
 
 SANDBOXES = {
     "read-only": "read-only",
@@ -33,13 +35,24 @@ SANDBOXES = {
 }
 
 _STATUS = re.compile(r"(?:unexpected|last) status:? (\d{3})\b")
+_LIMIT_KINDS = (
+    (r"spend cap|out of credits|upgrade to Plus: |quota exceeded", ErrorKind.QUOTA),
+    (r"hit your usage limit", ErrorKind.USAGE_LIMIT),
+    (r"rate limit exceeded", ErrorKind.RATE_LIMITED),
+    (r"at capacity|experiencing high demand|capacity.* unavailable", ErrorKind.OVERLOADED),
+    (r"waiting for network|connection failed|error sending request", ErrorKind.OVERLOADED),
+)
 _TEXT_KINDS = (
-    (r"rate.?limit|too many requests", ErrorKind.RATE_LIMITED),
     (r"missing environment variable|unauthorized|forbidden|not logged in", ErrorKind.AUTH),
+    (r"log out and sign in again|refresh token", ErrorKind.AUTH),
     (r"exceeds the maximum length|context.?(length|window)|max_output_tokens", ErrorKind.TOO_LARGE),
     (r"no prompt provided|not valid UTF-8|unexpected argument|invalid value", ErrorKind.INVALID),
     (r"^error (parsing -c|loading config)", ErrorKind.INVALID),
     (r"^model: |model.*not (found|exist|supported)", ErrorKind.INVALID),
+    (
+        r"invalid prompt: we.ve limited access|(request|content) (has been|was) flagged",
+        ErrorKind.REFUSED,
+    ),
 )
 
 NO_TOOLS = frozenset({"agent_message", "reasoning", "todo_list", "error"})
@@ -130,9 +143,10 @@ class _Reader(EventReader):
         if not message or message == self.last_error:
             return []
         self.last_error = message
-        if _RETRYING.match(message):
-            return [Step(kind=StepKind.RETRY, text=parsing.excerpt(message))]
-        return steps.error(parsing.api_message(message))
+        outcome = _outcome(message, self.at)
+        if not _RETRYING.match(message):
+            return steps.error(parsing.api_message(message), outcome)
+        return [steps.retry(message, outcome.kind, outcome.delay_seconds(self.at))]
 
     def finish(self, process: ProcessResult) -> ParsedOutput:
         known: dict[str, Any] = {
@@ -143,10 +157,13 @@ class _Reader(EventReader):
         if process.returncode == 0 and self.completed and not self.failed:
             if self.answer is not None:
                 return ParsedOutput(output=self.answer, **known)
-            return parsing.failure("the model gave no answer (refused)", ErrorKind.REFUSED, **known)
+            return outcomes.failure(
+                "the model gave no answer (refused)", ErrorKind.REFUSED, **known
+            )
         message = parsing.text(parsing.mapping(self.failed, "error"), "message") or self.last_error
         message = message or parsing.no_answer(process, _NOISE)
-        return parsing.failure(parsing.api_message(message), _kind(message), **known)
+        outcome = _outcome(message, self.at or process.ended_at)
+        return outcomes.failure(parsing.api_message(message), outcome, **known)
 
 
 def _started(item: Json) -> list[Step]:
@@ -201,9 +218,16 @@ def _modes(spec: TaskSpec) -> list[str]:
     return [*argv, *(["--sandbox", sandbox] if sandbox else [])]
 
 
+def _outcome(message: str, at: datetime | None) -> Outcome:
+    """Return what an error means. It names times in the zone of the machine."""
+    return outcomes.outcome(message, _kind(message), at)
+
+
 def _kind(message: str) -> ErrorKind:
+    if kind := outcomes.first_kind(message, _LIMIT_KINDS):
+        return kind
     if status := _STATUS.search(message):
-        return parsing.kind_of_status(int(status[1]), message)
+        return outcomes.kind_of_status(int(status[1]), message)
     # The bare JSON body of a 400 comes without its status.
     otherwise = ErrorKind.INVALID if message.startswith("{") else ErrorKind.FAILED
-    return parsing.kind_of_text(message, _TEXT_KINDS) or otherwise
+    return outcomes.kind_of_text(message, _TEXT_KINDS) or otherwise

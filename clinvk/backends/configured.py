@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from clinvk.backends import parsing
+from clinvk.backends import outcomes, parsing
 from clinvk.backends.base import (
     UNCONFINED,
     Backend,
@@ -71,4 +71,4 @@ class _Reader(OutputReader):
         if process.returncode == 0:
             return ParsedOutput(output=process.stdout.text().rstrip("\r\n"))
         words = parsing.last_line(process.stderr) or parsing.ended(process)
-        return parsing.failure(words, ErrorKind.FAILED)
+        return outcomes.failure(words, ErrorKind.FAILED)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from clinvk.backends import parsing, steps
+from clinvk.backends import outcomes, parsing, steps
 from clinvk.backends.base import (
     UNCONFINED,
     Backend,
@@ -71,11 +71,11 @@ class _Reader(EventReader):
         event = self.result
         if error := parsing.text(event, "error"):
             kind = ErrorKind.INVALID if event.get("invalid") else ErrorKind.FAILED
-            return parsing.failure(error, kind, acted=self.acted)
+            return outcomes.failure(error, kind, acted=self.acted)
         answer = parsing.text(event, "answer")
         if process.returncode != 0 or event.get("type") != "result" or answer is None:
             message = parsing.no_answer(process)
-            return parsing.failure(message, ErrorKind.FAILED, acted=self.acted)
+            return outcomes.failure(message, ErrorKind.FAILED, acted=self.acted)
         counts = parsing.mapping(event, "usage")
         return ParsedOutput(
             output=answer,

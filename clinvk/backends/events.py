@@ -17,11 +17,11 @@ class EventReader(OutputReader):
 
     Attributes:
         acted: whether a tool was called that can change something.
-        at: when the latest event was read.
+        at: when the latest event was read; None before the first one.
     """
 
     acted: bool = False
-    at: datetime
+    at: datetime | None = None
 
     def read(self, line: str, at: datetime) -> Sequence[Step]:
         """Read an event and note whether it calls a tool that can change something."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from clinvk.backends import parsing, steps
+from clinvk.backends import outcomes, parsing, steps
 from clinvk.backends.base import (
     UNCONFINED,
     Backend,
@@ -53,13 +53,19 @@ HARMLESS = frozenset(
 )
 """Tools that change nothing outside of the CLI."""
 
-_STATUSES = (400, 401, 403, 404, 429, 500, 503, 529)
+_STATUSES = (400, 401, 403, 404, 429, 499, 500, 502, 503, 504, 529)
 EXIT_STATUSES = {status % 256: status for status in _STATUSES}
 EXIT_NO_AUTH = 41
 EXIT_BAD_INPUT = 42
 
+_LIMIT_KINDS = (
+    (r"insufficient G1 credits|limit: ?0(?![.\d])", ErrorKind.QUOTA),
+    (r"daily quota|per ?day|quota will reset|exhausted your capacity", ErrorKind.USAGE_LIMIT),
+    (r"no capacity available|overloaded|fetch failed", ErrorKind.OVERLOADED),
+    (r"please retry in|suggested retry after|per ?minute|rate limit", ErrorKind.RATE_LIMITED),
+    (r"resource.?(has been )?exhausted", ErrorKind.RATE_LIMITED),
+)
 _TEXT_KINDS = (
-    (r"rate limit|too many requests|resource.?exhausted|\b429\b", ErrorKind.RATE_LIMITED),
     (r"api key not valid|unauthenticated|permission.?denied", ErrorKind.AUTH),
     (r"response was blocked|due to (safety|recitation|other) settings", ErrorKind.REFUSED),
     (
@@ -146,7 +152,9 @@ class _Reader(EventReader):
             case "result":
                 self.result = event
                 error = parsing.text(parsing.mapping(event, "error"), "message") or ""
-                return [*steps.usage(_usage(event)), *steps.error(parsing.api_message(error))]
+                outcome = outcomes.outcome(error, _kind(None, event, error), self.at)
+                said = steps.error(parsing.api_message(error), outcome)
+                return [*steps.usage(_usage(event)), *said]
         return []
 
     def finish(self, process: ProcessResult) -> ParsedOutput:
@@ -157,16 +165,17 @@ class _Reader(EventReader):
             "acted": self.acted,
         }
         if truncated := _truncated(process):  # the answer is to another prompt
-            return parsing.failure(truncated, ErrorKind.TOO_LARGE, **known)
+            return outcomes.failure(truncated, ErrorKind.TOO_LARGE, **known)
         answer = parsing.whole("".join(self.parts))  # a character may be cut between two deltas
         succeeded = process.returncode == 0 and self.result.get("status") == "success"
         if succeeded and answer.strip():
             return ParsedOutput(output=answer, **known)
         if complaint := _usage_error(process):
-            return parsing.failure(complaint, ErrorKind.INVALID, **known)
+            return outcomes.failure(complaint, ErrorKind.INVALID, **known)
         message = self._error() or parsing.no_answer(process, _NOISE)
-        kind = _kind(process, self.result, message)
-        return parsing.failure(parsing.api_message(message), kind, **known)
+        kind = _kind(process.returncode, self.result, message)
+        outcome = outcomes.outcome(message, kind, self.at or process.ended_at)
+        return outcomes.failure(parsing.api_message(message), outcome, **known)
 
     def _error(self) -> str:
         """Return the error of the result, or else the last one before it."""
@@ -215,19 +224,17 @@ def _usage_error(process: ProcessResult) -> str | None:
     return None
 
 
-def _kind(process: ProcessResult, result: Json, message: str) -> ErrorKind:
-    status = EXIT_STATUSES.get(process.returncode)
-    if status is not None:
-        return parsing.kind_of_status(status, message)
-    if process.returncode == EXIT_NO_AUTH:
+def _kind(returncode: int | None, result: Json, message: str) -> ErrorKind:
+    """Return the kind of an error; `returncode` is None while the CLI still runs."""
+    if kind := outcomes.first_kind(message, _LIMIT_KINDS):
+        return kind
+    if status := EXIT_STATUSES.get(returncode or 0):
+        return outcomes.kind_of_status(status, message)
+    if returncode == EXIT_NO_AUTH:
         return ErrorKind.AUTH
-    if process.returncode == EXIT_BAD_INPUT:
+    if returncode == EXIT_BAD_INPUT:
         return ErrorKind.INVALID
-    return parsing.kind_of_text(message, _TEXT_KINDS) or (
-        ErrorKind.REFUSED if _ended_empty(process, result) else ErrorKind.FAILED
-    )
-
-
-def _ended_empty(process: ProcessResult, result: Json) -> bool:
-    """Whether the CLI calls the turn a success, yet the model said nothing."""
-    return process.returncode == 0 and result.get("status") == "success"
+    # The CLI calls the turn a success, yet the model said nothing.
+    is_empty = returncode == 0 and result.get("status") == "success"
+    otherwise = ErrorKind.REFUSED if is_empty else ErrorKind.FAILED
+    return outcomes.kind_of_text(message, _TEXT_KINDS) or otherwise

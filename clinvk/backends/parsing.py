@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from clinvk.backends.base import Captured, ParsedOutput, ProcessResult
+from clinvk.backends.base import Captured, ProcessResult
 from clinvk.core.sanitize import one_line
-from clinvk.core.spec import ErrorKind, Usage
+from clinvk.core.spec import Usage
 
 ERROR_CHARS = 500
 
@@ -152,49 +152,3 @@ def api_message(message: str) -> str:
     """Take the message out of an API's error where a CLI passes on its raw JSON."""
     body = next(objects([message[message.find("{") : message.rfind("}") + 1]]), {})
     return text(mapping(body, "error"), "message") or text(body, "message") or message
-
-
-_QUOTA = re.compile(
-    r"insufficient[_ ]quota|exceeded your current quota|credit balance|billing|usage limit"
-    r"|out of credits|quota exceeded|exceeded your (monthly|daily) quota",
-    re.IGNORECASE,
-)
-
-
-def is_quota(message: str) -> bool:
-    """Whether a message says that the account's money or allowance is used up."""
-    return _QUOTA.search(message) is not None
-
-
-def kind_of_status(status: int, message: str) -> ErrorKind:
-    """Return the kind of error that an HTTP status of a model API stands for."""
-    if is_quota(message):
-        return ErrorKind.QUOTA
-    match status:
-        case 429 | 529:
-            return ErrorKind.RATE_LIMITED
-        case 401 | 403:
-            return ErrorKind.AUTH
-        case 402:
-            return ErrorKind.QUOTA
-        case 413:
-            return ErrorKind.TOO_LARGE
-        case 400 | 404 | 422:
-            return ErrorKind.INVALID
-        case _:
-            return ErrorKind.FAILED
-
-
-def kind_of_text(message: str, patterns: Sequence[tuple[str, ErrorKind]]) -> ErrorKind | None:
-    """Return the kind whose pattern a message has, quota first; None if it has none."""
-    if is_quota(message):
-        return ErrorKind.QUOTA
-    for pattern, kind in patterns:
-        if re.search(pattern, message, re.IGNORECASE):
-            return kind
-    return None
-
-
-def failure(message: str, kind: ErrorKind, **known: Any) -> ParsedOutput:
-    """Return an answer that is an error, with what is known of the attempt."""
-    return ParsedOutput(error=excerpt(message) or "failed", error_kind=kind, **known)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import Any
 
 from clinvk.backends import parsing
+from clinvk.backends.outcomes import LIMITS, Outcome
 from clinvk.backends.parsing import Json
-from clinvk.core.spec import Usage
+from clinvk.core.spec import ErrorKind, Usage
 from clinvk.core.steps import STEP_CHARS, Step, StepKind
+from clinvk.core.timestamps import rfc3339
 
 ARGUMENTS = (
     "command",
@@ -84,10 +87,34 @@ def usage(counts: Usage | None) -> list[Step]:
     return [Step(kind=StepKind.USAGE, usage=counts)] if counts else []
 
 
-def error(text: str) -> list[Step]:
-    """Return the step of an error; none for one that says nothing."""
+def error(text: str, outcome: Outcome | None = None) -> list[Step]:
+    """Return the step of an error, or of the limit that it means; none if it says nothing."""
     said = parsing.excerpt(text)
-    return [Step(kind=StepKind.ERROR, text=said)] if said else []
+    if not said:
+        return []
+    if outcome is None or outcome.kind not in LIMITS:
+        return [Step(kind=StepKind.ERROR, text=said)]
+    return [limit(said, outcome.retry_at, outcome.kind)]
+
+
+def limit(text: str, until: datetime | None, kind: ErrorKind | None = None) -> Step:
+    """Return the step of a limit; without a kind it is near, or does not stop the CLI."""
+    return Step(
+        kind=StepKind.LIMIT,
+        text=parsing.excerpt(text),
+        error_kind=kind,
+        until=rfc3339(until) if until else None,
+    )
+
+
+def retry(text: str, kind: ErrorKind | None, delay_seconds: float | None) -> Step:
+    """Return the step of the CLI's own retry, which waits `delay_seconds` first."""
+    return Step(
+        kind=StepKind.RETRY,
+        text=parsing.excerpt(text),
+        error_kind=kind,
+        delay_seconds=delay_seconds,
+    )
 
 
 def _argument(arguments: Json) -> str:

@@ -84,7 +84,7 @@ def test_each_answer_is_that_of_its_own_prompt(tmp_path: Path) -> None:
 FAILURES = {
     "401": "auth",
     "429": "rate_limited",
-    "500": "failed",
+    "500": "overloaded",
     "quota": "quota",
     "refusal": "refused",
 }

@@ -298,7 +298,8 @@ def test_dry_run_starts_nothing(clinvk: Clinvk, fake: FakeFleet) -> None:
     ended = clinvk("compare", "x", "--backends", "claude:opus,gemini:flash", "--dry-run")
     first, second = ended.stdout.splitlines()
     assert first == (
-        "[1] claude: claude -p --output-format json --no-session-persistence --model opus"
+        "[1] claude: claude -p --output-format stream-json --verbose"
+        " --no-session-persistence --model opus"
         " < PROMPT: prompt (1 bytes)"
     )
     assert second.startswith("[2] gemini: ")

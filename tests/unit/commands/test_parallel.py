@@ -344,7 +344,8 @@ def test_dry_run_prints_what_would_run_and_starts_nothing(
     ended = clinvk("parallel", "-f", "t.json", "--config", "config.yaml", "--dry-run")
     assert ended.status == 0
     assert ended.stdout == (
-        "[1] claude: cd '/src dir' && claude -p --output-format json --no-session-persistence"
+        "[1] claude: cd '/src dir' && claude -p --output-format stream-json --verbose"
+        " --no-session-persistence"
         " --model opus < t.json: tasks[0].prompt (5 bytes)\n"
         "[2] mytool: TOKEN='***' 'my tool' --stdin --fast < t.json: tasks[1].prompt (1 bytes)\n"
     )

@@ -1,0 +1,115 @@
+"""What an error means: its kind, and when to try again. Shared by the backends.
+
+A limit opens again by itself (`rate_limited` within minutes, `usage_limit` with its window), passes
+with the load of the service (`overloaded`), or needs a person (`quota`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from clinvk.backends.base import ParsedOutput
+from clinvk.backends.parsing import excerpt
+from clinvk.backends.reset_times import reset_time
+from clinvk.core.spec import ErrorKind
+
+Kinds = Sequence[tuple[str, ErrorKind]]
+"""Patterns in messages, without regard to case, and what each means. The first one counts."""
+
+LIMITS = frozenset(
+    {ErrorKind.RATE_LIMITED, ErrorKind.USAGE_LIMIT, ErrorKind.OVERLOADED, ErrorKind.QUOTA}
+)
+"""Kinds of errors that have nothing to do with the task."""
+
+LONGEST_BURST = timedelta(minutes=5)
+"""A rate limit that opens later is one of a longer window."""
+
+_EXHAUSTED: Kinds = (
+    (r"insufficient[_ ]quota|quota exceeded|exceeded your (\w+ )?quota", ErrorKind.QUOTA),
+    (r"out of credits|credit balance|spend(ing)? (cap|limit)|billing", ErrorKind.QUOTA),
+    (r"usage limit", ErrorKind.USAGE_LIMIT),
+)
+COMMON: Kinds = (
+    *_EXHAUSTED,
+    (r"rate.?limit|too many requests|\b429\b", ErrorKind.RATE_LIMITED),
+    (r"overloaded|at capacity|high demand|service unavailable", ErrorKind.OVERLOADED),
+    (r"\b(503|529)\b|connection.?refused|ECONNREFUSED", ErrorKind.OVERLOADED),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What an error means; `retry_at` is when its limit opens, in UTC, where that is known."""
+
+    kind: ErrorKind
+    retry_at: datetime | None = None
+
+    def delay_seconds(self, at: datetime | None) -> float | None:
+        """Return how long after `at` that is."""
+        return (self.retry_at - at).total_seconds() if self.retry_at and at else None
+
+
+def first_kind(message: str, patterns: Kinds) -> ErrorKind | None:
+    """Return the kind of the first pattern that a message has; None if it has none."""
+    found = (kind for pattern, kind in patterns if re.search(pattern, message, re.IGNORECASE))
+    return next(found, None)
+
+
+def kind_of_text(message: str, patterns: Kinds) -> ErrorKind | None:
+    """Return the kind whose pattern a message has: of these patterns, or else of `COMMON`."""
+    return first_kind(message, (*patterns, *COMMON))
+
+
+def kind_of_status(status: int, message: str) -> ErrorKind:
+    """Return the kind of error that an HTTP status of a model API stands for."""
+    if status >= 500:
+        return ErrorKind.OVERLOADED
+    match status:
+        case 401:
+            return ErrorKind.AUTH
+        case 402:
+            return ErrorKind.QUOTA
+        case 413:
+            return ErrorKind.TOO_LARGE
+    if exhausted := first_kind(message, _EXHAUSTED):
+        return exhausted
+    match status:
+        case 429:
+            return ErrorKind.RATE_LIMITED
+        case 403:
+            return ErrorKind.AUTH
+        case 400 | 404 | 422:
+            return ErrorKind.INVALID
+        case _:
+            return ErrorKind.FAILED
+
+
+def outcome(message: str, kind: ErrorKind, at: datetime | None) -> Outcome:
+    """Add to an error's kind when its limit opens, where the message says so.
+
+    `at` is when the message was printed; without it, no time is understood. Money that comes back
+    by itself is a usage limit, and so is a rate that opens much later.
+    """
+    if at is None or kind not in LIMITS or (retry_at := reset_time(message, at)) is None:
+        return Outcome(kind=kind)
+    if kind is ErrorKind.QUOTA or (
+        kind is ErrorKind.RATE_LIMITED and retry_at - at > LONGEST_BURST
+    ):
+        kind = ErrorKind.USAGE_LIMIT
+    return Outcome(kind=kind, retry_at=retry_at)
+
+
+def failure(message: str, outcome: Outcome | ErrorKind, **known: Any) -> ParsedOutput:
+    """Return an answer that is an error, with what is known of the attempt."""
+    if isinstance(outcome, ErrorKind):
+        outcome = Outcome(kind=outcome)
+    return ParsedOutput(
+        error=excerpt(message) or "failed",
+        error_kind=outcome.kind,
+        retry_at=outcome.retry_at,
+        **known,
+    )
