@@ -57,15 +57,18 @@ class Confinement:
     `sandboxed`: the operating system enforces the task's sandbox mode around the command.
     `project_settings`: the CLI may follow settings in the working directory that run programs,
     redirect the CLI or widen its permissions, such as hooks, MCP servers and `.env` files.
+    `directory`: the working directory as an absolute path without symbolic links, where known.
     """
 
     sandboxed: bool = False
     project_settings: bool = True
+    directory: str | None = None
 
     @classmethod
-    def by_default(cls, spec: TaskSpec) -> Confinement:
+    def by_default(cls, spec: TaskSpec, directory: str | None = None) -> Confinement:
         """Return what a worker without a policy imposes: no project opens what a mode closes."""
-        return cls(project_settings=spec.sandbox_mode not in RESTRICTED_MODES)
+        is_restricted = spec.sandbox_mode in RESTRICTED_MODES
+        return cls(project_settings=not is_restricted, directory=directory)
 
 
 RESTRICTED_MODES = frozenset({"read-only", "workspace"})

@@ -31,6 +31,12 @@ from clinvk.core.steps import Step
 
 READ_ONLY_TOOLS = "Read,Grep,Glob"
 
+USER_SETTINGS_ONLY = ("--setting-sources=user", "--add-dir=.")
+"""Measured: without the project's sources none of its hooks, `env`, `apiKeyHelper`, `defaultMode`,
+commands and `.mcp.json` counts, while the user's own MCP servers still do. The directory is named
+once more because its CLAUDE.md, which is text, would go with the settings."""
+PROJECT_INSTRUCTIONS = MappingProxyType({"CLAUDE_CODE_ADDITIONAL_DIRECTORIES_CLAUDE_MD": "1"})
+
 HARMLESS = frozenset(
     {
         "BashOutput",
@@ -109,16 +115,15 @@ class Claude(Backend):
         }
     )
 
-    def command(
-        self,
-        spec: TaskSpec,
-        confinement: Confinement = UNCONFINED,  # noqa: ARG002
-    ) -> Command:
+    def command(self, spec: TaskSpec, confinement: Confinement = UNCONFINED) -> Command:
         """Build `claude -p … < prompt`."""
         argv = ["claude", "-p", "--output-format", "stream-json", "--verbose"]
         argv += ["--no-session-persistence"]
         env: dict[str, str] = {}
         warnings = []
+        if not confinement.project_settings:
+            argv += USER_SETTINGS_ONLY
+            env.update(PROJECT_INSTRUCTIONS)
         if spec.model:
             argv += ["--model", spec.model]
         argv += _modes(spec)
@@ -133,7 +138,7 @@ class Claude(Backend):
         if spec.system_prompt:
             argv += ["--append-system-prompt", spec.system_prompt]
         if spec.allowed_tools:
-            # With "=", because the flag would take every argument that follows.
+            # With "=", as above.
             argv += [f"--allowedTools={','.join(spec.allowed_tools)}"]
         return Command(
             argv=(*argv, *spec.extra),
@@ -271,7 +276,8 @@ def _modes(spec: TaskSpec) -> list[str]:
     if spec.sandbox_mode == "read-only":
         # Nothing may be written or run, so "never ask" can only mean "deny everything else".
         mode = "dontAsk" if approval == "none" else PERMISSION_MODES.get(approval or "")
-        return ["--tools", READ_ONLY_TOOLS, *(["--permission-mode", mode] if mode else [])]
+        # With "=", because the flag would take every argument that follows.
+        return [f"--tools={READ_ONLY_TOOLS}", *(["--permission-mode", mode] if mode else [])]
     mode = PERMISSION_MODES.get(approval or "")
     return ["--permission-mode", mode] if mode else []
 

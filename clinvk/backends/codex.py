@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import datetime
+from pathlib import PurePosixPath
 from typing import Any
 
 from clinvk.backends import outcomes, parsing, steps
@@ -73,16 +74,14 @@ class Codex(Backend):
     # A provider's `env_key` in its settings may have any name: see docs/guides/backends.md.
     pass_env = ("OPENAI_*", "CODEX_*", "AZURE_OPENAI_*", "RUST_LOG")
 
-    def command(
-        self,
-        spec: TaskSpec,
-        confinement: Confinement = UNCONFINED,  # noqa: ARG002
-    ) -> Command:
+    def command(self, spec: TaskSpec, confinement: Confinement = UNCONFINED) -> Command:
         """Build `codex exec … - < prompt`."""
         argv = ["codex", "exec", "--json", "--skip-git-repo-check", "--ephemeral"]
         if spec.model:
             argv += ["--model", spec.model]
         argv += _modes(spec)
+        if not confinement.project_settings:
+            argv += _untrusted(confinement.directory or spec.workdir)
         if spec.system_prompt:
             argv += ["-c", f"developer_instructions={_toml(spec.system_prompt)}"]
         warnings = [
@@ -197,6 +196,21 @@ def _usage(completed: Json) -> Usage | None:
     counts = parsing.mapping(completed, "usage")
     tokens = (parsing.count(counts, name) for name in ("input_tokens", "output_tokens"))
     return parsing.usage(*tokens)
+
+
+def _untrusted(directory: str | None) -> list[str]:
+    """Mark the working directory and all above it as untrusted, whatever the user trusted before.
+
+    Measured: in a trusted directory the MCP servers of `.codex/config.toml` start, in any mode and
+    outside of the CLI's sandbox. The nearest mark counts, also for a git worktree, whose main
+    directory is elsewhere. A directory that nobody trusted needs none, but who trusted what is
+    not known here.
+    """
+    if directory is None:
+        return []
+    path = PurePosixPath(directory)
+    marks = (f'{_toml(str(entry))}={{trust_level="untrusted"}}' for entry in (path, *path.parents))
+    return ["-c", f"projects={{{','.join(marks)}}}"]
 
 
 def _toml(text: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 from clinvk.backends import outcomes, parsing, steps
 from clinvk.backends.base import (
@@ -34,6 +35,32 @@ ENVIRONMENT = {
     "TERM": "xterm-256color",
     "COLORTERM": "truecolor",
 }
+
+_HIDE_ENV_FILES = """
+import fs from 'node:fs';
+import { homedir } from 'node:os';
+import { basename, join, resolve } from 'node:path';
+import { syncBuiltinESMExports } from 'node:module';
+const home = process.env.GEMINI_CLI_HOME || homedir();
+const own = [join(home, '.env'), join(home, '.gemini', '.env')];
+const exists = fs.existsSync;
+const hidden = (path) => basename(path) === '.env' && !own.includes(resolve(path));
+fs.existsSync = (path) => exists(path) && !hidden(String(path));
+syncBuiltinESMExports();
+delete process.env.NODE_OPTIONS;
+"""
+"""Loaded before the CLI, and not passed on to what the CLI starts: it finds no `.env` but those of
+the user. It has no option for that; from a project's `.env` it takes any variable that is not set,
+the address of its API among them."""
+
+UNTRUSTED = {
+    # The settings of a folder are read while it is untrusted, so they do not count, even if the
+    # user trusted it before. Only then does --skip-trust let the approval mode be what was asked.
+    "GEMINI_CLI_TRUST_WORKSPACE": "false",
+    "NODE_OPTIONS": f"--import=data:text/javascript,{quote(_HIDE_ENV_FILES)}",
+}
+"""Measured: with these no hook, MCP server, tool discovery, policy or `.env` of the working
+directory counts; GEMINI.md, skills and commands, which are text, still do."""
 
 APPROVAL_MODES = {"auto": "auto_edit", "none": "yolo", "always": "default"}
 
@@ -90,11 +117,7 @@ class Gemini(Backend):
     version_argv = ("gemini", "--version")
     pass_env = ("GEMINI_*", "GOOGLE_*", "CODE_ASSIST_ENDPOINT", "NO_BROWSER")
 
-    def command(
-        self,
-        spec: TaskSpec,
-        confinement: Confinement = UNCONFINED,  # noqa: ARG002
-    ) -> Command:
+    def command(self, spec: TaskSpec, confinement: Confinement = UNCONFINED) -> Command:
         """Build `gemini -o stream-json … < prompt`."""
         argv = ["gemini", "-o", "stream-json", "--skip-trust"]
         if spec.model:
@@ -105,7 +128,7 @@ class Gemini(Backend):
         return Command(
             argv=(*argv, *spec.extra),
             stdin=spec.prompt.encode("utf-8", "replace"),
-            env=ENVIRONMENT,
+            env=ENVIRONMENT if confinement.project_settings else {**ENVIRONMENT, **UNTRUSTED},
             warnings=tuple(unsupported(self.name, option, why) for option, why in _gaps(spec)),
         )
 

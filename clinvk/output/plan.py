@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from clinvk.backends.base import Backend, Command, Confinement
@@ -20,7 +21,7 @@ def plan(specs: Sequence[TaskSpec], sources: Sequence[str], get: Any) -> Iterato
     for spec, source in zip(specs, sources, strict=True):
         backend: Backend = get(spec.backend)
         separator = "." if source.endswith("]") else ": "  # tasks[0].prompt, line 1: prompt
-        command = backend.command(spec, Confinement.by_default(spec))
+        command = backend.command(spec, Confinement.by_default(spec, _directory(spec.workdir)))
         yield spec, f"{source}{separator}prompt", command
 
 
@@ -49,6 +50,14 @@ def entries(planned: Iterable[Planned]) -> Iterator[dict[str, Any]]:
             | ({"placeholders": list(spec.inputs)} if spec.inputs else {}),
             "warnings": list(command.warnings),
         }
+
+
+def _directory(workdir: str | None) -> str | None:
+    """Return where a task would run on this machine; None if that is the home of nobody."""
+    try:
+        return str(Path(workdir or ".").expanduser().resolve())
+    except RuntimeError:
+        return None
 
 
 def _quote(word: str) -> str:

@@ -73,7 +73,10 @@ class Preparation:
         spec, warnings = fill_inputs(_decoded(wire), results)
         backend = self._backend(spec.backend)
         workdir = self._accepted_workdir(spec)
-        confinement = Confinement(project_settings=self._policy.allows_project_settings(spec))
+        confinement = Confinement(
+            project_settings=self._policy.allows_project_settings(spec),
+            directory=os.path.realpath(workdir or os.curdir),
+        )
         command = backend.command(spec, confinement)
         return PreparedTask(spec, backend, command, workdir, (*warnings, *command.warnings))
 

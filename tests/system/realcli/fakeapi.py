@@ -58,13 +58,15 @@ def answer(scenario: str, question: str) -> str:
 class Request:
     """What a CLI asked: where, which model, and the last thing that the user said.
 
-    `tool_results` are what tools have returned in this conversation so far.
+    `tool_results` are what tools have returned in this conversation so far; `markers` are the words
+    `marker:WORD` anywhere in the request.
     """
 
     path: str
     model: str
     prompt: str
     tool_results: tuple[str, ...] = ()
+    markers: tuple[str, ...] = ()
 
 
 def request_of(path: str, body: Json) -> Request:
@@ -77,7 +79,8 @@ def request_of(path: str, body: Json) -> Request:
         content = texts[-1] if texts else ""
     in_path = re.search(r"/models/([^:]+):", path)
     model = in_path[1] if in_path else body.get("model", "")
-    return Request(path, model, content, tuple(toolcalls.results(body)))
+    markers = tuple(sorted(set(re.findall(r"marker:([\w.]+)", json.dumps(body)))))
+    return Request(path, model, content, tuple(toolcalls.results(body)), markers)
 
 
 class FakeApi:

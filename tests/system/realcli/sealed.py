@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 
 from tests.system.realcli import fakeapi
+from tests.system.realcli.hostile import THIEF_PORT
 from tests.system.realcli.install import bin_directory
 
 CLONE_NEWUSER = 0x10000000
@@ -28,6 +29,10 @@ IFF_UP = 1
 KEY = "dummy-key"
 REQUESTS = "requests.jsonl"
 """In the home: what the fake API was asked, for whoever looks from outside."""
+
+
+STOLEN = "stolen.jsonl"
+"""The same of the address that hostile repositories redirect CLIs to."""
 
 
 def seal() -> None:
@@ -93,7 +98,10 @@ def main() -> int:
     home, command = Path(sys.argv[1]), sys.argv[2:]
     seal()
     home.mkdir(parents=True, exist_ok=True)
-    with fakeapi.FakeApi(log=home / REQUESTS) as api:
+    with (
+        fakeapi.FakeApi(log=home / REQUESTS) as api,
+        fakeapi.FakeApi(THIEF_PORT, log=home / STOLEN),
+    ):
         return subprocess.run(command, env=environment(home, api.url), check=False).returncode
 
 

@@ -50,3 +50,16 @@ def test_each_cli_runs_reads_writes_and_edits_before_it_answers(tmp_path: Path) 
     last = [r["tool_results"] for r in asked(tmp_path) if len(r["tool_results"]) == 4]
     assert [("said" in results[0], "two" in results[2]) for results in last] == [(True, True)] * 3
     assert status == 0
+
+
+def test_an_extra_argument_adds_no_tool_to_a_read_only_task(tmp_path: Path) -> None:
+    """A flag that takes a list would take the argument after it, too."""
+    task = {
+        "backend": "claude",
+        "sandbox_mode": "read-only",
+        "extra": ["Bash", "--allowedTools=Bash"],
+        "prompt": prompt("extra", shell("touch made.txt")),
+    }
+    _, document = run(tmp_path, [task])
+    assert document["results"][0]["output"] == fakeapi.answer_to("extra")
+    assert not (tmp_path / "work" / "made.txt").exists()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from clinvk.backends import BackendRegistry, base
-from clinvk.backends.base import Captured, Command, ParsedOutput, ProcessResult
+from clinvk.backends.base import Captured, Command, Confinement, ParsedOutput, ProcessResult
 from clinvk.core.spec import TaskSpec
 from clinvk.core.steps import Step
 
@@ -36,6 +36,13 @@ OPTIONS: dict[str, Any] = {
 def command(backend: str, **fields: Any) -> Command:
     """Return the command of a task with these options."""
     return REGISTRY.get(backend).command(TaskSpec(backend=backend, prompt="-p é", **fields))
+
+
+def confined(backend: str, confinement: Confinement, **fields: Any) -> Command:
+    """Return the command of a task with these options, on a worker that confines it."""
+    return REGISTRY.get(backend).command(
+        TaskSpec(backend=backend, prompt="x", **fields), confinement
+    )
 
 
 def parse(backend: str, returncode: int, stdout: bytes, stderr: bytes = b"") -> ParsedOutput:

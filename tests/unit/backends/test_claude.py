@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.unit.backends.commands import command, each_mode, parse, unsupported
+from clinvk.backends.base import Confinement
+from tests.unit.backends.commands import command, confined, each_mode, parse, unsupported
 
 START = (
     *("claude", "-p", "--output-format", "stream-json", "--verbose"),
@@ -18,7 +19,7 @@ APPROVAL: dict[str | None, list[str]] = {
     "none": ["--permission-mode", "bypassPermissions"],
     "always": ["--permission-mode", "default"],
 }
-READ_ONLY = ["--tools", "Read,Grep,Glob"]
+READ_ONLY = ["--tools=Read,Grep,Glob"]
 
 
 @each_mode
@@ -51,6 +52,12 @@ def test_options() -> None:
     assert built.env == {"CLAUDE_CODE_MAX_OUTPUT_TOKENS": "100"}
     assert built.warnings == ()
     assert unsupported("claude") == set()
+
+
+def test_without_project_settings_its_instructions_stay() -> None:
+    built = confined("claude", Confinement(project_settings=False), extra=["--effort", "low"])
+    assert built.argv == (*START, "--setting-sources=user", "--add-dir=.", "--effort", "low")
+    assert built.env == {"CLAUDE_CODE_ADDITIONAL_DIRECTORIES_CLAUDE_MD": "1"}
 
 
 def test_the_limit_of_turns_is_the_error() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from typing import Any
 
-from tests.unit.backends.commands import command, each_mode, parse, unsupported
+from clinvk.backends.base import Confinement
+from tests.unit.backends.commands import command, confined, each_mode, parse, unsupported
 
 START = ("codex", "exec", "--json", "--skip-git-repo-check", "--ephemeral")
 NEVER_ASK = ["-c", 'approval_policy="never"']
@@ -34,6 +36,17 @@ def test_options() -> None:
     assert json.loads(built.argv[8].removeprefix("developer_instructions=")) == text
     assert built.argv[9:] == ("-c", "a=1", "-")
     assert unsupported("codex") == {"max_turns", "max_tokens", "allowed_tools"}
+
+
+def test_without_project_settings_no_directory_of_the_task_is_trusted() -> None:
+    confinement = Confinement(project_settings=False, directory='/a "b"/c')
+    option, value = confined("codex", confinement).argv[5:7]
+    trust = {"trust_level": "untrusted"}
+    assert option == "-c"
+    assert tomllib.loads(value) == {
+        "projects": {'/a "b"/c': trust, '/a "b"': trust, "/": trust},
+    }
+    assert confined("codex", Confinement(project_settings=False)).argv == (*START, "-")
 
 
 def test_errors_before_success_are_no_failure() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.unit.backends.commands import command, each_mode, unsupported
+from clinvk.backends.base import Confinement
+from tests.unit.backends.commands import command, confined, each_mode, unsupported
 
 START = ("gemini", "-o", "stream-json", "--skip-trust")
 APPROVAL = {
@@ -31,6 +32,15 @@ def test_options() -> None:
     assert built.argv == (*START, "-m", "m", "--allowed-tools=a,b", "--debug")
     assert built.env["GEMINI_CLI_NO_RELAUNCH"] == "true"
     assert unsupported("gemini") == {"max_turns", "max_tokens", "system_prompt"}
+
+
+def test_without_project_settings_the_folder_is_untrusted_while_they_are_read() -> None:
+    built = confined("gemini", Confinement(project_settings=False))
+    assert built.argv == START
+    assert built.env["GEMINI_CLI_TRUST_WORKSPACE"] == "false"
+    assert built.env["NODE_OPTIONS"].startswith("--import=data:text/javascript,")
+    assert " " not in built.env["NODE_OPTIONS"]
+    assert "NODE_OPTIONS" not in command("gemini").env
 
 
 def test_allowed_tools_never_open_what_a_read_only_sandbox_closes() -> None:

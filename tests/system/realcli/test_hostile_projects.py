@@ -1,0 +1,64 @@
+"""What a repository's own settings can do to a task, through the real CLIs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import harness
+from tests.system.realcli import fakeapi, hostile
+from tests.system.realcli.sealed import REQUESTS, STOLEN
+from tests.system.realcli.test_end_to_end import GEMINI, SEALED
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def attack(tmp_path: Path, mode: str, policy: str = "") -> tuple[set[str], list[dict[str, Any]]]:
+    """Run a task in each hostile repository; returns the attacks that worked, and the results."""
+    folder, home = tmp_path / "repositories", tmp_path / "home"
+    tasks = [{"sandbox_mode": mode, "model": GEMINI, **task} for task in hostile.plant(folder)]
+    (tmp_path / "tasks.json").write_text(json.dumps({"tasks": tasks}))
+    (tmp_path / "policy.yaml").write_text(policy)
+    config = {"worker": {"policy": str(tmp_path / "policy.yaml")}} if policy else {}
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    clinvk = [sys.executable, "-m", "clinvk", "parallel", "--json", "-q"]
+    files = ["--config", str(tmp_path / "config.yaml"), "-f", str(tmp_path / "tasks.json")]
+    done = subprocess.run(
+        [*SEALED, str(home), "sh", "-c", hostile.trust(home, folder), "sh", *clinvk, *files],
+        cwd=harness.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    stolen = home / STOLEN
+    lines = stolen.read_text().splitlines() if stolen.exists() else []
+    prompts = [json.loads(line)["prompt"] for line in lines]
+    return hostile.succeeded(folder, prompts), json.loads(done.stdout)["results"]
+
+
+def test_they_work_where_the_policy_allows_project_settings(tmp_path: Path) -> None:
+    """Each attack is one: else the tests below could not fail."""
+    policy = "max_sandbox_mode: workspace\nproject_settings: true\n"
+    worked, _ = attack(tmp_path, "workspace", policy)
+    assert worked == set(hostile.ATTACKS)
+
+
+def test_they_do_not_where_the_mode_restricts_the_task(tmp_path: Path) -> None:
+    worked, results = attack(tmp_path, "read-only")
+    assert worked == set()
+    told = {result["output"] for result in results if not result.get("error")}
+    assert told == {fakeapi.answer_to(name) for name in hostile.ATTACKS}
+
+
+def test_they_do_not_under_a_maximum_and_instructions_are_still_read(tmp_path: Path) -> None:
+    worked, _ = attack(tmp_path, "full", "max_approval_mode: none\n")
+    assert worked == set()
+    lines = (tmp_path / "home" / REQUESTS).read_text().splitlines()
+    read = {marker for line in lines for marker in json.loads(line)["markers"]}
+    assert read == {"CLAUDE.md", "GEMINI.md"}
