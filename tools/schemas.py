@@ -1,7 +1,8 @@
 """Write the JSON schemas of the reference from the types: `python -m tools.schemas`.
 
-`results.schema.json` is the document of `clinvk parallel --json`, `task-file.schema.json` what
-`clinvk parallel` reads; an editor can check a task file with it.
+`results.schema.json` is the document of `clinvk parallel --json`, `steps.schema.json` a line of
+`clinvk logs --json`, `task-file.schema.json` what `clinvk parallel` reads; an editor can check a
+task file with it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from annotated_types import Predicate
 from pydantic import TypeAdapter
 
 from clinvk.core.spec import GIVEN_BY_RUN, TaskResult, TaskSpec, not_blank
+from clinvk.core.steps import StepRecord
 from clinvk.output.documents import ALWAYS, ENTRY_KEYS
+from clinvk.output.step_lines import STEP_ALWAYS, STEP_KEYS
 from clinvk.taskfile.schema import TASKS
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
@@ -45,7 +48,11 @@ def main() -> None:
 
 def schemas() -> Mapping[str, Schema]:
     """Return each schema by the name of its file."""
-    return {"results.schema.json": results(), "task-file.schema.json": task_file()}
+    return {
+        "results.schema.json": results(),
+        "steps.schema.json": steps(),
+        "task-file.schema.json": task_file(),
+    }
 
 
 def text(schema: Schema) -> str:
@@ -75,6 +82,27 @@ def results() -> Schema:
             },
         }
     )
+
+
+def steps() -> Schema:
+    """Return the schema of each line of `clinvk logs --json`; later versions may add keys."""
+    schema = TypeAdapter(StepRecord).json_schema()
+    entry = {key: _without_null(schema["properties"][key]) for key in STEP_KEYS}
+    entry |= {"time": TIME, "until": TIME}
+    entry |= {"kind": _known_first(schema, "StepKind"), "error_kind": {"type": "string"}}
+    return _tidied(
+        {
+            "$schema": DIALECT,
+            "title": "A line of clinvk logs --json",
+            **_object(entry, required=sorted(STEP_ALWAYS)),
+            "$defs": {"Usage": schema["$defs"]["Usage"]},
+        }
+    )
+
+
+def _known_first(schema: Schema, name: str) -> Schema:
+    """Return the schema of a text whose known values are listed; later versions may add some."""
+    return {"type": "string", "examples": schema["$defs"][name]["enum"]}
 
 
 def task_file() -> Schema:

@@ -65,10 +65,11 @@ class Dispatcher:
         options: RunOptions,
         run_key: str = "",
         digest: str = "",
+        user: str = "",
     ) -> Submitted:
         """Record a run and dispatch the first of its tasks."""
         message = template(self.app, run)
-        submitted = self.store.submit(run, specs, options, run_key, digest, message)
+        submitted = self.store.submit(run, specs, options, run_key, digest, message, user)
         self._log_failures(submitted.admission)
         return submitted
 

@@ -1,4 +1,4 @@
-"""The commands about runs that were submitted: runs, status, attach, results, cancel, wait."""
+"""The commands about runs that were submitted: list them, look at them, wait, cancel."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clinvk.cli.options import fleet_command, json_option, quiet_option
+from clinvk.cli.options import (
+    broker_option,
+    config_option,
+    fleet_command,
+    json_option,
+    quiet_option,
+)
 
 if TYPE_CHECKING:
     from clinvk.runs.celery_client import CeleryClient
 
 _run_argument = click.argument("run", metavar="RUN")
+"""A run's id, or `last`: see `CeleryClient.open`."""
 
 
 @fleet_command("runs")
@@ -55,6 +62,41 @@ def attach(client: CeleryClient, run: str, as_json: bool, quiet: bool) -> int:
     return runs.attach(client, run, as_json=as_json, quiet=quiet)
 
 
+@click.command("logs")
+@_run_argument
+@click.argument("task", metavar="[INDEX|ID]", required=False)
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run, or the task, has ended.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    metavar="KINDS",
+    help="Print only steps of these kinds: tool_call,error.",
+)
+@broker_option
+@config_option
+def logs(
+    config: str | None,
+    broker: str | None,
+    run: str,
+    task: str | None,
+    follow: bool,
+    as_json: bool,
+    kinds: tuple[str, ...],
+) -> int:
+    """Print what the agents of a run did, step by step.
+
+    INDEX is a task's number, as the output of the run shows it in brackets; ID is its id in the
+    task file. A local run has steps here as long as it goes on.
+    """
+    from clinvk.commands import logs
+    from clinvk.config import settings
+
+    options = logs.LogsOptions(run, task, follow=follow, as_json=as_json, kinds=kinds)
+    return logs.logs(settings.load(config), broker, options)
+
+
 @fleet_command("results")
 @_run_argument
 @json_option
@@ -84,4 +126,4 @@ def wait(client: CeleryClient, run: str) -> int:
     return runs.wait(client, run)
 
 
-COMMANDS = (list_runs, status, attach, results, cancel, wait)
+COMMANDS = (list_runs, status, attach, logs, results, cancel, wait)

@@ -339,6 +339,7 @@ class RunOptions(Wire):
 class RunSummary:
     """A run's counts and times, as the run's record in Redis has them.
 
+    `user` is the login name of who submitted it, on the machine of the client.
     `ok + failed + canceled + timeout + lost == total` once `ended_ms` is set. Times are
     milliseconds since the epoch by the Redis server's clock.
     """
@@ -359,6 +360,7 @@ class RunSummary:
     cancel_reason: str | None = None
     in_flight: int = 0
     running: int = 0
+    user: str = ""
 
     @property
     def ended(self) -> int:

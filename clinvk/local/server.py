@@ -11,6 +11,8 @@ from pathlib import Path
 from clinvk.core.errors import BrokerError
 
 SOCKET_NAME = "server.sock"
+DIRECTORY_PREFIX = "clinvk-"
+"""What the names of the directories begin with in which private servers listen."""
 
 
 def broker_url(directory: str) -> str:

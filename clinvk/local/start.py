@@ -215,8 +215,8 @@ def divide(slots: int, cores: int) -> list[int]:
 
 
 def _make_directory() -> Path:
-    directory = tempfile.mkdtemp(prefix="clinvk-")
+    directory = tempfile.mkdtemp(prefix=server.DIRECTORY_PREFIX)
     if len(os.fsencode(directory)) + len(f"/{server.SOCKET_NAME}") > SOCKET_PATH_BYTES:
         Path(directory).rmdir()
-        directory = tempfile.mkdtemp(prefix="clinvk-", dir="/tmp")
+        directory = tempfile.mkdtemp(prefix=server.DIRECTORY_PREFIX, dir="/tmp")
     return Path(directory)

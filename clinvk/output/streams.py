@@ -13,12 +13,15 @@ from typing import IO
 class Output:
     """Data on stdout. When nobody reads it any more, that is noted once and the rest is dropped.
 
+    Where it `is_quiet`, a reader that goes away is not noted: nothing else depends on it.
+
     Attributes:
         broken: whether stdout could not be written.
     """
 
-    def __init__(self, stream: IO[str]) -> None:
+    def __init__(self, stream: IO[str], *, is_quiet: bool = False) -> None:
         self._stream = stream
+        self._is_quiet = is_quiet
         self.broken = False
 
     @property
@@ -48,7 +51,9 @@ class Output:
             # What the interpreter flushes at exit must not raise again.
             with contextlib.suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-            note(f"clinvk: cannot write to standard output ({error.strerror}); the run continues")
+            if not (self._is_quiet and isinstance(error, BrokenPipeError)):
+                why = error.strerror
+                note(f"clinvk: cannot write to standard output ({why}); the run continues")
 
 
 def note(text: str) -> None:

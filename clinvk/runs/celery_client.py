@@ -7,6 +7,8 @@ Importing this loads Celery and redis-py; everything that a command needs before
 from __future__ import annotations
 
 import hashlib
+import os
+import pwd
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +26,19 @@ from clinvk.runs.celery_run import CeleryRun
 from clinvk.runs.client import PrivateFleet
 from clinvk.runs.run_reader import BrokerAwayError
 from clinvk.store.store import Store
+
+LAST = "last"
+"""Stands for the newest run of this user, wherever a run is named."""
+LOOK_BACK_RUNS = 1000
+"""Among how many of the newest runs the user's newest is looked for."""
+
+
+def login_name() -> str:
+    """Return the name of the user of this process."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user of no name
+        return str(os.getuid())
 
 
 class CeleryClient:
@@ -99,7 +114,9 @@ class CeleryClient:
         with self.reaching_broker():
             known = self.store.submitted(run_key) if run_key else None
             if known is None:
-                submitted = self.dispatcher.submit(run, specs, options, run_key, digest)
+                submitted = self.dispatcher.submit(
+                    run, specs, options, run_key, digest, login_name()
+                )
                 known = (submitted.run, submitted.taken_by_digest or digest)
         run, its_digest = known
         if its_digest != digest:
@@ -110,16 +127,31 @@ class CeleryClient:
         return CeleryRun(run, len(specs), self)
 
     def open(self, run: str) -> CeleryRun:
-        """Give a run that was submitted before.
+        """Give a run that was submitted before; `last` is the newest of this user.
 
         Raises:
             UsageError: there is none of this id.
         """
+        if run == LAST:
+            run = self.newest()[0]
         with self.reaching_broker():
             summary = self.store.summary(run)
         if summary is None:
             raise UsageError(f"unknown run {run} (clinvk runs lists the runs)")
         return CeleryRun(run, summary.total, self)
+
+    def newest(self) -> tuple[str, int]:
+        """Return the newest run of this user, and when it was submitted (ms).
+
+        Raises:
+            UsageError: there is none.
+        """
+        user = login_name()
+        with self.reaching_broker():
+            for run in self.store.runs(LOOK_BACK_RUNS):
+                if run.user == user:
+                    return run.run_id, run.created_ms
+        raise UsageError(f"last: no run of {user} here (clinvk runs lists the runs)")
 
     def served(self) -> set[str]:
         """Return the queues that live workers serve."""

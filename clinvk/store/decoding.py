@@ -118,6 +118,7 @@ def summary(
             fail_fast=record["fail_fast"] == "1",
             ended_ms=_between(0, ended_ms, LATEST_MS) if ended_ms else None,
             cancel_reason=record.get("cancel_reason"),
+            user=record.get("user", ""),
             in_flight=len(in_flight),
             running=sum(entry.split(b":", 2)[1] == b"r" for entry in in_flight),
         )

@@ -35,16 +35,18 @@ class Runs(Connection):
         submission_key: str = "",
         digest: str = "",
         message: str = "",
+        user: str = "",
     ) -> Submitted:
-        """Record a run and dispatch its first tasks. `message` is the template of what to publish.
+        """Record a run and dispatch its first tasks.
 
+        `message` is the template of what to publish, `user` the name of who submits it.
         The specs are taken in chunks, so that they need not all be in memory. Until the last
         one is recorded the run is not visible to anyone, and goes away by itself.
         """
         submitter = self.submitter or ""
         submission = f"{submitter}:{run}"
         counts, steps = self._record_tasks(submission, specs, is_ordered=options.is_ordered)
-        self._record_run(submission, counts, steps, options)
+        self._record_run(submission, counts, steps, options, user)
         verdict, existing, its_digest, admission = self.call(
             "open",
             run=run,
@@ -89,6 +91,7 @@ class Runs(Connection):
         counts: Counter[str],
         steps: Sequence[str],
         options: RunOptions,
+        user: str,
     ) -> None:
         """Record what is true of the run as a whole."""
         seconds, micros = self.redis.time()
@@ -98,6 +101,7 @@ class Runs(Connection):
             "fail_fast": int(options.fail_fast),
             "priority": options.priority,
             "kind": options.kind,
+            "user": user,
             "max_attempts": options.max_attempts,
             "queues": json.dumps(list(counts)),
             "created_ms": seconds * 1000 + micros // 1000,

@@ -18,14 +18,16 @@ end
 -- Make a submission's keys those of a run, and write the run's record; returns when it was created.
 local function make_record(run, submission, submitter, total, lifetime_ms)
   local given = redis.call('HMGET', submission_key(submission), 'queues', 'max_parallel',
-                           'priority', 'max_attempts', 'created_ms', 'fail_fast', 'kind', 'steps')
+                           'priority', 'max_attempts', 'created_ms', 'fail_fast', 'kind', 'steps',
+                           'user')
   local queues, created_ms = checked_queues(given[1]), integer(given[5])
   if given[8] then checked_queues(given[8]) end
   write({'DEL', run_key(run)}, 'HSET', run_key(run), 'state', 'running', 'queues', given[1],
         'max_parallel', integer(given[2]), 'priority', integer(given[3]),
         'max_attempts', integer(given[4]), 'created_ms', created_ms,
         'fail_fast', given[6] == '1' and '1' or '0', 'kind', given[7] or 'parallel',
-        'total', total, 'remaining', total, 'lifetime_ms', lifetime_ms)
+        'total', total, 'remaining', total, 'lifetime_ms', lifetime_ms,
+        'user', string.sub(given[9] or '', 1, 100))
   if submitter ~= '' then set_field(run_key(run), 'submitter', submitter) end
   if given[8] then set_field(run_key(run), 'steps', given[8]) end
   discard(submission_key(submission))
