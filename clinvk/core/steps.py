@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Self
 
+from clinvk.core import wire_checks
 from clinvk.core.errors import WireError
 from clinvk.core.spec import ErrorKind, Usage, Wire
 
@@ -97,22 +98,27 @@ class StepRecord(Step, Wire):
         """Decode what `to_wire` of any version wrote.
 
         Raises:
-            WireError: not a JSON object, or without one of the required fields.
+            WireError: not a JSON object, without one of the required fields, or with one of
+                another type.
         """
         try:
             body = json.loads(text)
             known = {name: body[name] for name in _NAMES if name in body}
             return cls._from_fields(known)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise WireError(f"cannot decode a {cls.__name__}: {error}") from error
 
     @classmethod
     def _from_fields(cls, body: dict[str, Any]) -> Self:
+        if body.get("usage") is not None:
+            body["usage"] = {name: body["usage"].get(name, 0) for name in _COUNTS}
+        for _, wrong in wire_checks.problems(cls, body):
+            raise ValueError(wrong)
         body["kind"] = _known(StepKind, body["kind"])
-        if "error_kind" in body:
+        if body.get("error_kind") is not None:
             body["error_kind"] = _known(ErrorKind, body["error_kind"])
-        if "usage" in body:
-            body["usage"] = Usage(**{name: body["usage"].get(name, 0) for name in _COUNTS})
+        if body.get("usage") is not None:
+            body["usage"] = Usage(**body["usage"])
         return cls(**body)
 
 

@@ -61,6 +61,8 @@ def _check_of(annotation: Any) -> Check:
     if origin is Annotated:
         return _all([_check_of(arguments[0]), *map(_constraint, arguments[1:])])
     if origin in {Union, types.UnionType}:
+        if str in arguments:  # an enum whose members may become more
+            return _optional(str) if types.NoneType in arguments else _is_string
         return _optional(*(argument for argument in arguments if argument is not types.NoneType))
     if origin is Literal:
         return _member(arguments)

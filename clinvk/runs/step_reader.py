@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from clinvk.core.steps import StepRecord
-from clinvk.runs.run_reader import BrokerAwayError, RunIsGoneError, RunReader
+from clinvk.runs.run_reader import BrokerAwayError, RunReader
 
 POLL_SECONDS = 0.2
 """How often to look for new steps."""
@@ -37,7 +37,7 @@ class StepReader:
             with client.reaching_broker():
                 page = client.store.steps_since(self._run.id, self.position, self._index)
             self.position, has_more = page.position, page.has_more
-            yield from page.records
+            yield from (each for each in page.records if 0 <= each.index < self._run.total)
 
 
 def follow(
@@ -73,6 +73,3 @@ def _has_ended(run: RunReader, index: int | None) -> bool:
     if run.summary().ended_ms is not None:
         return True
     return index is not None and next(run.read_results([index])) is not None
-
-
-__all__ = ["AWAY_SECONDS", "RunIsGoneError", "StepReader", "follow"]

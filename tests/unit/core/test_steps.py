@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,26 @@ def test_what_a_newer_version_adds_is_passed_over() -> None:
     }
     read = StepRecord.from_wire(json.dumps(newer))
     assert (read.kind, read.error_kind, read.usage) == ("thought", "solar_storm", USAGE)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"text": 1},
+        {"index": "3"},
+        {"ok": "yes"},
+        {"kind": None},
+        {"usage": []},
+        {"usage": {"input_tokens": "many"}},
+        {"delay_seconds": float("nan")},
+        {"raw": {"a": [{}]}},
+    ],
+    ids=str,
+)
+def test_a_field_of_another_type_is_an_error(change: dict[str, Any]) -> None:
+    forged = json.loads(record(STEPS[0]).to_wire()) | change
+    with pytest.raises(WireError, match="cannot decode a StepRecord"):
+        StepRecord.from_wire(json.dumps(forged))
 
 
 @pytest.mark.parametrize("wire", [b"", b"[]", b"{}", b'{"kind": []}', b'"x"', b"3", b"\xff"])

@@ -101,8 +101,14 @@ def test_json_of_a_step_has_the_keys_that_say_something() -> None:
     line = step_lines.json_line(entry)
     assert line.count("\n") == 1
     assert json.loads(line) == {
-        "index": 0, "attempt": 1, "sequence": 9, "number": 1, "time": "2026-01-02T22:04:05Z",
-        "kind": "message", "text": "hello", "ok": False,
+        "index": 0,
+        "attempt": 1,
+        "sequence": 9,
+        "number": 1,
+        "time": "2026-01-02T22:04:05Z",
+        "kind": "message",
+        "text": "hello",
+        "ok": False,
         "usage": {"input_tokens": 0, "output_tokens": 0, "total_tokens": 1},
     }
     assert step_lines.json_line({"text": "\ud800"}) == '{"text": "\\ud800"}\n'
