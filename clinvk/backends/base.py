@@ -81,13 +81,14 @@ UNCONFINED = Confinement()
 class Captured:
     """What a process wrote to one stream.
 
-    For stdout `head` is the beginning, up to a limit; if there was more, `path` is a file with
-    everything that was kept. For stderr `head` is the end. `size` counts all bytes.
+    For stdout `head` is the beginning, up to a limit; if there was more, `path` is a file with the
+    first `saved_bytes`. For stderr `head` is the end. `size` counts all bytes.
     """
 
     head: bytes = b""
     size: int = 0
     path: Path | None = None
+    saved_bytes: int = 0
 
     @classmethod
     def of(cls, head: bytes) -> Captured:

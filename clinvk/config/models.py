@@ -92,11 +92,14 @@ class LocalSection(_Section):
 
 
 class LimitsSection(_Section):
-    """`limits`: how much of a task's output is kept."""
+    """`limits`: how much of a task's output is kept, and of all tasks' outputs on this machine."""
 
     output_bytes: Annotated[int, Field(ge=1024)] = WorkerConfig().output_bytes
     spill_bytes: Annotated[int, Field(ge=0)] = WorkerConfig().spill_bytes
     spill_dir: str = WorkerConfig().spill_dir
+    spill_quota_bytes: Annotated[int, Field(ge=0)] = WorkerConfig().spill_quota_bytes
+    spill_keep_days: Annotated[float, Field(gt=0)] = WorkerConfig().spill_keep_days
+    spill_reserve_bytes: Annotated[int, Field(ge=0)] = WorkerConfig().spill_reserve_bytes
 
 
 def _broker_url(url: str) -> str:

@@ -40,6 +40,9 @@ class WorkerConfig:
     output_bytes: int = 10 << 20
     spill_bytes: int = 1 << 30
     spill_dir: str = "~/.clinvk/outputs"
+    spill_quota_bytes: int = 10 << 30
+    spill_keep_days: float = 7
+    spill_reserve_bytes: int = 256 << 20
 
     @classmethod
     def load(cls) -> Self:

@@ -12,16 +12,13 @@ import contextlib
 import errno
 import fcntl
 import os
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 from clinvk.backends.base import Captured
+from workers.execution.spill import Spill
 
-LEAST_FREE_BYTES = 64 << 20
-"""A disk with less space is not written to: output then stays in memory, up to its limit."""
-CHUNK_BYTES = 1 << 20
 MOST_READS = 5
 """How often the end of a growing stderr is read again, before some of it may be lost."""
 
@@ -39,35 +36,21 @@ def memory_file(content: bytes = b"") -> int:
     return fd
 
 
-def folder_with_space(folder: Path) -> str | None:
-    """Return this folder, or the temporary one, if there is space for output; None without any."""
-    return next(filter(_has_space, (str(folder), tempfile.gettempdir())), None)
-
-
-def _has_space(folder: str) -> bool:
-    try:
-        disk = os.statvfs(folder)
-    except OSError:
-        return False
-    return disk.f_bavail * disk.f_frsize >= LEAST_FREE_BYTES
-
-
 class Stdout:
     """The beginning of a command's stdout, and where that is not all, a file with all of it.
 
-    Up to `output_bytes` are returned. Where there is more, all of it is copied to a file in
-    `spill_dir`, up to `spill_bytes`. The command writes to a file in `folder`; without one, to
-    memory.
+    Up to `output_bytes` are returned. Where there is more, it is kept in a file of `spill`, up to
+    `spill_bytes`. The command writes to a file in `folder`; without one, to memory.
 
     Attributes:
         fd: the descriptor that the command writes to.
     """
 
     def __init__(
-        self, output_bytes: int, spill_bytes: int, spill_dir: Path, folder: str | None
+        self, output_bytes: int, spill_bytes: int, spill: Spill, folder: str | None
     ) -> None:
         self._output_bytes = output_bytes
-        self._spill_dir = spill_dir
+        self._spill = spill
         self._dropped_bytes = 0
         self.fd, in_memory = _open_to_append(folder)
         self._most_bytes = output_bytes if in_memory else max(output_bytes, spill_bytes)
@@ -75,9 +58,14 @@ class Stdout:
     def trim(self) -> int:
         """Truncate the file to the limit; what is written meanwhile is dropped as well.
 
+        Where the disk's reserve is touched, what is over the limit of a result makes room: then
+        the tasks beside this one can write on.
+
         Returns the size that is left, in bytes.
         """
         size = os.fstat(self.fd).st_size
+        if size > self._output_bytes and self._spill.is_reached(self.fd):
+            self._most_bytes = self._output_bytes
         if size > self._most_bytes:
             os.ftruncate(self.fd, self._most_bytes)
             self._dropped_bytes += size - self._most_bytes
@@ -86,30 +74,14 @@ class Stdout:
     def captured(self) -> Captured:
         """Return what was written."""
         size = self.trim()
+        head = _read(self.fd, 0, min(size, self._output_bytes))
+        saved = self._spill.save(self.fd, size) if size > self._output_bytes else None
         return Captured(
-            head=_read(self.fd, 0, min(size, self._output_bytes)),
+            head=head,
             size=size + self._dropped_bytes,
-            path=self._save() if size > self._output_bytes else None,
+            path=saved.path if saved else None,
+            saved_bytes=saved.size if saved else 0,
         )
-
-    def _save(self) -> Path | None:
-        try:
-            self._spill_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with (
-                open(self.fd, "rb", buffering=0, closefd=False) as written,
-                tempfile.NamedTemporaryFile(
-                    dir=self._spill_dir, prefix="stdout-", suffix=".log", delete=False
-                ) as saved,
-            ):
-                written.seek(0)
-                try:
-                    shutil.copyfileobj(written, saved, CHUNK_BYTES)
-                except OSError:
-                    Path(saved.name).unlink()
-                    raise
-        except OSError:  # no space for it
-            return None
-        return Path(saved.name)
 
     def close(self) -> None:
         """Close the file, which deletes it."""

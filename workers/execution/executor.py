@@ -5,7 +5,6 @@ A failed prompt is a result, never an exception: every way to fail ends in a `Ta
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from clinvk.backends import base
-from clinvk.backends.base import Backend, ParsedOutput, ProcessResult
+from clinvk.backends.base import Backend, Captured, ParsedOutput, ProcessResult
 from clinvk.core.spec import ErrorKind, TaskResult, TaskStatus
 from clinvk.core.timestamps import rfc3339
 from clinvk.core.worker_config import WorkerConfig
@@ -22,6 +21,7 @@ from workers.execution import process_tree
 from workers.execution.environment import Environments
 from workers.execution.preparation import Preparation, PreparedTask, ReadResults, RefusedError
 from workers.execution.process import OutputLimits, run
+from workers.execution.spill import Spill
 from workers.execution.stop_signal import StopSignal
 from workers.observers import Observers, TaskStarted
 
@@ -55,10 +55,14 @@ class Executor:
         self._limits = OutputLimits(
             output_bytes=config.output_bytes,
             spill_bytes=config.spill_bytes,
-            spill_dir=Path(config.spill_dir).expanduser(),
+            spill=Spill(
+                directory=Path(config.spill_dir).expanduser(),
+                quota_bytes=config.spill_quota_bytes,
+                keep_days=config.spill_keep_days,
+                reserve_bytes=config.spill_reserve_bytes,
+            ),
         )
-        with contextlib.suppress(OSError):  # output goes to the temporary directory, then
-            self._limits.spill_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._limits.spill.prepare()
 
     def backends(self, queues: Sequence[str]) -> list[Backend]:
         """Return the backends that these queues are for."""
@@ -166,13 +170,20 @@ class Executor:
         )
         return replace(parsed, warnings=(*parsed.warnings, warning))
 
+    def _where_it_is(self, stdout: Captured) -> str:
+        """Say how much of a long output was kept, and where."""
+        if stdout.path is None:
+            return "the rest is lost"
+        is_whole = stdout.saved_bytes == stdout.size
+        kept = "all of it is" if is_whole else f"its first {stdout.saved_bytes} bytes are"
+        return f"{kept} in {stdout.path} on {self.worker}"
+
     def _within_limits(self, parsed: ParsedOutput, process: ProcessResult) -> ParsedOutput:
-        limit = self._limits.output_bytes
-        if process.stdout.size > limit:
-            kept = process.stdout.path
-            where = f"all of it is in {kept} on {self.worker}" if kept else "the rest is lost"
+        limit, stdout = self._limits.output_bytes, process.stdout
+        if stdout.size > limit:
             warning = (
-                f"the output of {process.stdout.size} bytes is over the limit of {limit}: {where}"
+                f"the output of {stdout.size} bytes is over the limit of {limit}: "
+                f"{self._where_it_is(stdout)}"
             )
             parsed = replace(parsed, warnings=(*parsed.warnings, warning))
         if parsed.output is not None and len(parsed.output) > limit // 4:  # may be over, in UTF-8

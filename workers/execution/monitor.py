@@ -19,7 +19,11 @@ from workers.execution.stop_signal import StopSignal
 SHORT_GRACE_SECONDS = 2.0
 """Between TERM and KILL at the most, where another worker may soon start the task."""
 TRIM_SECONDS = 0.5
-"""How often the output is looked at: a flood may grow over its limit for so long."""
+"""How often the output is looked at, at the least."""
+FIRST_TRIM_SECONDS = 0.05
+"""When it is looked at first, and while it is a flood: it may grow over its limit for so long."""
+FLOOD_BYTES = 1 << 24
+"""An output that grows by so much between two looks is a flood."""
 
 
 class Monitor:
@@ -45,6 +49,8 @@ class Monitor:
         self._stopped_by: StoppedBy | None = None
         self._kill_at: float | None = None
         self._poll = select.poll()
+        self._trim_seconds = FIRST_TRIM_SECONDS
+        self._left_bytes = 0
 
     def wait(self) -> StoppedBy | None:
         """Wait for the end of the process; returns why we stopped it, None if we did not."""
@@ -62,8 +68,7 @@ class Monitor:
 
     def _wait(self, exit_fd: int) -> None:
         while exit_fd not in (ready := self._next()):
-            for output in self._outputs:
-                output.trim()
+            self._trim()
             now = time.monotonic()
             self._note_reason(ready, now)
             self._stop_process(now)
@@ -72,8 +77,17 @@ class Monitor:
         """Wait for something to do; returns the descriptors that became readable."""
         moments = (self._deadline, self._kill_at)
         known = [moment - time.monotonic() for moment in moments if moment is not None]
-        timeout_seconds = max(0.0, min([*known, TRIM_SECONDS]))
+        timeout_seconds = max(0.0, min([*known, self._trim_seconds]))
         return [fd for fd, _ in self._poll.poll(1000 * timeout_seconds)]
+
+    def _trim(self) -> None:
+        """Keep the output within its limits, and look again the sooner the faster it grows."""
+        grown_bytes = sum(os.fstat(output.fd).st_size for output in self._outputs)
+        grown_bytes -= self._left_bytes
+        self._left_bytes = sum(output.trim() for output in self._outputs)
+        is_flood = grown_bytes > FLOOD_BYTES
+        next_seconds = FIRST_TRIM_SECONDS if is_flood else 2 * self._trim_seconds
+        self._trim_seconds = min(next_seconds, TRIM_SECONDS)
 
     def _note_reason(self, ready: Collection[int], now: float) -> None:
         """Take note of a reason to stop; the first one counts."""

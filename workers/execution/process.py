@@ -17,13 +17,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 from clinvk.backends.base import Command, ProcessResult
 from workers.execution import local_time, process_tree
-from workers.execution.capture import Stderr, Stdout, folder_with_space, memory_file
+from workers.execution.capture import Stderr, Stdout, memory_file
 from workers.execution.monitor import Monitor
 from workers.execution.process_tree import signal_group
+from workers.execution.spill import Spill
 from workers.execution.stop_signal import StopSignal
 
 TERM_GRACE_SECONDS = 5.0
@@ -40,13 +40,13 @@ STDERR_BYTES = 1 << 18
 class OutputLimits:
     """How much of a command's stdout is kept.
 
-    Up to `output_bytes` in the result; where there is more, all of it in a file in `spill_dir`,
-    up to `spill_bytes`; what comes after is dropped.
+    Up to `output_bytes` in the result; where there is more, all of it in a file of `spill`, up to
+    `spill_bytes`; what comes after is dropped.
     """
 
     output_bytes: int = 10 << 20
     spill_bytes: int = 1 << 30
-    spill_dir: Path
+    spill: Spill
 
 
 def run(
@@ -69,11 +69,9 @@ def run(
         OSError: it could not be started (no such program, an argument too long, …).
     """
     started = time.monotonic()
-    folder = folder_with_space(limits.spill_dir)
+    folder = limits.spill.folder()
     with (
-        closing(
-            Stdout(limits.output_bytes, limits.spill_bytes, limits.spill_dir, folder)
-        ) as stdout,
+        closing(Stdout(limits.output_bytes, limits.spill_bytes, limits.spill, folder)) as stdout,
         closing(Stderr(STDERR_BYTES, folder)) as stderr,
     ):
         environment = {**inherited, **_encoded(command.env), **_encoded(tags)}

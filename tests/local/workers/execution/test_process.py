@@ -19,6 +19,7 @@ from tests import harness
 from workers.execution import process_tree
 from workers.execution.capture import Stdout
 from workers.execution.process import OutputLimits, run
+from workers.execution.spill import Spill
 from workers.execution.stop_signal import StopSignal
 
 PYTHON = sys.executable
@@ -53,7 +54,7 @@ def execute(tmp_path: Path, marker: str) -> Callable[..., ProcessResult]:
                 limits=OutputLimits(
                     output_bytes=output_bytes,
                     spill_bytes=spill_bytes,
-                    spill_dir=tmp_path / "spill",
+                    spill=Spill(directory=tmp_path / "spill"),
                 ),
                 cwd=str(tmp_path),
                 timeout_seconds=timeout_seconds,
@@ -274,7 +275,7 @@ def test_a_program_that_is_not_there_raises(tmp_path: Path, marker: str) -> None
             inherited={},
             tags={process_tree.TASK_TAG: marker},
             stop=stop,
-            limits=OutputLimits(spill_dir=tmp_path),
+            limits=OutputLimits(spill=Spill(directory=tmp_path)),
         )
 
 
