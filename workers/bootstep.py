@@ -76,7 +76,7 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         queues = sorted(app.amqp.queues.consume_from)
         owner = new_owner(name)
         observers = Observers([LogObserver()])
-        executor = Executor(config, name, owner, observers)
+        executor = Executor(config, name, owner, observers, queues)
         recent = RecentResults()
         patient = Dispatcher(app, Store.connect(url), recent, patience_seconds=math.inf)
         quick = Dispatcher(app, Store.connect(url, ANSWER_SECONDS), recent)
@@ -87,7 +87,7 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         announcement = Announcement(quick.store, worker_of(owner), entry, limits)
         self.renewer = LeaseRenewer(quick, owner, announcement, LivenessConnection(url), observers)
         if config.reports_versions:
-            environments = {each: executor.environment(each) for each in executor.backends(queues)}
+            environments = {each: executor.environment(each) for each in executor.backends()}
             observers.add(VersionObserver(environments, announcement.describe))
         if config.has_supervisor:
             self.supervisor = WorkerSupervisor.start(owner, url)

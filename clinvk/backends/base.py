@@ -182,6 +182,7 @@ class Backend(ABC):
         install_hint: the command that installs it, for the `not_installed` error.
         version_argv: prints the CLI's version on one line and exits 0.
         is_demo: whether it is for trying things out, and never meant by "all backends".
+        limits_turns: whether its CLI keeps `max_turns`.
         pass_env: which variables of the worker's environment its CLI gets, as shell-style
             patterns, beside those that every command gets (`clinvk/core/child_environment.py`).
         pass_env_if: more such patterns, by the variable that switches them on.
@@ -192,6 +193,7 @@ class Backend(ABC):
     install_hint: str
     version_argv: tuple[str, ...]
     is_demo: bool = False
+    limits_turns: bool = False
     pass_env: tuple[str, ...] = ()
     pass_env_if: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 

@@ -98,6 +98,7 @@ class Claude(Backend):
     program = "claude"
     install_hint = "npm install -g @anthropic-ai/claude-code"
     version_argv = ("claude", "--version")
+    limits_turns = True
     pass_env = (
         *("ANTHROPIC_*", "CLAUDE_*", "DISABLE_*", "ENABLE_*", "API_TIMEOUT_MS", "IS_SANDBOX"),
         *("BASH_DEFAULT_TIMEOUT_MS", "BASH_MAX_*", "MAX_THINKING_TOKENS", "MAX_MCP_OUTPUT_TOKENS"),

@@ -36,6 +36,7 @@ class Echo(Backend):
     install_hint = "it is part of clinvk, but Python was not found"
     version_argv = (sys.executable, "--version")
     is_demo = True
+    limits_turns = True  # it takes one
 
     def command(
         self,

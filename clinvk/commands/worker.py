@@ -15,7 +15,7 @@ from clinvk.core.errors import UsageError
 from clinvk.core.spec import queue_of
 from clinvk.core.worker_config import BROKER_URL, WORKER_CONFIG
 from clinvk.output.streams import note
-from workers.execution.policy import Policy
+from workers.execution import policy_file
 
 
 def run(
@@ -32,7 +32,7 @@ def run(
         BrokerError: the broker cannot be reached.
     """
     if settings.worker.policy_file:
-        Policy.load(settings.worker.policy_file)
+        policy_file.load(settings.worker.policy_file)
     backends = _backends(settings, queues)
     url = fleet.required_broker_url(settings, broker)
     with fleet.fleet(settings, broker):

@@ -6,7 +6,7 @@ A failed prompt is a result, never an exception: every way to fail ends in a `Ta
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,17 +40,24 @@ class Execution:
 class Executor:
     """Runs tasks on this machine. `owner` is this process, see `Store.claim`.
 
+    `queues` are those that it serves; None is all.
+
     Raises:
         ConfigError: the policy file cannot be used.
     """
 
     def __init__(
-        self, config: WorkerConfig, worker: str, owner: str, observers: Observers | None = None
+        self,
+        config: WorkerConfig,
+        worker: str,
+        owner: str,
+        observers: Observers | None = None,
+        queues: Collection[str] | None = None,
     ) -> None:
         self.worker = worker
         self.owner = owner
         self._observers = observers or Observers()
-        self._preparation = Preparation(config, worker)
+        self._preparation = Preparation(config, worker, queues)
         self._environments = Environments(config)
         self._limits = OutputLimits(
             output_bytes=config.output_bytes,
@@ -64,9 +71,9 @@ class Executor:
         )
         self._limits.spill.prepare()
 
-    def backends(self, queues: Sequence[str]) -> list[Backend]:
-        """Return the backends that these queues are for."""
-        return self._preparation.backends(queues)
+    def backends(self) -> list[Backend]:
+        """Return the backends that this machine serves."""
+        return self._preparation.backends()
 
     def environment(self, backend: Backend) -> Mapping[bytes, bytes]:
         """Return what the commands of a backend get of this worker's environment."""

@@ -2,7 +2,7 @@
 
 A client may ask for anything; the worker's policy file says what it gets. A task that the policy
 refuses has a result of kind `refused` that names the rule; it is never run with less than it asked
-for.
+for. What a task leaves open, the policy decides: a task without a time limit gets the maximum.
 
 Modes are ordered by how much they permit:
 
@@ -10,31 +10,36 @@ Modes are ordered by how much they permit:
     approval   always (whatever needs approval is refused) < default < auto < none
 
 A sandbox mode that is not given, or `default`, is the CLI's own, which differs between CLIs and
-versions. So it is within a maximum only where that maximum is the highest mode. As an approval mode
-`default` has a place in the order: runs are unattended, so a CLI's own default refuses what it
-would ask for.
+versions. Where the operating system enforces modes, such a task gets the maximum; elsewhere it is
+within a maximum only if that is the highest mode. As an approval mode `default` has a place in the
+order: runs are unattended, so a CLI's own default refuses what it would ask for.
 
-A backend from the configuration has no modes, and may do what its program does: with a maximum in
-force it must be named in `backends`. A task's `extra` arguments can undo any mode: with a maximum
-in force only those that `extra` allows are accepted.
+A backend from the configuration has no modes, models or turns, and may do what its program does:
+with a maximum in force that nothing enforces, it must be named in `backends`. A task's `extra`
+arguments could undo whatever a CLI is told by its command line, and `allowed_tools` what a mode
+closes: then only those that the policy names are accepted.
 """
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TypeVar
 
-from clinvk.backends.base import Confinement
-from clinvk.core import yaml_document
-from clinvk.core.errors import ConfigError
+from clinvk.backends.base import RESTRICTED_MODES, Backend, Confinement
 from clinvk.core.spec import TaskSpec
-from clinvk.core.suggestions import did_you_mean
 
 SANDBOX_ORDER = ("read-only", "workspace", "full")
 APPROVAL_ORDER = ("always", "default", "auto", "none")
+
+_Value = TypeVar("_Value")
+
+_ONE_TOOL = re.compile(r"[^\s(),]+(\([^(),]*\))?")
+"""A tool as the CLIs name it, such as `Bash(git *)`. They split at commas, some also within the
+parentheses, so an entry with more in it could hide a second tool from the patterns."""
 
 
 class PolicyError(Exception):
@@ -45,52 +50,57 @@ class PolicyError(Exception):
 class Policy:
     """A policy; None is no restriction.
 
-    `extra` and `backends` are lists of shell-style patterns. `workdir_roots` are directories; a
-    task runs in one of them or below. `project_settings` is decided by the mode where it is None.
+    `models`, `extra`, `allowed_tools` and `backends` are lists of shell-style patterns.
+    `workdir_roots` are directories; a task runs in one of them or below. `project_settings` is
+    decided by the modes where it is None.
     """
 
     max_sandbox_mode: str | None = None
     max_approval_mode: str | None = None
+    max_timeout_seconds: float | None = None
+    max_turns: int | None = None
     workdir_roots: Sequence[str] | None = None
     backends: Sequence[str] | None = None
+    models: Sequence[str] | None = None
     extra: Sequence[str] | None = None
+    allowed_tools: Sequence[str] | None = None
     project_settings: bool | None = None
 
-    @classmethod
-    def load(cls, path: str) -> Self:
-        """Read a policy file (YAML).
-
-        Raises:
-            ConfigError: with all that is wrong; a worker must not start with half a policy.
-        """
-        try:
-            values = yaml_document.load(_read(path))
-        except ValueError as error:
-            raise ConfigError([f"{path}: {error}"]) from error
-        if not isinstance(values, dict):
-            raise ConfigError([f"{path}: must be a mapping of rules"])
-        if problems := [f"{path}: {problem}" for problem in _problems(values)]:
-            raise ConfigError(problems)
-        return cls(**values)
+    @property
+    def needs_sandbox(self) -> bool:
+        """Whether a maximum has to be enforced by the operating system, if anything can."""
+        return self.max_sandbox_mode in RESTRICTED_MODES
 
     @property
     def _has_maximum(self) -> bool:
         return self.max_sandbox_mode is not None or self.max_approval_mode is not None
 
-    def check(self, spec: TaskSpec, *, is_configured: bool) -> None:
-        """Check a task, less where it runs. `is_configured`: its backend has no modes.
+    @property
+    def _extra_could_undo_it(self) -> bool:
+        """Whether a rule is kept by the command line of a CLI, to which `extra` is added."""
+        on_command_line = (self.models, self.max_turns)
+        return (
+            self._has_maximum
+            or any(rule is not None for rule in on_command_line)
+            or self.project_settings is False
+        )
 
-        Raises:
-            PolicyError: this machine does not accept it.
+    def completed(self, spec: TaskSpec, *, can_enforce: bool) -> TaskSpec:
+        """Return a task with the policy's maxima where it gives nothing itself.
+
+        `can_enforce`: the operating system of this machine enforces sandbox modes.
         """
-        self._check_backend(spec, is_configured)
-        if not is_configured:
-            self._check_mode(
-                "sandbox_mode", spec.sandbox_mode, SANDBOX_ORDER, self.max_sandbox_mode
-            )
-            approval = spec.approval_mode or "default"
-            self._check_mode("approval_mode", approval, APPROVAL_ORDER, self.max_approval_mode)
-        self._check_extra(spec)
+        mode = spec.sandbox_mode
+        if can_enforce and mode in {None, "default"}:
+            match self.max_sandbox_mode:
+                case "read-only" | "workspace":
+                    mode = self.max_sandbox_mode
+        return replace(
+            spec,
+            sandbox_mode=mode,
+            timeout_seconds=_given(spec.timeout_seconds, self.max_timeout_seconds),
+            max_turns=_given(spec.max_turns, self.max_turns),
+        )
 
     def allows_project_settings(self, spec: TaskSpec) -> bool:
         """Whether a task's CLI may follow settings in its working directory that run programs.
@@ -101,11 +111,35 @@ class Policy:
             return self.project_settings
         return not self._has_maximum and Confinement.by_default(spec).project_settings
 
-    def _check_backend(self, spec: TaskSpec, is_configured: bool) -> None:
+    def check(
+        self, spec: TaskSpec, backend: Backend, *, is_configured: bool, is_enforced: bool = False
+    ) -> None:
+        """Check a task that `completed` returned, less where it runs.
+
+        `is_configured`: its backend is a command line from the configuration. `is_enforced`: the
+        operating system enforces the task's sandbox mode, whatever the program does.
+
+        Raises:
+            PolicyError: this machine does not accept it.
+        """
+        self._check_backend(spec, is_configured and not is_enforced)
+        if not is_configured or is_enforced:
+            self._check_mode(
+                "sandbox_mode", spec.sandbox_mode, SANDBOX_ORDER, self.max_sandbox_mode
+            )
+        if not is_configured:
+            approval = spec.approval_mode or "default"
+            self._check_mode("approval_mode", approval, APPROVAL_ORDER, self.max_approval_mode)
+            self._check_model(spec)
+            self._check_turns(spec, backend)
+        self._check_timeout(spec)
+        self._check_extra(spec)
+        self._check_tools(spec)
+
+    def _check_backend(self, spec: TaskSpec, must_be_named: bool) -> None:
         if self.backends is not None:
-            if not _matches(spec.backend, self.backends):
-                raise PolicyError(f'backends: "{spec.backend}" is not among {_list(self.backends)}')
-        elif is_configured and self._has_maximum:
+            _check_listed("backends", [spec.backend], self.backends)
+        elif must_be_named and self._has_maximum:
             raise PolicyError(f'backends: "{spec.backend}" has no modes, and is not named there')
 
     def _check_mode(
@@ -118,16 +152,39 @@ class Policy:
         if order.index(mode) > order.index(maximum):
             raise PolicyError(f'max_{name}: "{mode}" is over "{maximum}"')
 
-    def _check_extra(self, spec: TaskSpec) -> None:
-        if self.extra is None and not self._has_maximum:
+    def _check_model(self, spec: TaskSpec) -> None:
+        if self.models is None:
             return
-        for argument in spec.extra:
-            if not _matches(argument, self.extra or ()):
-                raise PolicyError(f"extra: {argument!r} is not among {_list(self.extra or ())}")
-        if self._has_maximum and spec.allowed_tools and not self.extra:
+        if spec.model is None:
+            raise PolicyError(f"models: the task must name one of {_list(self.models)}")
+        _check_listed("models", [spec.model], self.models)
+
+    def _check_turns(self, spec: TaskSpec, backend: Backend) -> None:
+        if self.max_turns is None or spec.max_turns is None:
+            return
+        if not backend.limits_turns:
             raise PolicyError(
-                "extra: allowed_tools can open what a mode closes, and is not allowed"
+                f'max_turns: "{spec.backend}" cannot limit turns; '
+                "max_timeout_seconds limits every backend"
             )
+        if spec.max_turns > self.max_turns:
+            raise PolicyError(f"max_turns: {spec.max_turns} is over {self.max_turns}")
+
+    def _check_timeout(self, spec: TaskSpec) -> None:
+        maximum, given = self.max_timeout_seconds, spec.timeout_seconds
+        if maximum is not None and given is not None and given > maximum:
+            raise PolicyError(f"max_timeout_seconds: {given:g} is over {maximum:g}")
+
+    def _check_extra(self, spec: TaskSpec) -> None:
+        if self.extra is not None or self._extra_could_undo_it:
+            _check_listed("extra", spec.extra, self.extra or ())
+
+    def _check_tools(self, spec: TaskSpec) -> None:
+        if self.allowed_tools is not None or self._has_maximum:
+            for entry in spec.allowed_tools or ():
+                if not _ONE_TOOL.fullmatch(entry):
+                    raise PolicyError(f'allowed_tools: "{entry}" is not the name of one tool')
+            _check_listed("allowed_tools", spec.allowed_tools or (), self.allowed_tools or ())
 
     def directory(self, workdir: str | None) -> str | None:
         """Return the directory that a task runs in: resolved once, and then used as it is.
@@ -145,36 +202,20 @@ class Policy:
         raise PolicyError(f"workdir_roots: {resolved} is below none of {_list(self.workdir_roots)}")
 
 
-def _read(path: str) -> str:
-    try:
-        return Path(path).expanduser().read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError([f"{path}: is not UTF-8 text (byte {error.start})"]) from error
-    except OSError as error:
-        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
+def _given(given: _Value | None, otherwise: _Value | None) -> _Value | None:
+    return otherwise if given is None else given
 
 
-def _matches(word: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(word, pattern) for pattern in patterns)
+def _check_listed(rule: str, words: Sequence[str], patterns: Sequence[str]) -> None:
+    for word in _unlisted(words, patterns):
+        raise PolicyError(f'{rule}: "{word}" is not among {_list(patterns)}')
+
+
+def _unlisted(words: Sequence[str], patterns: Sequence[str]) -> Iterator[str]:
+    for word in words:
+        if not any(fnmatch.fnmatchcase(word, pattern) for pattern in patterns):
+            yield word
 
 
 def _list(words: Sequence[str]) -> str:
     return ", ".join(words) or "(none)"
-
-
-def _problems(values: Mapping[Any, Any]) -> list[str]:
-    known = [field.name for field in fields(Policy)]
-    problems = []
-    for name, value in values.items():
-        if name not in known:
-            problems.append(f"{name}: unknown rule{did_you_mean(str(name), known)}")
-        elif name in {"max_sandbox_mode", "max_approval_mode"}:
-            order = SANDBOX_ORDER if name == "max_sandbox_mode" else APPROVAL_ORDER
-            if value not in order:
-                problems.append(f"{name}: must be one of {', '.join(order)} (got {value!r})")
-        elif name == "project_settings":
-            if not isinstance(value, bool):
-                problems.append(f"{name}: must be true or false (got {value!r})")
-        elif not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            problems.append(f"{name}: must be a list of strings (got {value!r})")
-    return problems

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from clinvk.core import placeholders
 from clinvk.core.errors import WireError
 from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus, not_blank, queue_of
 from clinvk.core.worker_config import WorkerConfig
+from workers.execution import policy_file
 from workers.execution.policy import Policy, PolicyError
 
 ReadResults = Callable[[Sequence[int]], Iterable[TaskResult | None]]
@@ -49,20 +50,27 @@ class PreparedTask:
 class Preparation:
     """What this machine needs to prepare tasks: its backends and its policy.
 
+    `queues` are those that it serves; None is all.
+
     Raises:
         ConfigError: the policy file cannot be used.
     """
 
-    def __init__(self, config: WorkerConfig, worker: str) -> None:
+    def __init__(
+        self, config: WorkerConfig, worker: str, queues: Collection[str] | None = None
+    ) -> None:
         self._worker = worker
+        self._queues = queues
         self._registry = BackendRegistry.from_config(config.backends)
         self._configured = frozenset(config.backends)
-        self._policy = Policy.load(config.policy_file) if config.policy_file else Policy()
+        self._policy = policy_file.load(config.policy_file) if config.policy_file else Policy()
 
-    def backends(self, queues: Sequence[str]) -> list[Backend]:
-        """Return the backends that these queues are for."""
-        served = [name for name in self._registry.names() if queue_of(name) in queues]
-        return [self._registry.get(name) for name in served]
+    def backends(self) -> list[Backend]:
+        """Return the backends that this machine serves."""
+        return [self._registry.get(name) for name in self._registry.names() if self._serves(name)]
+
+    def _serves(self, name: str) -> bool:
+        return self._queues is None or queue_of(name) in self._queues
 
     def prepare(self, wire: bytes | None, results: ReadResults) -> PreparedTask:
         """Decode the spec, fill in earlier outputs, check the policy, build the command.
@@ -72,7 +80,8 @@ class Preparation:
         """
         spec, warnings = fill_inputs(_decoded(wire), results)
         backend = self._backend(spec.backend)
-        workdir = self._accepted_workdir(spec)
+        spec = self._policy.completed(spec, can_enforce=False)
+        workdir = self._accepted_workdir(spec, backend)
         confinement = Confinement(
             project_settings=self._policy.allows_project_settings(spec),
             directory=os.path.realpath(workdir or os.curdir),
@@ -87,13 +96,16 @@ class Preparation:
                 ErrorKind.INVALID,
                 f'worker {self._worker} has no backend "{name}" (it has {known})',
             )
+        if not self._serves(name):  # a message in another backend's queue, which clinvk never puts
+            reason = f'worker {self._worker} does not serve the queue of "{name}"'
+            raise RefusedError(ErrorKind.REFUSED, reason)
         return self._registry.get(name)
 
-    def _accepted_workdir(self, spec: TaskSpec) -> str | None:
+    def _accepted_workdir(self, spec: TaskSpec, backend: Backend) -> str | None:
         """Check a task against the policy; returns the directory that it runs in."""
         workdir = None if spec.workdir is None else str(Path(spec.workdir).expanduser())
         try:
-            self._policy.check(spec, is_configured=spec.backend in self._configured)
+            self._policy.check(spec, backend, is_configured=spec.backend in self._configured)
             return self._policy.directory(workdir)
         except PolicyError as error:
             reason = f"refused by the policy of worker {self._worker}: {error}"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from clinvk.core.worker_config import BROKER_URL, WORKER_CONFIG
+from clinvk.broker.app import create_app
+from clinvk.broker.message import template
+from clinvk.core.spec import ErrorKind, RunOptions, TaskSpec
+from clinvk.core.worker_config import BROKER_URL, WORKER_CONFIG, WorkerConfig
 from tests import harness
 from tests.worker_processes import HOST, OURS, Workers, assert_both_count, workers
 
@@ -26,6 +29,31 @@ def test_a_worker_that_is_started_again_has_the_name_that_it_had(workers: Worker
     entries = workers.store.workers()
     assert sorted(entries) == [f"clinvk-2@{HOST}", f"clinvk@{HOST}"]
     assert entries[f"clinvk@{HOST}"]["pid"] == again.pid
+
+
+class Misplaced(TaskSpec):
+    """A task in the queue of another backend, as whoever reaches the broker can make one."""
+
+    @property
+    def queue(self) -> str:
+        return "clinvk.echo"
+
+
+def test_a_worker_runs_no_backend_whose_queue_it_does_not_serve(workers: Workers) -> None:
+    workers.env[WORKER_CONFIG] = WorkerConfig(backends={"sh": {"command": ["sh"]}}).dump()
+    workers.start(OURS)
+    run = "20260102-030405-abcdef01"
+    specs = [Misplaced(backend="sh", prompt="echo ran"), TaskSpec(backend="echo", prompt="hello")]
+    message = template(create_app(workers.env[BROKER_URL]), run)
+    workers.store.submit(run, specs, RunOptions(), message=message)
+    ended = workers.clinvk("wait", run)
+    assert ended.status == 1, ended.stderr
+    forged, genuine = workers.store.results(run, [0, 1])
+    assert forged is not None
+    assert (forged.error_kind, forged.output) == (ErrorKind.REFUSED, None)
+    assert forged.error == f'worker clinvk@{HOST} does not serve the queue of "sh"'
+    assert genuine is not None
+    assert genuine.output == "hello"
 
 
 @pytest.mark.parametrize(

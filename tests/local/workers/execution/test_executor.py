@@ -252,6 +252,18 @@ def test_what_is_refused_is_a_result_that_names_the_rule(tmp_path: Path) -> None
     assert "workdir_roots: / is below none of" in error
 
 
+def test_a_task_without_a_time_limit_has_that_of_the_policy(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text("max_timeout_seconds: 0.2")
+    config = WorkerConfig(policy_file=str(path), backends={"py": {"command": ["sleep", "600"]}})
+    with StopSignal() as stop:
+        claim = Claim("go", TaskSpec(backend="py", prompt="x").to_wire())
+        executor = Executor(config, "w@h", "w@h/1")
+        result = executor.execute(Lease(tmp_path.name, 0, 1), claim, stop, lambda _: [])
+    assert result is not None
+    assert (result.status, result.error) == (TaskStatus.TIMEOUT, "stopped after 0.2 s")
+
+
 MISSES_ITS_KEY = """
 import os, sys
 sys.exit("key " + os.environ["MYTOOL_API_KEY"] if "MYTOOL_API_KEY" in os.environ else

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from clinvk.core.errors import ConfigError
+from clinvk.backends import packaged_names
 from clinvk.core.spec import TaskSpec
-from clinvk.core.worker_config import WorkerConfig
-from workers.execution.executor import Executor
+from tests.unit.backends.commands import REGISTRY, command
 from workers.execution.policy import APPROVAL_ORDER, SANDBOX_ORDER, Policy, PolicyError
 
 
@@ -19,9 +18,15 @@ def spec(**fields: Any) -> TaskSpec:
     return TaskSpec(**{"backend": "claude", "prompt": "x"} | fields)
 
 
-def refusal(policy: Policy, task: TaskSpec, *, is_configured: bool = False) -> str | None:
+def refusal(
+    policy: Policy, task: TaskSpec, *, is_configured: bool = False, can_enforce: bool = False
+) -> str | None:
+    """What the policy of a worker says to a task, which it completes first."""
+    completed = policy.completed(task, can_enforce=can_enforce)
+    is_enforced = can_enforce and completed.sandbox_mode in {"read-only", "workspace"}
+    backend = REGISTRY.get(task.backend)
     try:
-        policy.check(task, is_configured=is_configured)
+        policy.check(completed, backend, is_configured=is_configured, is_enforced=is_enforced)
     except PolicyError as error:
         return str(error)
     return None
@@ -67,24 +72,139 @@ def test_approval_modes(maximum: str, mode: Any) -> None:
         (
             {"max_approval_mode": "auto"},
             {"extra": ["--dangerously-skip-permissions"]},
-            "extra: '--dangerously-skip-permissions' is not among (none)",
+            'extra: "--dangerously-skip-permissions" is not among (none)',
         ),
         (
             {"extra": ["--effort", "low"]},
             {"extra": ["--effort", "low", "--add-dir"]},
-            "extra: '--add-dir' is not among --effort, low",
+            'extra: "--add-dir" is not among --effort, low',
         ),
         ({"extra": ["--effort=*"]}, {"extra": ["--effort=high"]}, None),
-        ({"extra": []}, {"extra": ["-x"]}, "extra: '-x' is not among (none)"),
+        ({"extra": []}, {"extra": ["-x"]}, 'extra: "-x" is not among (none)'),
+        # What is kept by the command line of a CLI, `extra` could undo.
+        ({"models": ["*"]}, {"model": "a", "extra": ["-x"]}, 'extra: "-x" is not among (none)'),
+        ({"max_turns": 9}, {"extra": ["-x"]}, 'extra: "-x" is not among (none)'),
+        ({"project_settings": False}, {"extra": ["-x"]}, 'extra: "-x" is not among (none)'),
+        ({"max_timeout_seconds": 9, "project_settings": True}, {"extra": ["-x"]}, None),
+        ({"models": ["opus*"]}, {"model": "opus-4"}, None),
+        ({"models": ["opus*"]}, {"model": "sonnet"}, 'models: "sonnet" is not among opus*'),
+        ({"models": ["opus*"]}, {}, "models: the task must name one of opus*"),
+        ({"max_timeout_seconds": 60}, {"timeout_seconds": 60}, None),
         (
-            {"max_approval_mode": "auto"},
-            {"allowed_tools": ["Bash"]},
-            "extra: allowed_tools can open what a mode closes, and is not allowed",
+            {"max_timeout_seconds": 60},
+            {"timeout_seconds": 60.5},
+            "max_timeout_seconds: 60.5 is over 60",
+        ),
+        ({"max_turns": 5}, {"max_turns": 5}, None),
+        ({"max_turns": 5}, {"max_turns": 6}, "max_turns: 6 is over 5"),
+        (
+            {"max_turns": 5},
+            {"backend": "codex"},
+            'max_turns: "codex" cannot limit turns; max_timeout_seconds limits every backend',
         ),
     ],
 )
 def test_other_rules(rules: dict[str, Any], task: dict[str, Any], said: str | None) -> None:
     assert refusal(Policy(**rules), spec(**task)) == said
+
+
+@pytest.mark.parametrize(
+    ("rules", "tools", "said"),
+    [
+        ({}, ["Bash"], None),
+        ({"max_sandbox_mode": "full"}, ["Bash"], '"Bash" is not among (none)'),
+        ({"max_approval_mode": "auto"}, ["Bash"], '"Bash" is not among (none)'),
+        ({"max_approval_mode": "auto"}, [], None),
+        # Arguments that are allowed allow no tools.
+        ({"max_approval_mode": "auto", "extra": ["*"]}, ["Bash"], '"Bash" is not among (none)'),
+        ({"allowed_tools": ["Read", "Bash(git *)"]}, ["Bash(git log)", "Read"], None),
+        ({"allowed_tools": ["Bash(git *)"]}, ["Bash(rm x)"], '"Bash(rm x)" is not among'),
+        ({"allowed_tools": ["Read*"]}, ["Read,Bash"], '"Read,Bash" is not the name of one tool'),
+        ({"allowed_tools": ["Read*"]}, ["Read Bash"], '"Read Bash" is not the name of one tool'),
+        ({"allowed_tools": ["*"]}, ["a(b,Bash,c)"], "is not the name of one tool"),
+        ({"allowed_tools": ["Bash(git *)"]}, ["Bash(git x)Bash(rm *)"], "is not the name"),
+        ({"allowed_tools": ["*"]}, ["Bash(git (x))"], "is not the name of one tool"),
+        ({"allowed_tools": ["*"]}, ["Read\nBash"], "is not the name of one tool"),
+    ],
+)
+def test_allowed_tools(rules: dict[str, Any], tools: list[str], said: str | None) -> None:
+    refused = refusal(Policy(**rules), spec(approval_mode="auto", allowed_tools=tools))
+    if said is None:
+        assert refused is None
+    else:
+        assert refused is not None
+        assert refused.startswith("allowed_tools: ")
+        assert said in refused
+
+
+def test_what_a_task_leaves_open_is_the_maximum() -> None:
+    policy = Policy(max_sandbox_mode="workspace", max_timeout_seconds=60, max_turns=5)
+    given = policy.completed(spec(), can_enforce=True)
+    assert (given.sandbox_mode, given.timeout_seconds, given.max_turns) == ("workspace", 60, 5)
+    own = spec(sandbox_mode="read-only", timeout_seconds=1, max_turns=1)
+    assert policy.completed(own, can_enforce=True) == own
+    assert Policy().completed(spec(), can_enforce=True) == spec()
+
+
+@pytest.mark.parametrize("mode", [None, "default"])
+def test_a_mode_is_filled_in_only_where_it_is_enforced(mode: Any) -> None:
+    """Elsewhere the CLIs' own modes would decide, which differ."""
+    policy, task = Policy(max_sandbox_mode="read-only"), spec(sandbox_mode=mode)
+    assert refusal(policy, task, can_enforce=True) is None
+    assert refusal(policy, task) == 'max_sandbox_mode: the task must give one, at most "read-only"'
+    full = Policy(max_sandbox_mode="full")
+    assert full.completed(task, can_enforce=True) == task
+
+
+def test_enforced_modes_are_those_of_configured_backends_too() -> None:
+    policy = Policy(max_sandbox_mode="workspace", max_approval_mode="default")
+
+    def said(mode: str | None) -> str | None:
+        task = spec(backend="mytool", sandbox_mode=mode)
+        return refusal(policy, task, is_configured=True, can_enforce=True)
+
+    assert said(None) is None
+    assert said("read-only") is None
+    assert said("full") == 'backends: "mytool" has no modes, and is not named there'
+
+
+def test_an_enforced_mode_does_not_name_tools_or_arguments() -> None:
+    """They could not open the sandbox, but what a task may do without asking."""
+    policy = Policy(max_sandbox_mode="workspace")
+    asked = spec(sandbox_mode="workspace", allowed_tools=["Bash"])
+    assert refusal(policy, asked, can_enforce=True) == 'allowed_tools: "Bash" is not among (none)'
+    allowing = Policy(max_sandbox_mode="workspace", allowed_tools=["*"], extra=["*"])
+    asked = spec(sandbox_mode="workspace", allowed_tools=["Bash"], extra=["--x"])
+    assert refusal(allowing, asked, can_enforce=True) is None
+
+
+@pytest.mark.parametrize(
+    ("rules", "mode", "allows"),
+    [
+        ({}, None, True),
+        ({}, "full", True),
+        ({}, "read-only", False),
+        ({}, "workspace", False),
+        ({"workdir_roots": ["/"]}, "full", True),
+        ({"max_approval_mode": "none"}, "full", False),
+        ({"max_sandbox_mode": "full"}, "full", False),
+        ({"project_settings": True, "max_sandbox_mode": "read-only"}, "read-only", True),
+        ({"project_settings": False}, None, False),
+    ],
+)
+def test_project_settings(rules: dict[str, Any], mode: Any, allows: bool) -> None:
+    assert Policy(**rules).allows_project_settings(spec(sandbox_mode=mode)) is allows
+
+
+@pytest.mark.parametrize("backend", packaged_names())
+def test_who_limits_turns_does_not_warn_that_it_cannot(backend: str) -> None:
+    warnings = " ".join(command(backend, max_turns=3).warnings)
+    assert ("max_turns is not supported" in warnings) is not REGISTRY.get(backend).limits_turns
+
+
+def test_a_configured_backend_has_no_model_and_no_turns() -> None:
+    policy = Policy(models=["a"], max_turns=1)
+    assert refusal(policy, spec(backend="mytool"), is_configured=True) is None
 
 
 def test_a_configured_backend_has_no_modes_and_must_be_named() -> None:
@@ -133,38 +253,3 @@ def test_no_directory_is_the_workers_own(roots: Path, monkeypatch: pytest.Monkey
         policy.directory(None)
     monkeypatch.chdir(roots / "srv/a/deep")
     assert policy.directory(None) == str(roots / "srv/a/deep")
-
-
-@pytest.mark.parametrize(
-    ("content", "problems"),
-    [
-        ("- a", ["must be a mapping of rules"]),
-        ("max_sandbox: full", ['max_sandbox: unknown rule, did you mean "max_sandbox_mode"?']),
-        (
-            "max_sandbox_mode: default\nextra: --x",
-            [
-                "max_sandbox_mode: must be one of read-only, workspace, full (got 'default')",
-                "extra: must be a list of strings (got '--x')",
-            ],
-        ),
-        (
-            "backends: [claude]\nmax_sandbox_mode: read-only\nbackends: ['*']",
-            ['is not valid YAML: duplicate key "backends" at line 3, column 1'],
-        ),
-        ("backends: [claude", ["is not valid YAML: did not find expected ',' or ']' at line 2"]),
-        (b"\xff", ["is not UTF-8 text (byte 0)"]),
-    ],
-)
-def test_bad_policy_files(tmp_path: Path, content: str | bytes, problems: list[str]) -> None:
-    path = tmp_path / "policy.yaml"
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    with pytest.raises(ConfigError) as caught:
-        Policy.load(str(path))
-    assert len(caught.value.problems) == len(problems)
-    for found, problem in zip(caught.value.problems, problems, strict=True):
-        assert found.startswith(f"{path}: {problem}")
-
-
-def test_a_policy_file_that_is_not_there_stops_the_worker(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read"):
-        Executor(WorkerConfig(policy_file=str(tmp_path / "none.yaml")), "w@h", "w@h/1")
