@@ -8,7 +8,7 @@ import sys
 import click
 
 from clinvk import __version__
-from clinvk.cli import config, fleet, runs, submit
+from clinvk.cli import acl, config, fleet, runs, submit
 from clinvk.cli.streams import flush_standard_streams, open_standard_streams
 from clinvk.core import exit_codes
 from clinvk.core.errors import ClinvkError
@@ -20,7 +20,13 @@ def cli() -> None:
     """Run many prompts through AI coding CLIs at once, and get ordered results back."""
 
 
-for _command in (*submit.COMMANDS, *fleet.COMMANDS, *runs.COMMANDS, *config.COMMANDS):
+for _command in (
+    *submit.COMMANDS,
+    *fleet.COMMANDS,
+    *runs.COMMANDS,
+    *acl.COMMANDS,
+    *config.COMMANDS,
+):
     cli.add_command(_command)
 
 

@@ -40,7 +40,7 @@ SERVES_NOBODY = frozenset({"LOADING", "MISCONF"})
 PROBE = f"""
 redis.call('TIME')
 redis.call('EXISTS', 'clinvk:probe')
-redis.call('XLEN', 'clinvk:probe')
+redis.call('XREVRANGE', 'clinvk:probe', '+', '-', 'COUNT', 1)
 return redis.acl_check_cmd('HSET', '{key("run", "probe")}', 'state', '') and 1 or 0
 """
 """What every operation rests on: a script that names its keys itself, and streams. Returns whether
@@ -198,7 +198,7 @@ class Connection:
             check_version(about)
             try:
                 may_act = client.eval(PROBE, 0)
-                self.submitter = None if may_act else client.acl_whoami().decode()
+                self.submitter = None if may_act else str(client.acl_whoami())
             except redis.ResponseError as error:
                 if is_transient(error):
                     raise

@@ -110,6 +110,13 @@ def _binding(position: int, parameter: str) -> str:
     return f"local {parameter} = ARGV[{position}]"
 
 
+def work_of(name: str) -> str:
+    """Return an operation's own text, with what that uses of the library."""
+    folder = resources.files("clinvk.store") / "lua"
+    body = (folder / f"{name}.lua").read_text()
+    return needed(body, _library()) + body
+
+
 WORD = re.compile(r"\w+")
 
 
@@ -144,15 +151,18 @@ def needed(body: str, library: Sequence[Definition]) -> str:
     return "".join(reversed(kept))
 
 
+def _library() -> list[Definition]:
+    folder = resources.files("clinvk.store") / "lua" / "lib"
+    return definitions(
+        lua_functions() + "".join((folder / f"{name}.lua").read_text() + "\n" for name in LIBRARY)
+    )
+
+
 @cache
 def operations() -> Mapping[str, Operation]:
     """Read all operations, by name."""
     folder = resources.files("clinvk.store") / "lua"
-    library = definitions(
-        lua_functions()
-        + "".join((folder / "lib" / f"{name}.lua").read_text() + "\n" for name in LIBRARY)
-    )
-    found = {}
+    library, found = _library(), {}
     for path in folder.iterdir():
         if path.name.endswith(".lua"):
             name, body = path.name.removesuffix(".lua"), path.read_text()
