@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -122,7 +123,8 @@ class Executor:
         try:
             task = self._preparation.prepare(wire, results)
             warnings = task.warnings
-            process = self._run(task, lease, stop)
+            with closing(task):
+                process = self._run(task, lease, stop)
             parsed = self._parse(task, process)
         except RefusedError as refusal:
             parsed = ParsedOutput(error=str(refusal), error_kind=refusal.kind)
@@ -143,7 +145,7 @@ class Executor:
                 tags={process_tree.TASK_TAG: str(lease), process_tree.OWNER_TAG: self.owner},
                 stop=stop,
                 limits=self._limits,
-                cwd=task.workdir,
+                cwd=task.directory.start_path,
                 timeout_seconds=task.spec.timeout_seconds,
             )
         except (OSError, ValueError) as error:

@@ -27,10 +27,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from clinvk.backends.base import RESTRICTED_MODES, Backend, Confinement
 from clinvk.core.spec import TaskSpec
+from workers.execution.directory import Directory, OutsideError, open_directory
 
 SANDBOX_ORDER = ("read-only", "workspace", "full")
 APPROVAL_ORDER = ("always", "default", "auto", "none")
@@ -187,19 +188,41 @@ class Policy:
             _check_listed("allowed_tools", spec.allowed_tools or (), self.allowed_tools or ())
 
     def directory(self, workdir: str | None) -> str | None:
-        """Return the directory that a task runs in: resolved once, and then used as it is.
+        """Return the directory that a task runs in; with roots, without symbolic links.
 
         Raises:
             PolicyError: it is below none of the roots.
         """
         if self.workdir_roots is None:
             return workdir
-        # Symbolic links are followed here and not again: what is checked is what is used.
-        resolved = Path(workdir or ".").resolve()
-        for root in self.workdir_roots:
-            if resolved.is_relative_to(Path(root).expanduser().resolve()):
-                return str(resolved)
-        raise PolicyError(f"workdir_roots: {resolved} is below none of {_list(self.workdir_roots)}")
+        resolved = str(Path(workdir or ".").resolve())
+        if self.root_of(resolved) is None:
+            self._refuse_directory(resolved)
+        return resolved
+
+    def open(self, directory: str | None) -> Directory:
+        """Open what `directory` returned. It must still be below its root, however often moved.
+
+        Raises:
+            PolicyError: it is not.
+            OSError: it cannot be opened.
+        """
+        root = self.root_of(str(directory))
+        try:
+            if root is None and self.workdir_roots is not None:
+                raise OutsideError(directory)
+            return open_directory(directory, root)
+        except OutsideError:
+            self._refuse_directory(str(directory))
+
+    def root_of(self, directory: str) -> str | None:
+        """Return the root that a directory without symbolic links is in, None without one."""
+        roots = [str(Path(root).expanduser().resolve()) for root in self.workdir_roots or ()]
+        return next((root for root in roots if Path(directory).is_relative_to(root)), None)
+
+    def _refuse_directory(self, directory: str) -> NoReturn:
+        roots = _list(self.workdir_roots or ())
+        raise PolicyError(f"workdir_roots: {directory} is below none of {roots}")
 
 
 def _given(given: _Value | None, otherwise: _Value | None) -> _Value | None:

@@ -16,6 +16,7 @@ from clinvk.core.errors import WireError
 from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus, not_blank, queue_of
 from clinvk.core.worker_config import WorkerConfig
 from workers.execution import policy_file
+from workers.execution.directory import Directory
 from workers.execution.policy import Policy, PolicyError
 
 ReadResults = Callable[[Sequence[int]], Iterable[TaskResult | None]]
@@ -38,13 +39,18 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PreparedTask:
-    """A task that is ready to run."""
+    """A task that is ready to run. `directory` is its working directory `workdir`, open."""
 
     spec: TaskSpec
     backend: Backend
     command: Command
     workdir: str | None
+    directory: Directory
     warnings: tuple[str, ...]
+
+    def close(self) -> None:
+        """Give up what it holds; to be called once the command has ended, or never started."""
+        self.directory.close()
 
 
 class Preparation:
@@ -87,7 +93,10 @@ class Preparation:
             directory=os.path.realpath(workdir or os.curdir),
         )
         command = backend.command(spec, confinement)
-        return PreparedTask(spec, backend, command, workdir, (*warnings, *command.warnings))
+        directory = self._open(workdir)
+        return PreparedTask(
+            spec, backend, command, workdir, directory, (*warnings, *command.warnings)
+        )
 
     def _backend(self, name: str) -> Backend:
         if name not in self._registry.names():
@@ -103,24 +112,46 @@ class Preparation:
 
     def _accepted_workdir(self, spec: TaskSpec, backend: Backend) -> str | None:
         """Check a task against the policy; returns the directory that it runs in."""
-        workdir = None if spec.workdir is None else str(Path(spec.workdir).expanduser())
         try:
+            workdir = None if spec.workdir is None else str(Path(spec.workdir).expanduser())
             self._policy.check(spec, backend, is_configured=spec.backend in self._configured)
             return self._policy.directory(workdir)
         except PolicyError as error:
-            reason = f"refused by the policy of worker {self._worker}: {error}"
-            raise RefusedError(ErrorKind.REFUSED, reason) from error
+            raise self._refused(error) from error
+        except (OSError, RuntimeError, ValueError) as error:  # no such user, a loop of links, a NUL
+            what = f"workdir {spec.workdir} cannot be found on worker {self._worker}: {error}"
+            raise RefusedError(ErrorKind.INVALID, what) from error
+
+    def _open(self, workdir: str | None) -> Directory:
+        """Open the directory that a task runs in.
+
+        Raises:
+            RefusedError: it cannot be opened, or has been moved out of what the policy allows.
+        """
+        try:
+            return self._policy.open(workdir)
+        except PolicyError as error:
+            raise self._refused(error) from error
+        except FileNotFoundError:
+            what = "does not exist"
+        except NotADirectoryError:
+            what = "is not a directory"
+        except OSError as error:
+            what = f"cannot be entered ({error.strerror})"
+        except ValueError as error:
+            what = f"is not a path ({error})"
+        shown = os.curdir if workdir is None else workdir
+        raise RefusedError(ErrorKind.INVALID, f"workdir {shown} {what} on worker {self._worker}")
+
+    def _refused(self, error: PolicyError) -> RefusedError:
+        reason = f"refused by the policy of worker {self._worker}: {error}"
+        return RefusedError(ErrorKind.REFUSED, reason)
 
     def explain(self, task: PreparedTask, error: OSError | ValueError) -> RefusedError:
         """Say why the command of a task could not be started."""
-        program, workdir = task.command.argv[0], task.workdir
+        program = task.command.argv[0]
         if not isinstance(error, OSError):  # a NUL in an argument
             return RefusedError(ErrorKind.INVALID, f"cannot start {task.spec.backend}: {error}")
-        if workdir is not None and not Path(workdir).is_dir():
-            what = "is not a directory" if Path(workdir).exists() else "does not exist"
-            return RefusedError(
-                ErrorKind.INVALID, f"workdir {workdir} {what} on worker {self._worker}"
-            )
         search = task.command.env.get("PATH", os.environ.get("PATH", os.defpath))
         if shutil.which(program, path=search) is None:
             return RefusedError(

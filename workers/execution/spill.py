@@ -158,7 +158,8 @@ def _link(fd: int, kept: int, path: Path) -> bool:
     if os.fstat(fd).st_size > kept:
         os.ftruncate(fd, kept)
     try:
-        os.link(f"/proc/self/fd/{fd}", path, follow_symlinks=True)
+        # With a descriptor given, Python calls linkat, which alone follows the link.
+        os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd, follow_symlinks=True)
     except OSError:  # in memory, on another disk, or one that makes no such files
         return False
     return True

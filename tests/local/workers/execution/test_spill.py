@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,10 +19,9 @@ def spill(tmp_path: Path) -> Spill:
 
 def unnamed(content: bytes, folder: Path) -> int:
     """A file without a name, with a content."""
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.write(content)
-        file.flush()
-        return os.dup(file.fileno())
+    fd = os.open(folder, os.O_RDWR | os.O_TMPFILE, 0o600)
+    os.write(fd, content)
+    return fd
 
 
 @pytest.fixture(params=["the same disk", "memory"])
@@ -37,6 +35,15 @@ def output(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
         fd = unnamed(content, tmp_path)
     yield fd
     os.close(fd)
+
+
+def keep(spill: Spill, folder: Path) -> Path:
+    """Save a new output of 400 bytes."""
+    fd = unnamed(b"x" * 400, folder)
+    saved = spill.save(fd, 400)
+    os.close(fd)
+    assert saved is not None
+    return saved.path
 
 
 def names(spill: Spill) -> set[str]:
@@ -56,15 +63,21 @@ def test_an_output_is_kept_whole(spill: Spill, output: int) -> None:
     assert names(spill) == {saved.path.name}
 
 
-def test_the_oldest_go_where_a_new_one_has_no_room(spill: Spill, output: int) -> None:
-    saved = [spill.save(output, 400) for _ in range(2)]
-    for age, each in enumerate(saved):
-        assert each is not None
-        make_older(each.path, 2 - age)
-    assert spill.save(output, 400) is not None
-    assert saved[0] is not None
-    assert not saved[0].path.exists()
-    assert len(names(spill)) == 2
+def test_on_the_same_disk_nothing_is_copied(spill: Spill, tmp_path: Path) -> None:
+    fd = unnamed(b"x" * 400, tmp_path)
+    saved = spill.save(fd, 400)
+    assert saved is not None
+    assert saved.path.stat().st_ino == os.fstat(fd).st_ino
+    os.close(fd)
+
+
+def test_the_oldest_go_where_a_new_one_has_no_room(spill: Spill, tmp_path: Path) -> None:
+    oldest, older = (keep(spill, tmp_path) for _ in range(2))
+    make_older(oldest, 2)
+    make_older(older, 1)
+    assert names(spill) == {oldest.name, older.name}
+    newest = keep(spill, tmp_path)
+    assert names(spill) == {older.name, newest.name}
 
 
 def test_of_an_output_over_the_quota_the_beginning_is_kept(output: int, tmp_path: Path) -> None:
@@ -81,12 +94,10 @@ def test_without_a_quota_nothing_is_kept(output: int, tmp_path: Path) -> None:
 
 
 def test_a_worker_that_starts_removes_what_is_old_and_nothing_else(
-    spill: Spill, output: int
+    spill: Spill, tmp_path: Path
 ) -> None:
-    saved = [spill.save(output, 400) for _ in range(2)]
-    assert saved[0] is not None
-    assert saved[1] is not None
-    make_older(saved[0].path, 8)
+    old, new = (keep(spill, tmp_path) for _ in range(2))
+    make_older(old, 8)
     of_another = spill.directory / "stdout-notes.txt"
     of_another.write_text("mine")
     make_older(of_another, 100)
@@ -96,7 +107,7 @@ def test_a_worker_that_starts_removes_what_is_old_and_nothing_else(
     link = spill.directory / "stdout-0123abce.log"
     link.symlink_to(of_another)
     spill.prepare()
-    assert names(spill) == {saved[1].path.name, of_another.name, link.name}
+    assert names(spill) == {new.name, of_another.name, link.name}
 
 
 def test_a_copy_never_touches_the_reserve(tmp_path: Path) -> None:
