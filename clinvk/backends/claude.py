@@ -35,7 +35,14 @@ USER_SETTINGS_ONLY = ("--setting-sources=user", "--add-dir=.")
 """Measured: without the project's sources none of its hooks, `env`, `apiKeyHelper`, `defaultMode`,
 commands and `.mcp.json` counts, while the user's own MCP servers still do. The directory is named
 once more because its CLAUDE.md, which is text, would go with the settings."""
-PROJECT_INSTRUCTIONS = MappingProxyType({"CLAUDE_CODE_ADDITIONAL_DIRECTORIES_CLAUDE_MD": "1"})
+PROJECT_TEXT_ONLY = MappingProxyType(
+    {
+        "CLAUDE_CODE_ADDITIONAL_DIRECTORIES_CLAUDE_MD": "1",
+        # It would run `git status` at its start, and git what `.git/config` names (fsmonitor,
+        # filters), which an archive or an earlier task may have brought along.
+        "CLAUDE_CODE_DISABLE_GIT_INSTRUCTIONS": "1",
+    }
+)
 
 HARMLESS = frozenset(
     {
@@ -124,7 +131,7 @@ class Claude(Backend):
         warnings = []
         if not confinement.project_settings:
             argv += USER_SETTINGS_ONLY
-            env.update(PROJECT_INSTRUCTIONS)
+            env.update(PROJECT_TEXT_ONLY)
         if spec.model:
             argv += ["--model", spec.model]
         argv += _modes(spec)

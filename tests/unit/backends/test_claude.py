@@ -57,7 +57,10 @@ def test_options() -> None:
 def test_without_project_settings_its_instructions_stay() -> None:
     built = confined("claude", Confinement(project_settings=False), extra=["--effort", "low"])
     assert built.argv == (*START, "--setting-sources=user", "--add-dir=.", "--effort", "low")
-    assert built.env == {"CLAUDE_CODE_ADDITIONAL_DIRECTORIES_CLAUDE_MD": "1"}
+    assert built.env == {
+        "CLAUDE_CODE_ADDITIONAL_DIRECTORIES_CLAUDE_MD": "1",
+        "CLAUDE_CODE_DISABLE_GIT_INSTRUCTIONS": "1",
+    }
 
 
 def test_the_limit_of_turns_is_the_error() -> None:
