@@ -50,9 +50,7 @@ HARMLESS = frozenset(
         "Glob",
         "Grep",
         "LS",
-        "ListMcpResourcesTool",
         "Read",
-        "ReadMcpResourceTool",
         "StructuredOutput",
         "TaskGet",
         "TaskList",
@@ -219,8 +217,9 @@ class _Reader(EventReader):
             self.resets = moments
         used = parsing.number(info, "utilization")
         amount = "" if used is None else f", {used:.0%} used"
-        name = parsing.text(info, "rateLimitType") or "rate limit"
-        return [steps.limit(f"{name}: {status}{amount}", next(iter(moments), None))]
+        name = f"{parsing.text(info, 'rateLimitType') or 'rate'} limit"
+        state = "reached" if status == "rejected" else "near"
+        return [steps.limit(f"{name} {state}{amount}", next(iter(moments), None))]
 
     def _result(self, event: Json) -> list[Step]:
         self.result = event

@@ -6,8 +6,10 @@ succeed; only `turn.failed`, or no `turn.completed`, is failure.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import shlex
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
@@ -60,6 +62,10 @@ NO_TOOLS = frozenset({"agent_message", "reasoning", "todo_list", "error"})
 """Items that are no tool calls."""
 HARMLESS = frozenset({"web_search"})
 """Items that are tool calls and change nothing."""
+NAMES = {"command_execution": "Bash", "file_change": "Edit", "web_search": "WebSearch"}
+"""What people read for items."""
+_SHELL = re.compile(r"\S*\b(?:ba|z|da)?sh -l?c (?=['\"]|\S+$)")
+"""How it wraps a command, which is then quoted."""
 _RETRYING = re.compile(r"Reconnecting\.\.\. ")
 _NOISE = re.compile(r"^Reading (additional input|prompt) from stdin|^WARNING: ")
 
@@ -170,16 +176,27 @@ def _started(item: Json) -> list[Step]:
     kind = parsing.text(item, "type")
     if kind is None or kind in NO_TOOLS:
         return []
-    tool = parsing.text(item, "tool") or kind
-    arguments = item | parsing.mapping(item, "arguments")
-    return [steps.tool_call(tool, _told(arguments), () if "tool" in item else HARMLESS)]
+    if name := _mcp_name(item):
+        return [steps.tool_call(name, parsing.mapping(item, "arguments"), ())]
+    return [steps.tool_call(kind, _told(item), HARMLESS, NAMES)]
+
+
+def _mcp_name(item: Json) -> str | None:
+    """Return the name of an MCP server's tool; None for any other item."""
+    tool = parsing.text(item, "tool")
+    return tool and f"{parsing.text(item, 'server') or 'mcp'}.{tool}"
 
 
 def _told(item: Json) -> Json:
-    """Return what is worth telling of an item: its members, but for those that every item has."""
-    changes = [path for change in parsing.items(item, "changes") if (path := change.get("path"))]
-    paths = {"path": " ".join(map(str, changes))} if changes else {}
-    return paths | {k: v for k, v in item.items() if k not in {"id", "type", "status", "server"}}
+    """Return what is worth telling of an item."""
+    command = parsing.text(item, "command") or ""
+    if shell := _SHELL.match(command):
+        with contextlib.suppress(ValueError):
+            command = " ".join(shlex.split(command[shell.end() :]))
+    paths = filter(
+        None, (parsing.text(change, "path") for change in parsing.items(item, "changes"))
+    )
+    return {"command": command, "path": " ".join(paths), "query": item.get("query")}
 
 
 def _ended(item: Json) -> list[Step]:
@@ -189,7 +206,7 @@ def _ended(item: Json) -> list[Step]:
     ok = item.get("status") == "completed" and not parsing.mapping(item, "error")
     result = parsing.mapping(item, "result")
     content = item.get("aggregated_output", result.get("content"))
-    return [steps.tool_result(content, ok=ok, tool=parsing.text(item, "tool") or kind)]
+    return [steps.tool_result(content, ok=ok, tool=_mcp_name(item) or kind)]
 
 
 def _usage(completed: Json) -> Usage | None:

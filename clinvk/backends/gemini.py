@@ -66,6 +66,9 @@ APPROVAL_MODES = {"auto": "auto_edit", "none": "yolo", "always": "default"}
 
 HARMLESS = frozenset(
     {
+        "complete_task",
+        "enter_plan_mode",
+        "exit_plan_mode",
         "get_internal_docs",
         "glob",
         "google_web_search",
@@ -74,11 +77,28 @@ HARMLESS = frozenset(
         "read_file",
         "read_many_files",
         "search_file_content",
+        "tracker_get_task",
+        "tracker_list_tasks",
+        "update_topic",
         "web_fetch",
         "write_todos",
     }
 )
 """Tools that change nothing outside of the CLI."""
+NAMES = {
+    "glob": "Glob",
+    "google_web_search": "WebSearch",
+    "grep_search": "Grep",
+    "list_directory": "List",
+    "read_file": "Read",
+    "read_many_files": "Read",
+    "replace": "Edit",
+    "run_shell_command": "Bash",
+    "search_file_content": "Grep",
+    "web_fetch": "WebFetch",
+    "write_file": "Write",
+}
+"""What people read for them."""
 
 _STATUSES = (400, 401, 403, 404, 429, 499, 500, 502, 503, 504, 529)
 EXIT_STATUSES = {status % 256: status for status in _STATUSES}
@@ -99,8 +119,11 @@ _TEXT_KINDS = (
         r"input truncated|exceeds the maximum number of tokens|token limit exhaustion",
         ErrorKind.TOO_LARGE,
     ),
-    (r"model.?not.?found|\b404\b|no input provided", ErrorKind.INVALID),
+    (r"model.?not.?found|models/\S+ is not found|\b404\b", ErrorKind.INVALID),
+    (r"no input provided", ErrorKind.INVALID),
 )
+_CODE = re.compile(r'"code": ?(\d{3})\b')
+"""The status, where it passes on an API's raw JSON."""
 _NOISE = re.compile(
     r"^\[STARTUP\]|^Ripgrep is not available|^YOLO mode is|^Loaded cached|color support|^\s+at "
 )
@@ -165,7 +188,8 @@ class _Reader(EventReader):
                 self.start = event
             case "tool_use":
                 name = parsing.text(event, "tool_name") or "?"
-                return [steps.tool_call(name, parsing.mapping(event, "parameters"), HARMLESS)]
+                arguments = parsing.mapping(event, "parameters")
+                return [steps.tool_call(name, arguments, HARMLESS, NAMES)]
             case "tool_result":
                 ok = event.get("status") == "success"
                 return [steps.tool_result(event.get("output"), ok=ok)]
@@ -251,7 +275,8 @@ def _kind(returncode: int | None, result: Json, message: str) -> ErrorKind:
     """Return the kind of an error; `returncode` is None while the CLI still runs."""
     if kind := outcomes.first_kind(message, _LIMIT_KINDS):
         return kind
-    if status := EXIT_STATUSES.get(returncode or 0):
+    code = _CODE.search(message)
+    if status := int(code[1]) if code else EXIT_STATUSES.get(returncode or 0):
         return outcomes.kind_of_status(status, message)
     if returncode == EXIT_NO_AUTH:
         return ErrorKind.AUTH

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ ARGUMENTS = (
 )
 """What says most about a tool call, the first that it has."""
 
+NO_NAMES: Mapping[str, str] = {}
 KEPT_CHARS = 10 * STEP_CHARS
 """How much of a message is kept for its step, white space included."""
 
@@ -39,34 +40,41 @@ def message(text: str) -> list[Step]:
 
 
 class Message:
-    """A message that comes in pieces: one step at its end, of its beginning."""
+    """A message that comes in pieces: one step at its end, of its beginning.
+
+    Attributes:
+        size_chars: how much of it is kept.
+    """
 
     def __init__(self) -> None:
         self._parts: list[str] = []
-        self._chars = 0
+        self.size_chars = 0
 
     def add(self, part: str) -> None:
         """Take the next piece; what no step would show is dropped."""
-        if self._chars < KEPT_CHARS:
+        if self.size_chars < KEPT_CHARS:
             self._parts.append(part[:KEPT_CHARS])
-            self._chars += len(part)
+            self.size_chars += len(self._parts[-1])
 
     def end(self) -> list[Step]:
         """Return the step of the message, and begin the next one."""
         said = "".join(self._parts)
         self._parts.clear()
-        self._chars = 0
+        self.size_chars = 0
         return message(parsing.whole(said))
 
 
-def tool_call(tool: str, arguments: Json, harmless: Collection[str]) -> Step:
+def tool_call(
+    tool: str, arguments: Json, harmless: Collection[str], names: Mapping[str, str] = NO_NAMES
+) -> Step:
     """Return the step of a tool call, such as `Edit src/auth.py`.
 
-    `harmless` are the tools that change nothing; any other can.
+    `harmless` are the tools that change nothing; any other can. `names` are what people read for
+    the CLI's own names, the same for all CLIs.
     """
     return Step(
         kind=StepKind.TOOL_CALL,
-        text=parsing.excerpt(f"{tool} {_argument(arguments)}"),
+        text=parsing.excerpt(f"{names.get(tool, tool)} {_argument(arguments)}"),
         tool=parsing.excerpt(tool),
         can_change=tool not in harmless,
     )

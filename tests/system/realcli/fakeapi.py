@@ -3,9 +3,9 @@ and Gemini.
 
 A prompt chooses what it gets: `question:NAME` names it, so that each answer can be matched to its
 own prompt, and `scenario:WORD` asks for trouble (see SCENARIOS); without one it is answered.
-`toolcalls.prompt` makes the model call tools before it answers. What was asked is kept in
-`FakeApi.requests`. `python -m tests.system.realcli.fakeapi` serves until it is interrupted, for
-trying things by hand.
+`toolcalls.prompt` makes the model call tools before it answers, and `limit:NAME` gets a limit in
+the place of the answer (see `limits`). What was asked is kept in `FakeApi.requests`.
+`python -m tests.system.realcli.fakeapi` serves until it is interrupted, for trying things by hand.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import contextlib
 import json
 import re
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
-from tests.system.realcli import toolcalls
+from tests.system.realcli import limits, toolcalls
+from tests.system.realcli.limits import Answer
 from tests.system.realcli.toolcalls import HANG, Call
 
 Json = dict[str, Any]
@@ -86,12 +88,15 @@ def request_of(path: str, body: Json) -> Request:
 class FakeApi:
     """A server on a port of loopback, from `with` to its end.
 
+    `opens_at` is the epoch at which the latest limit opens; None where it does not say.
+
     `requests` has each POST, in the order in which they came; with `log` they are also appended
     to that file as JSON lines, for readers outside of this process.
     """
 
     def __init__(self, port: int = 0, log: Path | None = None) -> None:
         self.requests: list[Request] = []
+        self.opens_at: int | None = None
         self.closing = threading.Event()
         self._lock = threading.Lock()
         self._log = log
@@ -139,6 +144,7 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server: Server
+    more_headers: Mapping[str, str] = {}
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -162,12 +168,30 @@ class Handler(BaseHTTPRequestHandler):
         if scenario == "slow" or call == HANG:
             self.server.api.closing.wait()
             call = None
+        limit = limits.asked_for(said) if call is None else None
+        if limit and "count_tokens" not in self.path and self._limit(limit):
+            return
         if "/messages" in self.path:
             self._anthropic(body, scenario, question, call)
         elif "/responses" in self.path:
             self._openai(body, scenario, question, call)
         else:
             self._gemini(scenario, question, call)
+
+    def _limit(self, limit: Answer) -> bool:
+        """Answer with a limit; returns whether that is all, or only the headers of an answer."""
+        now = time.time()
+        opens_in_seconds = limit.opens_in_seconds
+        self.server.api.opens_at = opens_in_seconds and int(now) + opens_in_seconds
+        sent = limit.at(now)
+        self.more_headers = sent.headers
+        if sent.events is not None:
+            self._events(iter([(event["type"], event) for event in sent.events]), cut=False)
+        elif sent.body:
+            self._json(sent.status, sent.body)
+        else:
+            return False
+        return True
 
     # What each API says.
 
@@ -227,6 +251,8 @@ class Handler(BaseHTTPRequestHandler):
     def _head(self, status: int, kind: str, length: int | None) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
+        for name, value in self.more_headers.items():
+            self.send_header(name, value)
         if length is not None:
             self.send_header("Content-Length", str(length))
         else:
