@@ -39,6 +39,7 @@ from workers.liveness.lease_renewer import LeaseRenewer
 from workers.liveness.supervisor import WorkerSupervisor
 from workers.liveness.worker_info import Announcement, VersionObserver
 from workers.observers import LogObserver, Observers, WorkerStarted
+from workers.step_publisher import StepPublisher
 
 SUPPORTED_POOLS = {"clinvk.broker.pool", "celery.concurrency.thread", "celery.concurrency.solo"}
 
@@ -82,6 +83,7 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         quick = Dispatcher(app, Store.connect(url, ANSWER_SECONDS), recent)
         if config.checks_server:
             check_server(quick.store)
+        observers.add(StepPublisher(Store.connect(url, ANSWER_SECONDS)))
         limits = {queue_of(queue): limits for queue, limits in config.queues.items()}
         entry = worker_info.entry(slots, queues)
         announcement = Announcement(quick.store, worker_of(owner), entry, limits)

@@ -18,8 +18,9 @@ The contract:
   was done (`TaskEnded`, `RunEnded`) comes after Redis has it. `TaskLost`, `TaskRetried`,
   `RunCanceled` and `RunEnded` come to whichever worker found out, which may be more than one.
 * The events of one task on this worker come in this order: `TaskClaimed`, `TaskStarted` (not where
-  its command could not be started), `TaskStep` any number of times, then one of `TaskEnded` and
-  `TaskReleased`, or neither where its result was refused because another worker has the task now.
+  its command could not be started), `TaskStep` any number of times, `CommandEnded`, then one of
+  `TaskEnded` and `TaskReleased`, or neither where its result was refused because another worker has
+  the task now.
 * `saw` is called in the thread in which it happened: the task's own, or, for what is about other
   workers and whole runs, the one that renews all leases. So it is called by several threads at
   once, must be safe for that, and return soon: a task, or every lease, waits for it. What takes
@@ -40,6 +41,7 @@ from typing import Protocol
 from clinvk.backends.base import StoppedBy
 from clinvk.core.error_log import ErrorLog
 from clinvk.core.spec import TaskResult, TaskSpec
+from clinvk.core.steps import Step
 from clinvk.store.types import Lease
 
 logger = logging.getLogger(__name__)
@@ -77,11 +79,23 @@ class TaskStarted(WorkerEvent):
 
 @dataclass(frozen=True, slots=True)
 class TaskStep(WorkerEvent):
-    """The CLI reported a step, such as the use of a tool; no backend reads steps yet."""
+    """The CLI did something, such as to call a tool; not for a task whose `steps` are off.
+
+    Its secrets are masked. `raw` is the CLI's own line, for a task that asks for full steps; of the
+    steps of one line the first has it. A line that is no step is one of the kind `event`, then.
+    """
 
     lease: Lease
-    kind: str
-    text: str
+    attempt: int
+    step: Step
+    raw: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CommandEnded(WorkerEvent):
+    """Nothing of a task's command runs any more; its result, if it has one, is recorded next."""
+
+    lease: Lease
 
 
 @dataclass(frozen=True, slots=True)

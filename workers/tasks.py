@@ -12,7 +12,7 @@ from clinvk.store.types import Claim, Lease, Recorded
 from workers import context
 from workers.app import app
 from workers.context import WorkerContext
-from workers.observers import RunEnded, TaskClaimed, TaskEnded, TaskReleased
+from workers.observers import CommandEnded, RunEnded, TaskClaimed, TaskEnded, TaskReleased
 
 
 @app.task(name=EXECUTE)  # type: ignore[untyped-decorator]
@@ -52,6 +52,7 @@ def _run(here: WorkerContext, lease: Lease, claim: Claim) -> Recorded | None:
             lease, claim, stop, results
         )
         here.renewer.mark_ended(lease)
+        here.observers.notify(CommandEnded(lease))
         if result is not None:
             recorded = here.dispatcher.finish(lease, result, here.consumer.serves())
             if recorded.ok:

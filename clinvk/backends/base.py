@@ -22,9 +22,9 @@ from typing import Literal
 from clinvk.core.spec import ErrorKind, TaskSpec, Usage
 from clinvk.core.steps import Step
 
-StoppedBy = Literal["timeout", "canceled", "disconnected", "requeued"]
-"""Why clinvk ended a process: its deadline, the run's cancellation, the worker's loss of contact
-with Redis, or its shutdown. After the last two, the task goes to another worker."""
+StoppedBy = Literal["timeout", "stalled", "canceled", "disconnected", "requeued"]
+"""Why clinvk ended a process: its deadline, its silence, the run's cancellation, the worker's loss
+of contact with Redis, or its shutdown. After the last two, the task goes to another worker."""
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 NAME_RULE = "must consist of letters and digits, with . _ - between them"

@@ -156,6 +156,7 @@ class TaskSpec(Wire):
     max_turns: Annotated[int, Ge(1)] | None = None
     system_prompt: str | None = None
     timeout_seconds: Annotated[float, Gt(0)] | None = None
+    stall_timeout_seconds: Annotated[float, Gt(0)] | None = None
     id: Annotated[str, Predicate(not_blank)] | None = None
     name: str | None = None
     tags: list[str] = field(default_factory=list)

@@ -27,11 +27,16 @@ class Steps(Connection):
     """The operations on steps."""
 
     def record_steps(
-        self, run: str, records: Sequence[StepRecord], dropped: Mapping[int, int] | None = None
+        self,
+        run: str,
+        records: Sequence[StepRecord],
+        dropped: Mapping[int, int] | None = None,
+        nonce: str | None = None,
     ) -> int:
         """Record steps of a run, which get their sequences in this order.
 
         `dropped` says, by task, how many steps that came before these the caller could not keep.
+        A call that failed may be repeated as it was, with its `nonce`: nothing is recorded twice.
 
         Returns:
             How many were recorded: none where the run is gone, or the server out of memory.
@@ -47,7 +52,7 @@ class Steps(Connection):
                 self.call(
                     "record_steps",
                     run=run,
-                    nonce=secrets.token_hex(8),
+                    nonce=nonce or secrets.token_hex(8),
                     max_steps=MAX_STEPS,
                     max_bytes=MAX_BYTES,
                     rows=rows,

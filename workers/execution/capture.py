@@ -14,11 +14,17 @@ import fcntl
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from clinvk.backends.base import Captured
 from workers.execution.spill import Spill
 
+LOOK_BYTES = 1 << 20
+"""How much of stdout is read at one look, so that a flood does not take the whole worker."""
+BACKLOG_BYTES = 64 << 20
+"""How much of stdout may wait to be read beyond its limit; of more, the newest is dropped."""
+CHUNK_BYTES = 1 << 18
 MOST_READS = 5
 """How often the end of a growing stderr is read again, before some of it may be lost."""
 
@@ -44,6 +50,7 @@ class Stdout:
 
     Attributes:
         fd: the descriptor that the command writes to.
+        written_bytes: how much it had ever written when the file was last trimmed.
     """
 
     def __init__(
@@ -52,24 +59,56 @@ class Stdout:
         self._output_bytes = output_bytes
         self._spill = spill
         self._dropped_bytes = 0
+        self._read_bytes: int | None = None  # None where nobody reads
+        self.written_bytes = 0
         self.fd, in_memory = _open_to_append(folder)
         self._most_bytes = output_bytes if in_memory else max(output_bytes, spill_bytes)
 
-    def trim(self) -> int:
-        """Truncate the file to the limit; what is written meanwhile is dropped as well.
+    def unread(self) -> Iterator[bytes]:
+        """Yield what was written since the last call, in pieces, at most `LOOK_BYTES` of it."""
+        return self._next(LOOK_BYTES)
 
-        Where the disk's reserve is touched, what is over the limit of a result makes room: then
-        the tasks beside this one can write on.
+    def rest(self) -> Iterator[bytes]:
+        """Yield all that was written since the last call, in pieces."""
+        return self._next(os.fstat(self.fd).st_size)
+
+    def _next(self, most_bytes: int) -> Iterator[bytes]:
+        start = self._read_bytes or 0
+        end = start + most_bytes
+        self._read_bytes = start
+        while start < end and (piece := os.pread(self.fd, min(CHUNK_BYTES, end - start), start)):
+            self._read_bytes = start = start + len(piece)
+            yield piece
+            if len(piece) < CHUNK_BYTES:
+                return
+
+    def trim(self) -> int:
+        """Truncate the file to the limit, as far as it was read, where somebody reads it.
+
+        What is written meanwhile is dropped as well. Where the disk's reserve is touched, what is
+        over the limit of a result makes room: then the tasks beside this one can write on.
 
         Returns the size that is left, in bytes.
         """
         size = os.fstat(self.fd).st_size
-        if size > self._output_bytes and self._spill.is_reached(self.fd):
-            self._most_bytes = self._output_bytes
-        if size > self._most_bytes:
-            os.ftruncate(self.fd, self._most_bytes)
-            self._dropped_bytes += size - self._most_bytes
-        return min(size, self._most_bytes)
+        self.written_bytes = size + self._dropped_bytes
+        if size <= self._output_bytes:
+            return size
+        may_wait = BACKLOG_BYTES
+        if self._spill.is_reached(self.fd):
+            self._most_bytes, may_wait = self._output_bytes, 0
+        over = size - self._most_bytes
+        if over <= 0 or (over <= may_wait and self._is_behind(size)):
+            return size
+        os.ftruncate(self.fd, self._most_bytes)
+        self._dropped_bytes += over
+        if self._read_bytes is not None:
+            self._read_bytes = min(self._read_bytes, self._most_bytes)
+        return self._most_bytes
+
+    def _is_behind(self, size: int) -> bool:
+        """Whether somebody reads the file and has not read all of it."""
+        return self._read_bytes is not None and self._read_bytes < size
 
     def captured(self) -> Captured:
         """Return what was written."""
@@ -78,7 +117,7 @@ class Stdout:
         saved = self._spill.save(self.fd, size) if size > self._output_bytes else None
         return Captured(
             head=head,
-            size=size + self._dropped_bytes,
+            size=self.written_bytes,
             path=saved.path if saved else None,
             saved_bytes=saved.size if saved else 0,
         )
@@ -93,12 +132,14 @@ class Stderr:
 
     Attributes:
         fd: the descriptor that the command writes to.
+        written_bytes: how much it had ever written when the file was last trimmed.
     """
 
     def __init__(self, last_bytes: int, folder: str | None) -> None:
         self._last_bytes = last_bytes
         self._before = b""
         self._dropped_bytes = 0
+        self.written_bytes = 0
         self.fd, _ = _open_to_append(folder)
 
     def trim(self) -> int:
@@ -107,6 +148,7 @@ class Stderr:
         Returns the size that is left, in bytes.
         """
         size = os.fstat(self.fd).st_size
+        self.written_bytes = size + self._dropped_bytes
         if size <= self._last_bytes:
             return size
         for _ in range(MOST_READS):

@@ -7,9 +7,10 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
-from clinvk.backends.base import Backend
+from clinvk.backends.base import Backend, Command
 from clinvk.core.child_environment import OWN_PREFIX, conditional, passed
 from clinvk.core.worker_config import WorkerConfig
+from workers.execution.masking import secrets_in
 
 _NAME = re.compile(r"\b[A-Z_][A-Z0-9_]{2,}\b")
 
@@ -25,6 +26,7 @@ class Environments:
     def __init__(self, config: WorkerConfig) -> None:
         self._config = config
         self._of = lru_cache(self._make)
+        self._secrets_of = lru_cache(self._find_secrets)
 
     def of(self, backend: Backend) -> Mapping[bytes, bytes]:
         """Return the environment of a backend's commands, without what the command itself adds."""
@@ -32,9 +34,22 @@ class Environments:
         # fifth of the time that it takes to start one.
         return self._of(backend)
 
+    def secrets(self, backend: Backend, command: Command) -> frozenset[str]:
+        """Return the values in a command's environment that must not be seen (`masking`)."""
+        inherited = self._secrets_of(backend, command.secret_env)
+        return inherited | secrets_in(command.env, command.secret_env) if command.env else inherited
+
+    def _find_secrets(self, backend: Backend, names: frozenset[str]) -> frozenset[str]:
+        variables = {os.fsdecode(k): os.fsdecode(v) for k, v in self._of(backend).items()}
+        return secrets_in(variables, names | self._configured(backend).keys())
+
+    def _configured(self, backend: Backend) -> Mapping[str, str]:
+        own: Mapping[str, Mapping[str, str]] = self._config.environments.get(backend.name, {})
+        return own.get("env", {})
+
     def _make(self, backend: Backend) -> Mapping[bytes, bytes]:
         own = self._config.environments.get(backend.name, {})
-        added: Mapping[str, str] = own.get("env", {})
+        added = self._configured(backend)
         patterns = (
             *backend.pass_env,
             *conditional({**os.environ, **added}, backend.pass_env_if),

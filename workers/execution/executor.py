@@ -12,17 +12,19 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from clinvk.backends import base
 from clinvk.backends.base import Backend, Captured, ParsedOutput, ProcessResult
 from clinvk.core.spec import ErrorKind, TaskResult, TaskStatus
 from clinvk.core.timestamps import rfc3339
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.store.types import Claim, Lease
-from workers.execution import process_tree
+from workers.execution import masking, process_tree
 from workers.execution.environment import Environments
+from workers.execution.live_reader import LiveReader
+from workers.execution.masking import NOTHING, Masker
 from workers.execution.preparation import Preparation, PreparedTask, ReadResults, RefusedError
 from workers.execution.process import OutputLimits, run
 from workers.execution.spill import Spill
+from workers.execution.step_feed import StepFeed
 from workers.execution.stop_signal import StopSignal
 from workers.observers import Observers, TaskStarted
 
@@ -89,7 +91,7 @@ class Executor:
         down: another worker runs the task again.
         """
         started = datetime.now(UTC)
-        execution = self._execute(lease, claim.spec, stop, results)
+        execution = self._execute(lease, claim, stop, results)
         if stop.reason in {"disconnected", "requeued"}:
             return None
         parsed, process = execution.parsed, execution.process
@@ -116,25 +118,40 @@ class Executor:
         )
 
     def _execute(
-        self, lease: Lease, wire: bytes | None, stop: StopSignal, results: ReadResults
+        self, lease: Lease, claim: Claim, stop: StopSignal, results: ReadResults
     ) -> Execution:
         warnings: tuple[str, ...] = ()
         process: ProcessResult | None = None
+        masker = NOTHING
         try:
-            task = self._preparation.prepare(wire, results)
+            task = self._preparation.prepare(claim.spec, results)
             warnings = task.warnings
+            masker = masking.masker(self._environments.secrets(task.backend, task.command))
+            feed = StepFeed(lease, claim.attempts, task.spec.steps, masker, self._observers)
+            reader = LiveReader(task.spec.backend, task.backend.reader(), feed.saw)
             with closing(task):
-                process = self._run(task, lease, stop)
-            parsed = self._parse(task, process)
+                process = self._run(task, lease, stop, reader)
+            parsed = self._judge(task, process, reader.finish(process), feed.last)
         except RefusedError as refusal:
             parsed = ParsedOutput(error=str(refusal), error_kind=refusal.kind)
         except Exception as error:  # a bug of ours must not cost the run, nor be tried again
             logger.exception("task %s", lease)
             reason = f"clinvk failed on worker {self.worker}: {type(error).__name__}: {error}"
             parsed = ParsedOutput(error=reason, error_kind=ErrorKind.FAILED)
-        return Execution(parsed, process, warnings)
+        return self._presentable(Execution(parsed, process, warnings), masker)
 
-    def _run(self, task: PreparedTask, lease: Lease, stop: StopSignal) -> ProcessResult:
+    def _presentable(self, execution: Execution, masker: Masker) -> Execution:
+        """Mask what comes of an execution, and then cut it to the limits of output."""
+        process = execution.process
+        is_cut = process is not None and process.stdout.size > self._limits.output_bytes
+        parsed = masker.parsed(execution.parsed, is_cut=is_cut)
+        if process is not None:
+            parsed = self._within_limits(parsed, process)
+        return Execution(parsed, process, tuple(map(masker.line, execution.warnings)))
+
+    def _run(
+        self, task: PreparedTask, lease: Lease, stop: StopSignal, reader: LiveReader
+    ) -> ProcessResult:
         if stop.reason is not None:
             raise RefusedError(ErrorKind.CANCELED, "canceled before it started")
         self._observers.notify(TaskStarted(lease, task.spec))
@@ -147,22 +164,29 @@ class Executor:
                 limits=self._limits,
                 cwd=task.directory.start_path,
                 timeout_seconds=task.spec.timeout_seconds,
+                stall_seconds=task.spec.stall_timeout_seconds,
+                on_output=reader.take if reader.wants_output else None,
             )
         except (OSError, ValueError) as error:
             raise self._preparation.explain(task, error) from error
 
-    def _parse(self, task: PreparedTask, process: ProcessResult) -> ParsedOutput:
-        """Parse the CLI's output; our own reason for stopping it overrides what it says."""
-        parsed = base.parse(task.backend, process)
+    def _judge(
+        self, task: PreparedTask, process: ProcessResult, parsed: ParsedOutput, last_step: str
+    ) -> ParsedOutput:
+        """Add what we know; our own reason for stopping the CLI overrides what it says."""
         if process.stopped_by == "timeout":
             error = f"stopped after {task.spec.timeout_seconds:g} s"
+            parsed = _stopped(parsed, error, ErrorKind.TIMEOUT)
+        elif process.stopped_by == "stalled":
+            last = f" (last: {last_step})" if last_step else ""
+            error = f"no output for {task.spec.stall_timeout_seconds:g} s{last}"
             parsed = _stopped(parsed, error, ErrorKind.TIMEOUT)
         elif process.stopped_by == "canceled":
             parsed = _stopped(parsed, "canceled", ErrorKind.CANCELED)
         if process.orphans:
             warning = f"{task.spec.backend} left processes running; they were stopped"
             parsed = replace(parsed, warnings=(*parsed.warnings, warning))
-        return self._within_limits(self._explain_missing(task, parsed, process), process)
+        return self._explain_missing(task, parsed, process)
 
     def _explain_missing(
         self, task: PreparedTask, parsed: ParsedOutput, process: ProcessResult

@@ -1,4 +1,4 @@
-"""Wait for a command: its end, its deadline or its stop signal, whichever is first."""
+"""Wait for a command: its end, its deadline, its silence or its stop signal, whatever is first."""
 
 from __future__ import annotations
 
@@ -9,39 +9,42 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 
 from clinvk.backends.base import StoppedBy
-from workers.execution.capture import Stderr, Stdout
 from workers.execution.process_tree import signal_group
 from workers.execution.stop_signal import StopSignal
 
 SHORT_GRACE_SECONDS = 2.0
 """Between TERM and KILL at the most, where another worker may soon start the task."""
-TRIM_SECONDS = 0.5
-"""How often the output is looked at, at the least."""
-FIRST_TRIM_SECONDS = 0.05
+LOOK_SECONDS = 0.2
+"""How often the output is looked at, at the least: a step is seen so much later."""
+FIRST_LOOK_SECONDS = 0.05
 """When it is looked at first, and while it is a flood: it may grow over its limit for so long."""
 FLOOD_BYTES = 1 << 24
 """An output that grows by so much between two looks is a flood."""
 
 
 class Monitor:
-    """Waits for a process's end, stops it where it must, and keeps its output within its limits.
+    """Waits for a process's end, stops it where it must, and has its output looked at meanwhile.
 
-    `deadline` is a time of `time.monotonic`; `grace_seconds` lie between TERM and KILL.
+    `look` reads and trims the output and returns how much of it there ever was, in bytes; where
+    that does not grow for `stall_seconds`, the process has stalled. `deadline` is a time of
+    `time.monotonic`; `grace_seconds` lie between TERM and KILL.
     """
 
     def __init__(
         self,
         process: subprocess.Popen[bytes],
-        outputs: Sequence[Stdout | Stderr],
+        look: Callable[[], int],
         stop: StopSignal,
+        *,
         deadline: float | None,
+        stall_seconds: float | None,
         grace_seconds: float,
     ) -> None:
         self._process = process
-        self._outputs = outputs
+        self._look_at_output = look
         self._stop = stop
         self._stop_fd = stop.fileno()
         self._deadline = deadline
@@ -49,8 +52,10 @@ class Monitor:
         self._stopped_by: StoppedBy | None = None
         self._kill_at: float | None = None
         self._poll = select.poll()
-        self._trim_seconds = FIRST_TRIM_SECONDS
-        self._left_bytes = 0
+        self._look_seconds = FIRST_LOOK_SECONDS
+        self._stall_seconds = stall_seconds
+        self._written_bytes = 0
+        self._wrote_at = time.monotonic()
 
     def wait(self) -> StoppedBy | None:
         """Wait for the end of the process; returns why we stopped it, None if we did not."""
@@ -68,8 +73,8 @@ class Monitor:
 
     def _wait(self, exit_fd: int) -> None:
         while exit_fd not in (ready := self._next()):
-            self._trim()
             now = time.monotonic()
+            self._look(now)
             self._note_reason(ready, now)
             self._stop_process(now)
 
@@ -77,17 +82,18 @@ class Monitor:
         """Wait for something to do; returns the descriptors that became readable."""
         moments = (self._deadline, self._kill_at)
         known = [moment - time.monotonic() for moment in moments if moment is not None]
-        timeout_seconds = max(0.0, min([*known, self._trim_seconds]))
+        timeout_seconds = max(0.0, min([*known, self._look_seconds]))
         return [fd for fd, _ in self._poll.poll(1000 * timeout_seconds)]
 
-    def _trim(self) -> None:
-        """Keep the output within its limits, and look again the sooner the faster it grows."""
-        grown_bytes = sum(os.fstat(output.fd).st_size for output in self._outputs)
-        grown_bytes -= self._left_bytes
-        self._left_bytes = sum(output.trim() for output in self._outputs)
+    def _look(self, now: float) -> None:
+        """Note whether the output has grown, and look again the sooner the faster it grows."""
+        grown_bytes = self._look_at_output() - self._written_bytes
+        if grown_bytes > 0:
+            self._written_bytes += grown_bytes
+            self._wrote_at = now
         is_flood = grown_bytes > FLOOD_BYTES
-        next_seconds = FIRST_TRIM_SECONDS if is_flood else 2 * self._trim_seconds
-        self._trim_seconds = min(next_seconds, TRIM_SECONDS)
+        next_seconds = FIRST_LOOK_SECONDS if is_flood else 2 * self._look_seconds
+        self._look_seconds = min(next_seconds, LOOK_SECONDS)
 
     def _note_reason(self, ready: Collection[int], now: float) -> None:
         """Take note of a reason to stop; the first one counts."""
@@ -97,6 +103,8 @@ class Monitor:
         elif self._deadline is not None and now >= self._deadline:
             self._deadline = None
             self._stopped_by = self._stopped_by or "timeout"
+        elif self._stall_seconds is not None and now >= self._wrote_at + self._stall_seconds:
+            self._stopped_by = self._stopped_by or "stalled"
 
     def _stop_process(self, now: float) -> None:
         """Send TERM once there is a reason, and KILL when the grace is over."""

@@ -14,9 +14,10 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 from clinvk.backends.base import Command, ProcessResult
 from workers.execution import local_time, process_tree
@@ -58,9 +59,14 @@ def run(
     limits: OutputLimits,
     cwd: str | None = None,
     timeout_seconds: float | None = None,
+    stall_seconds: float | None = None,
+    on_output: Callable[[bytes], object] | None = None,
     term_grace_seconds: float = TERM_GRACE_SECONDS,
 ) -> ProcessResult:
     """Run `command` and return what the operating system said of it.
+
+    It is stopped after `timeout_seconds`, and after `stall_seconds` in which it writes nothing.
+    `on_output` gets its stdout in pieces while it runs, in this thread.
 
     Its environment is `inherited`, the command's own variables, and `tags`. The tag named
     `process_tree.TASK_TAG` must be unique: by it, what escaped from the group is found.
@@ -78,10 +84,18 @@ def run(
         process = _start(command, stdout.fd, stderr.fd, cwd, environment)
         with _ended_by_errors(process, tags[process_tree.TASK_TAG]):
             deadline = None if timeout_seconds is None else started + timeout_seconds
-            monitor = Monitor(process, (stdout, stderr), stop, deadline, term_grace_seconds)
-            stopped_by = monitor.wait()
+            stopped_by = Monitor(
+                process,
+                partial(_look, stdout, stderr, on_output),
+                stop,
+                deadline=deadline,
+                stall_seconds=stall_seconds,
+                grace_seconds=term_grace_seconds,
+            ).wait()
             duration_seconds = time.monotonic() - started
             orphans = _end_orphans(process.pid, tags[process_tree.TASK_TAG])
+        if on_output is not None:
+            _pass_on(stdout.rest(), on_output)
         return ProcessResult(
             returncode=process.returncode,
             stdout=stdout.captured(),
@@ -121,6 +135,20 @@ def _ended_by_errors(process: subprocess.Popen[bytes], tag: str) -> Iterator[Non
         process.wait()
         _end_orphans(process.pid, tag)
         raise
+
+
+def _look(stdout: Stdout, stderr: Stderr, on_output: Callable[[bytes], object] | None) -> int:
+    """Pass on what is new of the output and trim it; returns how much there ever was, in bytes."""
+    if on_output is not None:
+        _pass_on(stdout.unread(), on_output)
+    stdout.trim()
+    stderr.trim()
+    return stdout.written_bytes + stderr.written_bytes
+
+
+def _pass_on(pieces: Iterable[bytes], on_output: Callable[[bytes], object]) -> None:
+    for piece in pieces:
+        on_output(piece)
 
 
 def _encoded(variables: Mapping[str, str]) -> dict[bytes, bytes]:

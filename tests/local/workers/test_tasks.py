@@ -28,6 +28,7 @@ from workers.liveness.connection import LivenessConnection
 from workers.liveness.lease_renewer import LeaseRenewer
 from workers.liveness.worker_info import Announcement
 from workers.observers import (
+    CommandEnded,
     Observers,
     TaskClaimed,
     TaskEnded,
@@ -107,10 +108,11 @@ def execute(lease: Lease = LEASE) -> bool:
 def test_observers_see_a_task_from_its_claim_to_its_result(worker: Worker) -> None:
     worker.submit()
     assert execute()
-    claimed, started, ended = worker.events
+    claimed, started, stopped, ended = worker.events
     assert claimed == TaskClaimed(LEASE, 1)
     assert isinstance(started, TaskStarted)
     assert (started.lease, started.spec.prompt) == (LEASE, "hello")
+    assert stopped == CommandEnded(LEASE)
     assert isinstance(ended, TaskEnded)
     assert (ended.lease, ended.result.output) == (LEASE, "hello")
     assert list(worker.store.results(RUN, [0])) == [ended.result]
@@ -138,7 +140,7 @@ def test_a_task_of_a_worker_that_shuts_down_is_released(worker: Worker) -> None:
     worker.submit()
     with pytest.raises(Ignore):
         execute()
-    assert worker.of_task() == [TaskClaimed, TaskStarted, TaskReleased]
+    assert worker.of_task() == [TaskClaimed, TaskStarted, CommandEnded, TaskReleased]
     assert list(worker.store.results(RUN, [0])) == [None]
 
 
@@ -147,7 +149,7 @@ def test_a_dispatch_that_does_not_count_is_not_seen(worker: Worker) -> None:
     execute()
     with pytest.raises(Ignore):
         execute()
-    assert worker.of_task() == [TaskClaimed, TaskStarted, TaskEnded]
+    assert worker.of_task() == [TaskClaimed, TaskStarted, CommandEnded, TaskEnded]
 
 
 def test_an_observer_that_raises_costs_no_task(worker: Worker) -> None:

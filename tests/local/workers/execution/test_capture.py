@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from workers.execution import capture
-from workers.execution.capture import Stderr
+from workers.execution.capture import Stderr, Stdout
+from workers.execution.spill import Spill
 
 
 def test_what_is_written_while_stderr_is_trimmed_is_kept(
@@ -30,3 +31,49 @@ def test_what_is_written_while_stderr_is_trimmed_is_kept(
     captured = stderr.captured()
     stderr.close()
     assert (captured.head, captured.size) == (b"xxxthe end", 1007)
+
+
+def stdout(tmp_path: Path, output_bytes: int = 10, spill_bytes: int = 100) -> Stdout:
+    spill = Spill(directory=tmp_path, reserve_bytes=0)
+    return Stdout(output_bytes, spill_bytes, spill, str(tmp_path))
+
+
+def test_what_comes_after_the_limit_of_a_file_is_read(tmp_path: Path) -> None:
+    output, read = stdout(tmp_path), b""
+    for number in range(100):
+        os.write(output.fd, f"{number:09}\n".encode())
+        read += b"".join(output.unread())
+        assert output.trim() <= 100
+    os.write(output.fd, b"the end")
+    read += b"".join(output.rest())
+    captured = output.captured()
+    output.close()
+    assert read == b"".join(b"%09d\n" % number for number in range(100)) + b"the end"
+    assert (captured.size, captured.saved_bytes) == (1007, 100)
+    assert captured.head == read[:10]
+
+
+def test_what_is_not_read_yet_waits_beyond_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capture, "LOOK_BYTES", 64)
+    monkeypatch.setattr(capture, "BACKLOG_BYTES", 500)
+    output = stdout(tmp_path)
+    os.write(output.fd, bytes(range(250)))
+    assert b"".join(output.unread()) == bytes(range(64))
+    assert output.trim() == 250
+    assert b"".join(output.unread()) == bytes(range(64, 128))
+    os.write(output.fd, b"x" * 500)
+    assert output.trim() == 100  # of a flood, what is too much for the disk
+    assert output.written_bytes == 750
+    assert b"".join(output.rest()) == b""
+    os.write(output.fd, b"goes on")
+    assert b"".join(output.rest()) == b"goes on"
+    output.close()
+
+
+def test_an_output_that_nobody_reads_is_kept_within_its_limit(tmp_path: Path) -> None:
+    output = stdout(tmp_path)
+    os.write(output.fd, b"x" * 250)
+    assert output.trim() == 100
+    output.close()

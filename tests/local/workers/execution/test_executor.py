@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from clinvk.core.worker_config import WorkerConfig
 from clinvk.store.types import Claim, Lease
 from workers.execution.executor import Executor
 from workers.execution.stop_signal import StopSignal
+from workers.observers import Observers, TaskStep, WorkerEvent
 
 
 @pytest.fixture
@@ -285,3 +287,131 @@ def test_a_cli_that_misses_its_key_is_told_how_it_gets_it(
     ]
     result = execute(py(), MISSES_ITS_KEY, environments={"py": {"pass_env": ["MYTOOL_*"]}})
     assert (result.error, result.warnings) == ("key abc", [])
+
+
+def test_a_task_that_says_nothing_for_too_long_is_stopped(execute: Any) -> None:
+    result = execute(py(stall_timeout_seconds=0.5), "import time; time.sleep(600)")
+    assert (result.status, result.error_kind) == (TaskStatus.TIMEOUT, ErrorKind.TIMEOUT)
+    assert (result.exit_code, result.error) == (-1, "no output for 0.5 s")
+
+
+KEY = "sk-ant-0123456789"
+HANGS_IN_A_TOOL = """#!/bin/sh
+say() { echo '{"type":"assistant","message":{"content":['"$1"']}}'; }
+echo '{"type":"system","subtype":"init"}'
+say '{"type":"text","text":"the key is '"$ANTHROPIC_API_KEY"'"}'
+say '{"type":"tool_use","name":"Bash","input":{"command":"pytest -q '"$ANTHROPIC_API_KEY"'"}}'
+exec sleep 600
+"""
+
+
+@pytest.fixture
+def claude(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program in the place of a CLI whose backend knows steps; it says its key."""
+    program = tmp_path / "bin" / "claude"
+    program.parent.mkdir()
+    program.write_text(HANGS_IN_A_TOOL)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    return program
+
+
+class Steps:
+    """An observer of steps."""
+
+    def __init__(self) -> None:
+        self.events: list[TaskStep] = []
+
+    def saw(self, event: WorkerEvent) -> None:
+        if isinstance(event, TaskStep):
+            self.events.append(event)
+
+
+def run_claude(spec: TaskSpec, tmp_path: Path, *observers: Any, **config: Any) -> TaskResult:
+    worker = WorkerConfig(spill_dir=str(tmp_path / "spill"), **config)
+    lease = Lease(f"{tmp_path.name}-{os.getpid()}", 0, 1)
+    with StopSignal() as stop:
+        executor = Executor(worker, "w@h", "w@h/1", Observers(observers))
+        result = executor.execute(
+            lease, Claim("go", spec.to_wire(), attempts=2), stop, lambda _: []
+        )
+    assert result is not None
+    return result
+
+
+def test_a_stall_names_the_last_step_and_no_key(claude: Path, tmp_path: Path) -> None:
+    spec = TaskSpec(backend="claude", prompt="x", stall_timeout_seconds=1, steps="full")
+    result = run_claude(spec, tmp_path, steps := Steps())
+    assert result.error == "no output for 1 s (last: Bash pytest -q ***)"
+    assert (result.status, result.acted) == (TaskStatus.TIMEOUT, True)
+    assert [(e.attempt, e.step.kind, e.step.text) for e in steps.events] == [
+        (2, "event", ""),
+        (2, "message", "the key is ***"),
+        (2, "tool_call", "Bash pytest -q ***"),
+    ]
+    assert [json.loads(event.raw or "")["type"] for event in steps.events] == [
+        "system",
+        "assistant",
+        "assistant",
+    ]
+    assert KEY not in repr(steps.events)
+
+
+def test_steps_are_told_while_the_command_runs(claude: Path, tmp_path: Path) -> None:
+    waits = 'echo \'{"type":"result","is_error":false,"num_turns":1,"result":"done"}\''
+    program = HANGS_IN_A_TOOL.replace("exec sleep 600", f"read -r _ <{tmp_path}/fifo\n{waits}")
+    claude.write_text(program)
+    os.mkfifo(tmp_path / "fifo")
+
+    class Answer:
+        def saw(self, event: WorkerEvent) -> None:
+            if isinstance(event, TaskStep) and event.step.tool == "Bash":
+                (tmp_path / "fifo").write_text("go on\n")
+
+    result = run_claude(
+        TaskSpec(backend="claude", prompt="x", timeout_seconds=60), tmp_path, Answer()
+    )
+    assert (result.error, result.output) == (None, "done")
+
+
+TELLS_ALL = "import os, sys; s = os.environ['SECRET']; print(s, {'a': s}); "
+
+
+def test_secrets_are_in_no_part_of_a_result(execute: Any) -> None:
+    env = {"environments": {"py": {"env": {"SECRET": "not to be seen", "MODE": "fast"}}}}
+    result = execute(py(), TELLS_ALL, **env)
+    assert result.output == "*** {'a': '***'}"
+    result = execute(py(), f"{TELLS_ALL} sys.exit('bad ' + s)", **env)
+    assert (result.error, result.output) == ("bad ***", None)
+    result = execute(py(), "print('x' * 1020 + 'not to be seen fast')", output_bytes=1034, **env)
+    assert result.output == "x" * 1020 + "***"
+    (warning,) = result.warnings
+    assert "over the limit" in warning
+    result = execute(py(), f"{TELLS_ALL} print('x' * 1014, end='')", output_bytes=1024, **env)
+    assert "not to be seen" not in result.output
+    result = execute(py(extra=["not to be seen\0"]), **env)
+    assert "not to be seen" not in str(result.error)
+
+
+def test_a_secret_of_the_output_is_masked_before_it_is_cut(execute: Any) -> None:
+    env = {"environments": {"py": {"env": {"SECRET": "0123456789abcdef"}}}}
+    code = "import os; print('x' * 1014 + os.environ['SECRET'])"
+    result = execute(py(), code, output_bytes=1024, **env)
+    assert result.output == "x" * 1014 + "***"
+
+
+def test_a_backend_with_a_bug_costs_its_steps_only(
+    claude: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = '{"type":"result","is_error":false,"num_turns":1,"result":"done"}'
+    claude.write_text(f"#!/bin/sh\necho '{{\"type\":\"assistant\"}}'\necho '{answer}'\n")
+    from clinvk.backends import claude as module
+
+    def broken(self: Any, event: Any) -> Any:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(module._Reader, "_assistant", broken)
+    result = run_claude(TaskSpec(backend="claude", prompt="x"), tmp_path)
+    assert (result.output, result.error_kind) == ("done", None)
+    assert result.warnings == ["clinvk could not read 1 line of the output of claude"]

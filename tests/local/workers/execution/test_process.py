@@ -18,6 +18,7 @@ from clinvk.backends.base import Command, ProcessResult
 from tests import harness
 from workers.execution import process_tree
 from workers.execution.capture import Stdout
+from workers.execution.monitor import Monitor
 from workers.execution.process import OutputLimits, run
 from workers.execution.spill import Spill
 from workers.execution.stop_signal import StopSignal
@@ -44,6 +45,7 @@ def execute(tmp_path: Path, marker: str) -> Callable[..., ProcessResult]:
         output_bytes: int = 1000,
         spill_bytes: int = 100_000,
         grace: float = 5.0,
+        **more: Any,
     ) -> ProcessResult:
         with stop or StopSignal() as signal_:
             return run(
@@ -59,6 +61,7 @@ def execute(tmp_path: Path, marker: str) -> Callable[..., ProcessResult]:
                 cwd=str(tmp_path),
                 timeout_seconds=timeout_seconds,
                 term_grace_seconds=grace,
+                **more,
             )
 
     return execute_
@@ -115,6 +118,66 @@ def test_deadline_kills_what_ignores_term_and_says_so_whatever_the_code(execute:
     )
     assert polite.stopped_by == "timeout"
     assert polite.returncode in {0, -signal.SIGTERM}
+
+
+def test_a_command_that_writes_nothing_for_too_long_is_stopped(execute: Execute) -> None:
+    finished = execute("import time; time.sleep(600)", stall_seconds=0.3)
+    assert (finished.stopped_by, finished.returncode) == ("stalled", -signal.SIGTERM)
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_the_silence_is_counted_from_the_last_output(execute: Execute, stream: str) -> None:
+    code = f"import sys, time; time.sleep(0.5); print('said', file=sys.{stream}, flush=True)"
+    finished = execute(f"{code}; time.sleep(600)", stall_seconds=2.0)
+    assert finished.stopped_by == "stalled"
+    assert finished.duration_seconds >= 2.5
+    assert getattr(finished, stream).text() == "said\n"
+
+
+def test_output_that_grows_at_each_look_is_no_silence() -> None:
+    looks = 0
+
+    def look() -> int:
+        nonlocal looks
+        looks += 1
+        return min(looks, 5)
+
+    with (
+        subprocess.Popen(["sleep", "600"], start_new_session=True) as process,
+        StopSignal() as stop,
+    ):
+        monitor = Monitor(process, look, stop, deadline=None, stall_seconds=0.01, grace_seconds=5.0)
+        assert monitor.wait() == "stalled"
+    assert looks >= 6
+
+
+ASKS = """
+import pathlib, time
+print("one", flush=True)
+while not pathlib.Path("go").exists():
+    time.sleep(0.01)
+print("two")
+"""
+
+
+def test_output_is_passed_on_while_the_command_runs(execute: Execute, tmp_path: Path) -> None:
+    pieces: list[bytes] = []
+
+    def take(piece: bytes) -> None:
+        pieces.append(piece)
+        (tmp_path / "go").touch()
+
+    finished = execute(ASKS, on_output=take, timeout_seconds=60)
+    assert (pieces, finished.stopped_by) == ([b"one\n", b"two\n"], None)
+
+
+def test_a_flood_over_the_limit_is_passed_on_to_its_end(execute: Execute) -> None:
+    pieces: list[bytes] = []
+    code = "for n in range(300_000): print(f'{n:09}', flush=n % 1000 == 0)"
+    finished = execute(code, on_output=pieces.append, spill_bytes=100_000)
+    assert b"".join(pieces).endswith(b"\n000299999\n")
+    assert finished.stdout.path is not None
+    assert finished.stdout.path.stat().st_size == 100_000
 
 
 def test_a_stop_signal_ends_a_command_from_another_thread(execute: Execute, tmp_path: Path) -> None:

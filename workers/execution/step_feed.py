@@ -1,0 +1,53 @@
+"""The steps of one execution, on their way from its reader to the observers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from clinvk.core.spec import StepDetail
+from clinvk.core.steps import Step, StepKind
+from clinvk.store.types import Lease
+from workers.execution.masking import Masker
+from workers.observers import Observers, TaskStep
+
+RAW_CHARS = 1 << 16
+"""A line of the CLI that is longer is not passed on; its steps are."""
+
+EVENT = Step(kind=StepKind.EVENT)
+
+
+class StepFeed:
+    """Masks steps and notifies observers of them, in the detail that the task asks for.
+
+    Attributes:
+        last: the text of the last step that has one.
+    """
+
+    def __init__(
+        self,
+        lease: Lease,
+        attempt: int,
+        detail: StepDetail,
+        masker: Masker,
+        observers: Observers,
+    ) -> None:
+        self._lease = lease
+        self._attempt = attempt
+        self._detail = detail
+        self._masker = masker
+        self._observers = observers
+        self.last = ""
+
+    def saw(self, line: str, steps: Sequence[Step]) -> None:
+        """Take the next line of the CLI and the steps that it tells of."""
+        if steps:
+            steps = [self._masker.step(step) for step in steps]
+            self.last = next((step.text for step in reversed(steps) if step.text), self.last)
+        if self._detail == "off":
+            return
+        raw = None
+        if self._detail == "full" and len(line) <= RAW_CHARS:
+            raw, steps = self._masker.text(line), steps or [EVENT]
+        for step in steps:
+            self._observers.notify(TaskStep(self._lease, self._attempt, step, raw))
+            raw = None
