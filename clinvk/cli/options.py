@@ -15,10 +15,14 @@ broker_option = click.option(
 config_option = click.option("--config", metavar="FILE", help="Read this configuration file.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print only the totals.")
+verbose_option = click.option(
+    "-v", "--verbose", is_flag=True, help="Print each step of each agent on standard error."
+)
 
 _OPTIONS_OF_RUNS = (
     json_option,
     quiet_option,
+    verbose_option,
     *(
         click.option(f"--{form.name.replace('_', '-')}", metavar=form.metavar, help=form.help)
         for form in FORMS

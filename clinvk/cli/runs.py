@@ -12,6 +12,7 @@ from clinvk.cli.options import (
     fleet_command,
     json_option,
     quiet_option,
+    verbose_option,
 )
 
 if TYPE_CHECKING:
@@ -52,14 +53,16 @@ def status(client: CeleryClient, run: str, as_json: bool) -> int:
 @_run_argument
 @json_option
 @quiet_option
-def attach(client: CeleryClient, run: str, as_json: bool, quiet: bool) -> int:
+@verbose_option
+def attach(client: CeleryClient, run: str, as_json: bool, quiet: bool, verbose: bool) -> int:
     """Follow a run from its beginning.
 
     The output and the exit code are those of the command that submitted it.
     """
     from clinvk.commands import runs
+    from clinvk.output.reporter import View
 
-    return runs.attach(client, run, as_json=as_json, quiet=quiet)
+    return runs.attach(client, run, View(as_json=as_json, quiet=quiet, with_steps=verbose))
 
 
 @click.command("logs")

@@ -17,6 +17,7 @@ class CommonOptions:
     broker: str | None
     as_json: bool
     quiet: bool
+    verbose: bool
     dry_run: bool
     detach: bool
     run_key: str | None

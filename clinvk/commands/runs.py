@@ -33,14 +33,12 @@ def status(client: CeleryClient, run_id: str, *, as_json: bool) -> int:
     return print_listing(values, tables.status(values), as_json=as_json)
 
 
-def attach(client: CeleryClient, run_id: str, *, as_json: bool, quiet: bool) -> int:
+def attach(client: CeleryClient, run_id: str, view: View) -> int:
     """Follow a run from its beginning, as if it had been submitted here."""
     run = client.open(run_id)
     summary = run.summary()
     options = RunOptions(max_parallel=summary.max_parallel, fail_fast=summary.fail_fast)
-    presenter = Presenter(
-        View(as_json=as_json, quiet=quiet), formatter_of(summary.kind), run.specs(), options
-    )
+    presenter = Presenter(view, formatter_of(summary.kind), run.specs(), options)
     with Interruption(presenter.note) as interruption:
         return presenter.show(run, interruption)
 

@@ -105,6 +105,7 @@ def plan_run(settings: Settings, options: CommonOptions, work: Work) -> PlannedR
             as_json=options.as_json,
             quiet=options.quiet,
             with_table=settings.config.parallel.aggregate_output,
+            with_steps=options.verbose,
             paths={**options.paths, **({"output_dir": output_dir} if output_dir else {})},
         ),
         formatter=formatter_of(run_options.kind),

@@ -15,7 +15,7 @@ from clinvk.output.forms import reporters
 from clinvk.output.reporter import Presentation, View
 from clinvk.output.streams import Output, Streams
 from clinvk.runs import follow
-from clinvk.runs.client import Run
+from clinvk.runs.client import Run, StepsWanted
 from clinvk.runs.interruption import Interruption
 from clinvk.runs.report import Report
 
@@ -89,7 +89,8 @@ class Presenter:
         try:
             for reporter in self._reporters:
                 reporter.begin()
-            return Followed(follow.follow(run, self._specs, handlers, interruption))
+            steps = self._steps_wanted()
+            return Followed(follow.follow(run, self._specs, handlers, interruption, steps))
         except follow.BrokerLostError as error:
             return Followed(error.report, error)
         except follow.DetachedError:
@@ -97,6 +98,11 @@ class Presenter:
         finally:
             for reporter in self._reporters:
                 reporter.stop()
+
+    def _steps_wanted(self) -> StepsWanted:
+        """Return which steps the forms want to see: those of the one that wants most."""
+        wanted = {reporter.steps_wanted for reporter in self._reporters}
+        return "all" if "all" in wanted else "recent" if "recent" in wanted else "none"
 
     def _end(self, report: Report) -> None:
         """Report how the run ended, and each of its warnings once."""

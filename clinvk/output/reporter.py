@@ -9,7 +9,7 @@ from pathlib import Path
 from clinvk.core.spec import RunOptions, TaskSpec
 from clinvk.output.formatter import Formatter
 from clinvk.output.streams import Streams
-from clinvk.runs.client import Event
+from clinvk.runs.client import Event, StepsWanted
 from clinvk.runs.report import Report
 
 
@@ -17,13 +17,15 @@ from clinvk.runs.report import Report
 class View:
     """The output that the user asked for.
 
-    `with_table` prints a table of all results at the end of the text. `paths` has the path of each
+    `with_table` prints a table of all results at the end of the text, `with_steps` what each agent
+    does. `paths` has the path of each
     form that writes files, by the form's name.
     """
 
     as_json: bool = False
     quiet: bool = False
     with_table: bool = True
+    with_steps: bool = False
     paths: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -54,6 +56,9 @@ class Reporter:
     and not followed, `submitted` alone. All are called in the main thread.
     """
 
+    steps_wanted: StepsWanted = "none"
+    """Which steps of the run the form wants to see."""
+
     @property
     def has_failed(self) -> bool:
         """Whether something could not be written; the exit code is then not 0."""
@@ -66,7 +71,7 @@ class Reporter:
         """Report that the run was submitted and is followed from here."""
 
     def saw(self, event: Event) -> None:
-        """Report an event of the run: `started`, `finished` or `ended`."""
+        """Report an event of the run: `started`, `step`, `finished` or `ended`."""
 
     def stop(self) -> None:
         """Take down what is only shown while the run goes on; called after errors, too."""

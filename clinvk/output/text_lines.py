@@ -6,10 +6,13 @@ from collections.abc import Iterator
 
 from clinvk.core.sanitize import multi_line, one_line
 from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus
+from clinvk.output.step_lines import until
 from clinvk.output.text_width import first_line, fit, pad, title
 from clinvk.runs.report import Report
 
 RULE_CELLS = 60
+ACTED = "It had called tools that can change something."
+"""Said of a task that failed: what it did before may have to be looked at."""
 BACKEND_CELLS = 12
 COLUMNS_CELLS = 38
 """The width of the columns before the last one."""
@@ -18,19 +21,26 @@ MIN_TASK_CELLS = 10
 
 def ended(result: TaskResult, width: int) -> str:
     """Return one line for a task that ended: the first line of its output, or its error."""
-    said = (
-        first_line(result.output or "")
-        if result.status is TaskStatus.OK
-        else f"{result.status.upper()}: {one_line(result.error or '')}"
-    )
-    return fit(f"[{result.index + 1}] {said}".rstrip(), width)
+    head = f"[{result.index + 1}] "
+    if result.status is TaskStatus.OK:
+        return fit((head + first_line(result.output or "")).rstrip(), width)
+    return _error(f"{head}{result.status.upper()}: ", result, width)
 
 
 def answer(result: TaskResult, wrong: str = "") -> str:
     """Return a task's output in full, and its error after the word `wrong`, or its status."""
     said = multi_line(result.output or "").rstrip("\n")
-    wrong = f"{wrong or result.status.upper()}: {one_line(result.error)}" if result.error else ""
-    return "".join(f"{part}\n" for part in (said, wrong) if part)
+    wrong = _error(f"{wrong or result.status.upper()}: ", result) if result.error else ""
+    acted = ACTED if result.acted and result.error else ""
+    return "".join(f"{part}\n" for part in (said, wrong, acted) if part)
+
+
+def _error(head: str, result: TaskResult, width: int | None = None) -> str:
+    """Return a task's error in one line, with the time when a limit opens again, never cut."""
+    said = (head + one_line(result.error or "")).rstrip()
+    opens = until(result.retry_at)
+    tail = f" (closed{opens})" if opens else ""
+    return (said if width is None else fit(said, max(0, width - len(tail)))) + tail
 
 
 def block(head: str, result: TaskResult, width: int) -> str:
@@ -47,7 +57,7 @@ def table(report: Report, width: int, unit: str) -> Iterator[str]:
     for spec, result in report.rows():
         yield _row(spec, result, width)
         if result.error and result.status is not TaskStatus.CANCELED:
-            yield fit(f"     Error: {one_line(result.error)}", max(width, RULE_CELLS))
+            yield _error("     Error: ", result, max(width, RULE_CELLS))
     yield "-" * RULE_CELLS
 
 

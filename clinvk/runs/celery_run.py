@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from clinvk.runs.client import Event
+from clinvk.runs.client import Event, StepsWanted
 from clinvk.runs.event_reader import EventReader
 from clinvk.runs.run_reader import RunReader
 
@@ -12,10 +12,10 @@ from clinvk.runs.run_reader import RunReader
 class CeleryRun(RunReader):
     """One submitted run."""
 
-    def events(self) -> Iterator[Event]:
+    def events(self, steps: StepsWanted = "none") -> Iterator[Event]:
         """Yield the run's events from its beginning, waiting for new ones, until `ended`.
 
         Raises:
             BrokerError: the broker cannot be reached any more, or has lost the run.
         """
-        return EventReader(self).events()
+        return EventReader(self, steps).events()

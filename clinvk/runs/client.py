@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from clinvk.core.spec import RunOptions, RunSummary, TaskResult, TaskSpec
+from clinvk.core.steps import StepRecord
+
+StepsWanted = Literal["none", "recent", "all"]
+"""Which steps of a run somebody wants to see: where many have happened already, the recent ones are
+about those of the tasks that run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +19,7 @@ class Event:
     """Something that happened in a run.
 
     `started`: dispatch `dispatch` of task `index` began on `worker`.
+    `step`: the CLI of task `index` did something, which `step` says; for who asked for steps.
     `finished`: task `index` has its one `result`. Comes exactly once for each index.
     `ended`: the run is over, the last event.
     `idle`: nothing happened for a second.
@@ -22,12 +28,13 @@ class Event:
     `away`: the broker cannot be reached just now, for the reason `why`; the run goes on.
     """
 
-    kind: Literal["started", "finished", "ended", "idle", "away", "waiting", "repaired"]
+    kind: Literal["started", "step", "finished", "ended", "idle", "away", "waiting", "repaired"]
     at_ms: int = 0
     index: int = -1
     dispatch: int = 1
     worker: str | None = None
     result: TaskResult | None = None
+    step: StepRecord | None = None
     why: str = ""
 
 
@@ -42,7 +49,7 @@ class Run(Protocol):
     def outlives_client(self) -> bool:
         """Whether the run goes on when nobody watches it."""
 
-    def events(self) -> Iterator[Event]:
+    def events(self, steps: StepsWanted = "none") -> Iterator[Event]:
         """Yield the run's events from its beginning, waiting for new ones, until `ended`."""
 
     def cancel(self, reason: str) -> None:

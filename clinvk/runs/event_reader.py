@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from clinvk.core.spec import TaskResult
-from clinvk.runs.client import Event
+from clinvk.runs.client import Event, StepsWanted
 from clinvk.runs.run_reader import BrokerAwayError, RunIsGoneError, RunReader, pages
+from clinvk.runs.step_reader import StepReader
 from clinvk.runs.waiting import describe, is_normal
 
 AWAY_SECONDS = 600.0
@@ -18,7 +19,12 @@ FEW, BUSY_SECONDS, GATHER_SECONDS = 20, 0.05, 0.02
 more: many short tasks would otherwise be read one by one, and each cost the server and this process
 more than its worker."""
 BLOCK_MS = 1000
-"""How long to wait for events at a time; also how often the fleet's health is checked."""
+"""How long to wait for events at a time."""
+STEPS_BLOCK_MS = 200
+"""The same where steps are wanted, which are looked for each time."""
+LOOK_SECONDS = 0.9
+"""How long after the last event, or the last look, the fleet's health is checked."""
+ENDS = frozenset({"finished", "ended"})
 QUIET_SECONDS = 10.0
 """After how long without an event to say what the run waits for, where that is not normal."""
 NORMAL_QUIET_SECONDS = 300.0
@@ -30,13 +36,15 @@ Entry = Mapping[str, str]
 class EventReader:
     """Follows one run. `events` may be called once."""
 
-    def __init__(self, run: RunReader) -> None:
+    def __init__(self, run: RunReader, steps: StepsWanted = "none") -> None:
         self._run = run
+        self._steps = None if steps == "none" else StepReader(run, only_recent=steps == "recent")
+        self._steps_read_at = 0.0
         self._position = "0"
         self._entries_seen = 0
         self._has_ended = bytearray(run.total)
         self._reached_at = time.monotonic()
-        self._quiet_since = self._reached_at
+        self._quiet_since = self._looked_at = self._reached_at
         self._asked_at = self._reached_at
         self._said = ""
 
@@ -56,18 +64,35 @@ class EventReader:
                 time.sleep(RETRY_SECONDS)
 
     def _next_events(self) -> Iterator[Event]:
-        before, entries = self._reached_at, self._read(BLOCK_MS)
+        before, entries = self._reached_at, self._read(STEPS_BLOCK_MS if self._steps else BLOCK_MS)
         self._reached_at = time.monotonic()
         if not entries:
-            yield from self._quiet()
+            yield from self._new_steps()
+            if self._reached_at - self._looked_at > LOOK_SECONDS:
+                self._looked_at = self._reached_at
+                yield from self._quiet()
             return
-        self._quiet_since = self._reached_at
+        self._quiet_since = self._looked_at = self._reached_at
+        has_steps = False
         for entry, result in self._with_results(entries):
-            self._position = entry["position"]
+            if entry["kind"] in ENDS and not has_steps:
+                has_steps = True
+                yield from self._new_steps()  # what a task did comes before its end
             yield from self._events_of(entry, result)
+            self._position = entry["position"]
+        if self._reached_at - self._steps_read_at > STEPS_BLOCK_MS / 1000:
+            yield from self._new_steps()
         self._entries_seen += len(entries)
         if self._entries_seen > FEW and self._reached_at - before < BUSY_SECONDS:
             time.sleep(GATHER_SECONDS)
+
+    def _new_steps(self) -> Iterator[Event]:
+        """Yield the steps that have come, if they are wanted."""
+        if self._steps is None:
+            return
+        self._steps_read_at = self._reached_at
+        for step in self._steps.new():
+            yield Event(kind="step", index=step.index, step=step)
 
     def _read(self, block_ms: int) -> Sequence[Entry]:
         client = self._run.client

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from clinvk.core.errors import BrokerError, ClinvkError, WireError
 from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus
-from clinvk.runs.client import Event, Run
+from clinvk.runs.client import Event, Run, StepsWanted
 from clinvk.runs.interruption import Interruption
 from clinvk.runs.report import Report
 from clinvk.runs.spool import Spool
@@ -24,8 +24,9 @@ def follow(
     specs: Sequence[TaskSpec],
     handlers: Sequence[EventHandler],
     interruption: Interruption,
+    steps: StepsWanted = "none",
 ) -> Report:
-    """Follow a run to its end. Each handler sees each event.
+    """Follow a run to its end. Each handler sees each event, and the steps that are wanted.
 
     Raises:
         BrokerLostError: the broker was lost during the run; has the report as far as it is known.
@@ -34,7 +35,7 @@ def follow(
     following = _Following(run, specs, handlers, interruption)
     problem: ClinvkError | None = None
     try:
-        following.observe_all()
+        following.observe_all(steps)
     except (BrokerError, WireError) as error:
         problem = error
         following.ended_ms = _now_ms()
@@ -61,10 +62,10 @@ class _Following:
         self._results = _Results(len(specs))
         self.started_ms = self.ended_ms = _now_ms()
 
-    def observe_all(self) -> None:
+    def observe_all(self, steps: StepsWanted) -> None:
         """Let the handlers see all events of the run, until its end."""
         notices = _Notices(self._interruption)
-        for event in self._run.events():
+        for event in self._run.events(steps):
             if self._interruption.detached:
                 raise DetachedError
             notices.saw(event)
@@ -93,7 +94,8 @@ class _Following:
         )
 
     def _observe(self, event: Event) -> None:
-        self.ended_ms = event.at_ms
+        if event.kind != "step":
+            self.ended_ms = event.at_ms
         if event.result is not None:
             self._results[event.index] = event.result
         for handler in self._handlers:

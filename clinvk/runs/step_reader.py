@@ -14,15 +14,24 @@ AWAY_SECONDS = 600.0
 """How long whoever follows a run waits for its broker to come back."""
 
 
+NEWEST = 1 << 52
+"""A position after any: the store says of it what the newest is."""
+RECENT_STEPS = 1000
+
+
 class StepReader:
     """Reads the steps of a run, of one task or of all, each once.
+
+    With `only_recent`, it skips what came before the last RECENT_STEPS steps of the run.
 
     Attributes:
         position: the sequence after which the next steps are read.
     """
 
-    def __init__(self, run: RunReader, index: int | None = None) -> None:
-        self.position = 0
+    def __init__(
+        self, run: RunReader, index: int | None = None, *, only_recent: bool = False
+    ) -> None:
+        self.position = NEWEST if only_recent else 0
         self._run = run
         self._index = index
 
@@ -33,6 +42,10 @@ class StepReader:
             BrokerAwayError: the broker cannot be used just now.
         """
         client, has_more = self._run.client, True
+        if self.position == NEWEST:
+            with client.reaching_broker():
+                newest = client.store.steps_since(self._run.id, NEWEST).position
+            self.position = max(0, newest - RECENT_STEPS)
         while has_more:
             with client.reaching_broker():
                 page = client.store.steps_since(self._run.id, self.position, self._index)

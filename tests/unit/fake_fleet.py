@@ -9,7 +9,7 @@ from typing import Any
 
 from clinvk.core.errors import BrokerError
 from clinvk.core.spec import ErrorKind, RunOptions, RunSummary, TaskResult, TaskSpec, TaskStatus
-from clinvk.runs.client import Event
+from clinvk.runs.client import Event, StepsWanted
 from tests.harness import Completed as Ended
 
 STARTED_MS = 1_767_323_045_000  # 2026-01-02T03:04:05Z
@@ -44,6 +44,7 @@ class FakeFleet:
     options: RunOptions | None = None
     connected_to: str | None = "not connected"
     on_event: Callable[[Event], object] = lambda event: None
+    steps_wanted: StepsWanted = "none"
     id: str = "20260102-030405-abcdef01"
 
     @contextmanager
@@ -66,7 +67,8 @@ class FakeFleet:
             self.results = [ok(index, f"answer {index}") for index in range(len(specs))]
         return self
 
-    def events(self) -> Iterator[Event]:
+    def events(self, steps: StepsWanted = "none") -> Iterator[Event]:
+        self.steps_wanted = steps
         for number, result in enumerate(self.results):
             if number == self.breaks_after:
                 raise BrokerError("the broker is gone")

@@ -15,7 +15,7 @@ from clinvk.output import documents, plan, text_lines
 from clinvk.output.kinds import formatter_of
 from clinvk.runs import follow
 from clinvk.runs.celery_run import CeleryRun
-from clinvk.runs.client import Event
+from clinvk.runs.client import Event, StepsWanted
 from clinvk.runs.interruption import Interruption
 from clinvk.runs.report import Report
 from clinvk.runs.spool import Spool
@@ -68,7 +68,7 @@ class EndedRun:
     def __init__(self, count: int) -> None:
         self.count = count
 
-    def events(self) -> Iterator[Event]:
+    def events(self, steps: StepsWanted = "none") -> Iterator[Event]:
         for index in reversed(range(self.count)):
             yield Event(kind="started", index=index)
             yield Event(kind="finished", index=index, result=result(index))

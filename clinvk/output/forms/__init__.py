@@ -43,6 +43,8 @@ class Form:
 
 FORMS = (
     Form("output_dir", "DIR", "Write one file per task, and a summary, to this directory."),
+    Form("transcripts"),
+    Form("steps"),
     Form("text"),
     Form("json_document"),
     Form("quiet"),

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from clinvk.core.spec import TaskSpec, TaskStatus
 from clinvk.output.reporter import Presentation, Reporter
 from clinvk.output.streams import Streams
-from clinvk.output.text_width import fit, title
+from clinvk.output.task_rows import Activity, Row, lay_out
+from clinvk.output.text_width import title
 from clinvk.runs.client import Event
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Live(Reporter):
     the display is taken away, the lines are written, and it is drawn again below them.
     """
 
+    steps_wanted = "recent"
+
     def __init__(self, specs: Sequence[TaskSpec], streams: Streams, console: Console) -> None:
         self._specs = specs
         self._streams = streams
@@ -55,7 +58,7 @@ class Live(Reporter):
         self._region = _region(console)
         self._lock = threading.Lock()
         self._rows: dict[int, tuple[str, str]] = {}
-        self._running: dict[int, float] = {}
+        self._running: dict[int, Activity] = {}
         self._statuses: dict[TaskStatus, int] = dict.fromkeys(TaskStatus, 0)
         self._started_at = time.monotonic()
         self._closing = threading.Event()
@@ -69,10 +72,13 @@ class Live(Reporter):
         self._thread.start()
 
     def saw(self, event: Event) -> None:
-        """Take note of what started and what ended."""
+        """Take note of what started, what it does, and what ended."""
         with self._lock:
             if event.kind == "started":
-                self._running[event.index] = time.monotonic()
+                self._running[event.index] = Activity(time.monotonic())
+            elif event.step is not None:
+                if event.index in self._running:
+                    self._running[event.index].saw(event.step)
             elif event.result is not None:
                 self._running.pop(event.index, None)
                 self._statuses[event.result.status] += 1
@@ -109,31 +115,31 @@ class Live(Reporter):
         from rich.console import Group
         from rich.text import Text
 
-        with self._lock:
-            running = sorted(self._running.items())
-            statuses = dict(self._statuses)
         now = time.monotonic()
         room = max(1, self._console.height - CHROME_ROWS)
-        shown = running if len(running) <= room else running[: room - 1]
-        # Prompts have any length: what is shown of them is not made anew at each redraw.
-        self._rows = {index: self._rows.get(index) or self._row(index) for index, _ in shown}
-        rows = [self._task_row(index, now - since) for index, since in shown]
-        if len(shown) < len(running):
-            rows.append(Text(f"  + {len(running) - len(shown)} more running", style="dim"))
-        return Group(*rows, self._totals(statuses, len(running), now - self._started_at))
+        with self._lock:
+            running = len(self._running)
+            indexes = sorted(self._running)[: room if running <= room else room - 1]
+            # Prompts have any length: what is shown of them is not made anew at each redraw.
+            self._rows = {index: self._rows.get(index) or self._row(index) for index in indexes}
+            shown = [self._shown(index, self._running[index], now) for index in indexes]
+            statuses = dict(self._statuses)
+        rows: list[RenderableType] = [
+            Text.assemble(*parts, no_wrap=True, overflow="crop")
+            for parts in lay_out(shown, self._console.width)
+        ]
+        if len(shown) < running:
+            rows.append(Text(f"  + {running - len(shown)} more running", style="dim"))
+        return Group(*rows, self._totals(statuses, running, now - self._started_at))
 
     def _row(self, index: int) -> tuple[str, str]:
         spec = self._specs[index]
         return spec.backend, title(spec)
 
-    def _task_row(self, index: int, seconds: float) -> RenderableType:
-        from rich.text import Text
-
+    def _shown(self, index: int, activity: Activity, now: float) -> Row:
         backend, name = self._rows[index]
-        head = f"  {elapsed(seconds):>7} [{index + 1}] {backend} "
-        room = max(0, self._console.width - len(head) - 1)
-        text = Text(head, style="cyan", no_wrap=True, overflow="crop", end="")
-        return Text.assemble(text, fit(name, room), no_wrap=True, overflow="crop")
+        time_ = elapsed(now - activity.since)
+        return Row(time_, f"[{index + 1}]", backend, name, activity.step, activity.tokens)
 
     def _totals(
         self, statuses: dict[TaskStatus, int], running: int, seconds: float

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from clinvk.core.errors import UsageError
@@ -35,17 +35,16 @@ class OutputDir(FileReporter):
     name = "output_dir"
 
     def __init__(self, presentation: Presentation, path: str) -> None:
-        super().__init__(presentation.streams, _made_writable(path))
+        super().__init__(presentation.streams, made_writable(path))
         self._formatter = presentation.formatter
         self._specs = presentation.specs
-        self._digits = max(3, len(str(len(self._specs))))
 
     def write_event(self, event: Event) -> None:
         """Write the file of a task that ended."""
         if event.result is None:
             return
         spec = self._specs[event.index]
-        name = f"{event.index + 1:0{self._digits}d}_{_label(spec)}.json"
+        name = file_name(self._specs, event.index, ".json")
         entry = self._formatter.entry(spec, event.result)
         self._write(name, [documents.dump({"task": documents.task(spec), "result": entry})])
 
@@ -64,7 +63,7 @@ class OutputDir(FileReporter):
             raise
 
 
-def _made_writable(path: str) -> Path:
+def made_writable(path: str) -> Path:
     """Make a directory, and make sure that files can be written to it."""
     directory = Path(path).expanduser()
     try:
@@ -75,6 +74,12 @@ def _made_writable(path: str) -> Path:
         problem = f"{OutputDir.name}: cannot write to {directory}: {error.strerror}"
         raise UsageError(problem) from error
     return directory
+
+
+def file_name(specs: Sequence[TaskSpec], index: int, ending: str) -> str:
+    """Return what a file about a task is called: `001_<id or name>` and the ending."""
+    digits = max(3, len(str(len(specs))))
+    return f"{index + 1:0{digits}d}_{_label(specs[index])}{ending}"
 
 
 def _label(spec: TaskSpec) -> str:

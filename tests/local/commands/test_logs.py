@@ -285,6 +285,11 @@ def test_a_broker_that_goes_away_is_waited_for(tmp_path: Path, following: Any) -
         store.close()
 
 
+def running_in(directory: Path) -> list[running.RunningRun]:
+    """The local runs below a directory: other tests have theirs at the same time."""
+    return [run for run in running.running_runs() if str(directory) in run.broker_url]
+
+
 def test_a_local_run_is_found_while_it_goes_on(
     temporary: Path, tmp_path: Path, following: Any
 ) -> None:
@@ -295,10 +300,10 @@ def test_a_local_run_is_found_while_it_goes_on(
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
-    (found,) = harness.wait_until(running.running_runs, "the local run")
+    (found,) = harness.wait_until(lambda: running_in(temporary), "the local run")
     store = Store.connect(found.broker_url)
     store.record_steps(found.run, STEPS[:1])
-    follower = following("last")
+    follower = following(found.run)
     assert follower.line().endswith("[1] I read the tests  first\n")
     store.close()
     local.send_signal(signal.SIGINT)
@@ -316,7 +321,7 @@ def test_only_own_directories_are_local_runs(temporary: Path) -> None:
         with running_server(harness.server_program(), directory) as url:
             submit(Store.connect(url), f"{mode:o}")
             (directory / "server.sock").symlink_to(directory / "s.sock")
-            assert [run.run for run in running.running_runs()] == (["700"] if mode == 0o700 else [])
+            assert [run.run for run in running_in(temporary)] == (["700"] if mode == 0o700 else [])
         for path in (*directory.iterdir(), temporary / f"clinvk-link-{mode:o}"):
             path.unlink()
         directory.rmdir()
@@ -326,7 +331,7 @@ def test_only_own_directories_are_local_runs(temporary: Path) -> None:
         with running_server(harness.server_program(), directory) as url:
             submit(Store.connect(url), "other")
             (directory / "server.sock").symlink_to(directory / "s.sock")
-            assert running.running_runs() == []
+            assert running_in(temporary) == []
         for path in directory.iterdir():
             path.unlink()
         directory.rmdir()

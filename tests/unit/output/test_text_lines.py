@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus
 from clinvk.output import text_lines
+from clinvk.output.step_lines import until
 from clinvk.runs.report import Report
 
 
@@ -31,3 +32,24 @@ def test_columns_stay_in_line_whatever_stands_in_them() -> None:
         text_lines.total(report, "tasks")
         == "Total: 3 tasks, 0 completed, 2 failed, 1 canceled (4.20s)"
     )
+
+
+def test_an_error_says_until_when_a_limit_is_closed() -> None:
+    result = TaskResult(
+        index=0,
+        status=TaskStatus.FAILED,
+        exit_code=1,
+        duration_seconds=1,
+        error="You have hit your limit " + "of this week " * 20,
+        retry_at="2030-01-02T12:00:00Z",
+        acted=True,
+    )
+    closed = until(result.retry_at)
+    assert closed.startswith(" until 2030-01-0")
+    line = text_lines.ended(result, 80)
+    assert line.startswith("[1] FAILED: You have hit your limit of this")
+    assert line.endswith(f"... (closed{closed})")
+    assert len(line) <= 80
+    whole = text_lines.answer(result, "Error").splitlines()
+    assert whole[0].endswith(f"this week (closed{closed})")
+    assert whole[1:] == [text_lines.ACTED]

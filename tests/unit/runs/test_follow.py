@@ -10,7 +10,7 @@ import pytest
 from clinvk.core.errors import BrokerError, ClinvkError, WireError
 from clinvk.core.spec import RunSummary, TaskResult, TaskSpec, TaskStatus
 from clinvk.runs import follow
-from clinvk.runs.client import Event
+from clinvk.runs.client import Event, StepsWanted
 from clinvk.runs.interruption import Interruption
 
 SPECS = [TaskSpec(backend="echo", prompt="x")] * 3
@@ -27,7 +27,7 @@ class Broken:
         self.error = error
         self.count = events
 
-    def events(self) -> Iterator[Event]:
+    def events(self, steps: StepsWanted = "none") -> Iterator[Event]:
         result = TaskResult(
             index=1, status=TaskStatus.OK, exit_code=0, duration_seconds=1, output="answer"
         )

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus
+from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus, Usage
+from clinvk.core.steps import StepKind, StepRecord
 from clinvk.output.forms import live as form
 from clinvk.output.streams import Output, Streams
 from clinvk.runs.client import Event
@@ -240,3 +241,37 @@ def test_a_reader_of_a_pipe_gets_a_moment_to_print(screen: Screen, is_terminal: 
     assert "0/2" in screen.lines[screen.row]
     display._region.stop()
     assert [line for line in screen.lines if line] == ["data"]
+
+
+def test_a_row_shows_what_its_task_does(live: Callable[..., Displayed], screen: Screen) -> None:
+    with live(specs(3), width=80) as display:
+        for index in range(2):
+            display.saw(started(index))
+        display.saw(did(0, StepKind.TOOL_CALL, text="Bash pytest -q"))
+        display.saw(did(0, StepKind.USAGE, usage=Usage(input_tokens=12_000, output_tokens=345)))
+        display.saw(did(2, StepKind.MESSAGE, text="of a task that does not run"))
+        frame = drawn(screen, "Bash pytest -q", "12.3k tok")
+        row = next(line for line in frame if "Bash pytest -q" in line)
+        assert row.split()[1:] == [
+            "[1]",
+            "echo",
+            "a",
+            "task",
+            "1",
+            "Bash",
+            "pytest",
+            "-q",
+            "12.3k",
+            "tok",
+        ]
+        assert not any("does not run" in line for line in frame)
+        display.saw(did(0, StepKind.TOOL_RESULT, ok=False))
+        drawn(screen, "Bash pytest -q: failed")
+        display.saw(started(0))  # the next attempt
+        drawn(screen, "[1] echo a task 1")
+        harness.wait_until(lambda: "pytest" not in "".join(screen.frames[-1]), "a new row")
+
+
+def did(index: int, kind: StepKind, **more: Any) -> Event:
+    step = StepRecord(index=index, attempt=1, time="", kind=kind, **more)
+    return Event(kind="step", index=index, step=step)

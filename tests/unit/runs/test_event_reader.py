@@ -1,0 +1,82 @@
+"""The events of a run, with the steps that are wanted in their places."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import pytest
+
+from clinvk.core.spec import RunOptions, TaskResult, TaskSpec, TaskStatus
+from clinvk.core.steps import StepKind, StepRecord
+from clinvk.runs import step_reader
+from clinvk.runs.client import StepsWanted
+from clinvk.runs.event_reader import EventReader
+from clinvk.runs.run_reader import RunReader
+from clinvk.store.store import Store
+from clinvk.store.types import Lease
+
+RUN = "r"
+
+
+class FakeClient:
+    """A client of nothing but a store."""
+
+    is_private = False
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def reaching_broker(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+@pytest.fixture
+def ended_run(store: Store) -> RunReader:
+    """A run of two tasks that has ended; each has done three steps."""
+    store.announce("w", {"slots": 9, "queues": ["clinvk.a"]})
+    specs = [TaskSpec(backend="a", prompt=f"p{index}") for index in range(2)]
+    store.submit(RUN, specs, RunOptions(max_parallel=9))
+    for index in range(2):
+        lease = Lease(RUN, index, 1)
+        store.claim(lease, "w/1", "n")
+        store.record_steps(RUN, [step(index, f"{index}{letter}") for letter in "abc"])
+        store.finish(
+            lease,
+            TaskResult(index=index, status=TaskStatus.OK, exit_code=0, duration_seconds=0.1),
+        )
+    store.aggregate(RUN)
+    return RunReader(RUN, 2, FakeClient(store))  # type: ignore[arg-type]
+
+
+def step(index: int, text: str) -> StepRecord:
+    return StepRecord(kind=StepKind.MESSAGE, text=text, index=index, attempt=1, time="")
+
+
+def seen(run: RunReader, steps: StepsWanted) -> list[str]:
+    events = EventReader(run, steps).events()
+    return [event.step.text if event.step else event.kind for event in events]
+
+
+def test_what_tasks_did_comes_before_their_ends(ended_run: RunReader) -> None:
+    texts = [f"{index}{letter}" for index in range(2) for letter in "abc"]
+    assert seen(ended_run, "all") == ["started", *texts, "finished", "started", "finished", "ended"]
+
+
+def test_nobody_has_to_see_steps(ended_run: RunReader) -> None:
+    assert seen(ended_run, "none") == ["started", "finished", "started", "finished", "ended"]
+
+
+def test_a_display_does_without_the_early_ones(
+    ended_run: RunReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step_reader, "RECENT_STEPS", 2)
+    assert [text for text in seen(ended_run, "recent") if len(text) == 2] == ["1b", "1c"]
+
+
+def test_a_step_of_a_task_that_the_run_does_not_have_is_passed_over(
+    store: Store, ended_run: RunReader
+) -> None:
+    name = next(key for key in store.redis.keys("*") if key.endswith(b":steps"))
+    store.redis.hset(name, "1", b"1:" + step(7, "forged").to_wire())
+    assert "forged" not in seen(ended_run, "all")
+    assert "0b" in seen(ended_run, "all")
