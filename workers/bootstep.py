@@ -39,6 +39,7 @@ from workers.liveness.lease_renewer import LeaseRenewer
 from workers.liveness.supervisor import WorkerSupervisor
 from workers.liveness.worker_info import Announcement, VersionObserver
 from workers.observers import LogObserver, Observers, WorkerStarted
+from workers.remote_control import answer_questions_only
 from workers.step_publisher import StepPublisher
 
 SUPPORTED_POOLS = {"clinvk.broker.pool", "celery.concurrency.thread", "celery.concurrency.solo"}
@@ -83,6 +84,8 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         quick = Dispatcher(app, Store.connect(url, ANSWER_SECONDS), recent)
         if config.checks_server:
             check_server(quick.store)
+        if not config.remote_control:
+            answer_questions_only()
         observers.add(StepPublisher(Store.connect(url, ANSWER_SECONDS)))
         limits = {queue_of(queue): limits for queue, limits in config.queues.items()}
         entry = worker_info.entry(slots, queues)

@@ -83,6 +83,7 @@ class WorkerSection(_Section):
 
     policy: str | None = None
     pass_env: list[str] = []
+    remote_control: bool = False
 
 
 class LocalSection(_Section):

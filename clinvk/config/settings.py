@@ -65,6 +65,7 @@ class Settings:
                 for name, entry in self.config.queues.items()
             },
             pass_env=self.config.worker.pass_env,
+            remote_control=self.config.worker.remote_control,
             environments={
                 name: entry.model_dump(include={"env", "pass_env"})
                 for name, entry in self.config.backends.items()

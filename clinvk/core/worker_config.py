@@ -27,6 +27,7 @@ class WorkerConfig:
     of any backend, say what else commands get of the worker's environment, or beside it. `queues`
     is `{name: {max_concurrency, rate, interval_ms}}`. `has_supervisor` is off where the worker's
     parent does what a supervisor would, `checks_server` where it has started the server itself.
+    `remote_control` allows Celery's orders to workers.
     """
 
     backends: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -36,6 +37,7 @@ class WorkerConfig:
     reports_versions: bool = True
     has_supervisor: bool = True
     checks_server: bool = True
+    remote_control: bool = False
     policy_file: str | None = None
     output_bytes: int = 10 << 20
     spill_bytes: int = 1 << 30
