@@ -36,6 +36,7 @@ class UnifiedSection(_Section):
     max_turns: Annotated[int, Field(ge=0)] = 0
     max_tokens: Annotated[int, Field(ge=0)] = 0
     command_timeout_secs: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    stall_timeout_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     on_worker_lost: OnWorkerLost = "retry"
     max_attempts: Annotated[int, Field(ge=1)] = RunOptions().max_attempts
 
@@ -50,6 +51,7 @@ class BackendSection(_Section):
     approval_mode: ApprovalMode | None = None
     sandbox_mode: SandboxMode | None = None
     system_prompt: str | None = None
+    stall_timeout_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     extra_flags: list[str] = []
     allowed_tools: Literal["all"] | list[str] = "all"
     enabled: bool = True

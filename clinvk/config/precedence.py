@@ -33,6 +33,10 @@ TASK_SETTINGS: Mapping[str, tuple[Any, Sequence[Place]]] = {
     "max_turns": (0, [("unified_flags", "max_turns")]),
     "max_tokens": (0, [("unified_flags", "max_tokens")]),
     "timeout_seconds": (0, [("unified_flags", "command_timeout_secs")]),
+    "stall_timeout_seconds": (
+        0,
+        [("backends", ANY, "stall_timeout_seconds"), ("unified_flags", "stall_timeout_seconds")],
+    ),
     "on_worker_lost": ("retry", [("unified_flags", "on_worker_lost")]),
     "max_attempts": (RunOptions().max_attempts, [("unified_flags", "max_attempts")]),
 }

@@ -46,6 +46,7 @@ def entries(planned: Iterable[Planned]) -> Iterator[dict[str, Any]]:
             "env": _shown(command),
             "workdir": spec.workdir,
             "timeout_seconds": spec.timeout_seconds,
+            "stall_timeout_seconds": spec.stall_timeout_seconds,
             "stdin": {"source": source, "bytes": len(command.stdin)}
             | ({"placeholders": list(spec.inputs)} if spec.inputs else {}),
             "warnings": list(command.warnings),

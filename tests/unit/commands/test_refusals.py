@@ -62,6 +62,10 @@ def task(**fields: object) -> str:
         (task(max_turns=True), "<stdin>: tasks[0].max_turns: must be an integer (got true)\n"),
         (task(timeout_seconds=0), "<stdin>: tasks[0].timeout_seconds: must be > 0 (got 0)\n"),
         (
+            task(stall_timeout_seconds=-1),
+            "<stdin>: tasks[0].stall_timeout_seconds: must be > 0 (got -1)\n",
+        ),
+        (
             task(approval_mode="always-ask"),
             (
                 "<stdin>: tasks[0].approval_mode: must be one of "

@@ -44,6 +44,8 @@ TASK_SETTINGS = [
     ("max_turns", "unified_flags.max_turns", 3, 4),
     ("max_tokens", "unified_flags.max_tokens", 300, 400),
     ("timeout_seconds", "unified_flags.command_timeout_secs", 1.5, 2.5),
+    ("stall_timeout_seconds", "unified_flags.stall_timeout_seconds", 1.5, 2.5),
+    ("stall_timeout_seconds", "backends.claude.stall_timeout_seconds", 1.5, 2.5),
     ("allowed_tools", "backends.claude.allowed_tools", ["Read"], ["Grep", "Glob"]),
 ]
 ids = [place for _, place, _, _ in TASK_SETTINGS]
@@ -94,6 +96,7 @@ def test_the_environment_beats_the_task_and_the_configuration(
         ("max_turns", "unified_flags.max_turns", 3, "0"),
         ("max_tokens", "unified_flags.max_tokens", 3, "0"),
         ("timeout_seconds", "unified_flags.command_timeout_secs", 3.0, "0"),
+        ("stall_timeout_seconds", "backends.claude.stall_timeout_seconds", 3.0, "0"),
         ("approval_mode", "unified_flags.approval_mode", "none", "default"),
         ("sandbox_mode", "backends.claude.sandbox_mode", "full", "default"),
         ("model", "backends.claude.model", "opus", ""),
