@@ -7,6 +7,7 @@ errors too. As root the CLI refuses to bypass permissions; that is its own to sa
 from __future__ import annotations
 
 import re
+from collections import deque
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -63,6 +64,9 @@ HARMLESS = frozenset(
 )
 """Tools that change nothing outside of the CLI."""
 
+PATHS = ("file_path", "notebook_path", "path")
+"""Arguments of tools that are paths, which it gives from the root."""
+
 PERMISSION_MODES = {"auto": "acceptEdits", "none": "bypassPermissions", "always": "default"}
 
 _TEXT_KINDS = (
@@ -90,6 +94,8 @@ _ERRORS = {
     "max_output_tokens": ErrorKind.TOO_LARGE,
 }
 """What its messages call an error, where that says more than the HTTP status."""
+MESSAGES = 64
+"""How many messages can be written at a time: one by each of its agents."""
 _RESET_TEXT = timedelta(minutes=1)
 """The text of a limit leaves out the seconds of its reset."""
 _NOT_SENT = re.compile(r"Unknown command: /|/\S+ isn't available in this environment")
@@ -161,9 +167,10 @@ class Claude(Backend):
 class _Reader(EventReader):
     def __init__(self) -> None:
         self.result: Json = {}
+        self.cwd = ""
         self.error = ""
         self.resets: list[datetime] = []
-        self.messages: set[str] = set()
+        self.messages: deque[str] = deque(maxlen=MESSAGES)
         self.input_tokens = 0
 
     def event(self, event: Json) -> list[Step]:
@@ -173,14 +180,22 @@ class _Reader(EventReader):
             case "user":
                 blocks = parsing.items(parsing.mapping(event, "message"), "content")
                 return [_tool_result(block) for block in blocks if _is(block, "tool_result")]
-            case "system" if event.get("subtype") == "api_retry":
-                return [_retry(event)]
+            case "system":
+                return self._system(event)
             case "rate_limit_event":
                 return self._limit(parsing.mapping(event, "rate_limit_info"))
             case "result":
                 return self._result(event)
             case _:
                 return []
+
+    def _system(self, event: Json) -> list[Step]:
+        match event.get("subtype"):
+            case "init":
+                self.cwd = parsing.text(event, "cwd") or ""
+            case "api_retry":
+                return [_retry(event)]
+        return []
 
     def _assistant(self, event: Json) -> list[Step]:
         """Read a message's next block; the CLI writes one itself to say why it ends."""
@@ -191,8 +206,25 @@ class _Reader(EventReader):
             texts = (parsing.text(block, "text") for block in blocks)
             said = " ".join(filter(None, texts)) or error
             return steps.error(said, self._outcome({}, said, self.at))
-        found = [step for block in blocks for step in _block(block)]
+        found = [step for block in blocks for step in self._block(block)]
         return [*found, *self._usage(message)]
+
+    def _block(self, block: Json) -> list[Step]:
+        match block.get("type"):
+            case "text":
+                return steps.message(parsing.text(block, "text") or "")
+            case "tool_use":
+                return [self._tool_call(block)]
+            case _:
+                return []
+
+    def _tool_call(self, block: Json) -> Step:
+        """Tell of a tool call; a file in the working directory is named from there."""
+        given = parsing.mapping(block, "input")
+        paths = {name: path for name in PATHS if (path := parsing.text(given, name))}
+        if self.cwd:
+            paths = {name: path.removeprefix(f"{self.cwd}/") for name, path in paths.items()}
+        return steps.tool_call(parsing.text(block, "name") or "?", given | paths, HARMLESS)
 
     def _usage(self, message: Json) -> list[Step]:
         """Count a message's input once, though it comes in several events.
@@ -202,7 +234,7 @@ class _Reader(EventReader):
         name = parsing.text(message, "id") or ""
         if name in self.messages:
             return []
-        self.messages.add(name)
+        self.messages.append(name)
         self.input_tokens += _input_tokens(parsing.mapping(message, "usage"))
         return steps.usage(parsing.usage(self.input_tokens, 0))
 
@@ -251,17 +283,6 @@ class _Reader(EventReader):
 
 def _is(block: Json, kind: str) -> bool:
     return block.get("type") == kind
-
-
-def _block(block: Json) -> list[Step]:
-    match block.get("type"):
-        case "text":
-            return steps.message(parsing.text(block, "text") or "")
-        case "tool_use":
-            name = parsing.text(block, "name") or "?"
-            return [steps.tool_call(name, parsing.mapping(block, "input"), HARMLESS)]
-        case _:
-            return []
 
 
 def _tool_result(block: Json) -> Step:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from clinvk.backends import outcomes, parsing, steps
 from clinvk.backends.base import (
+    LINE_CHARS,
     UNCONFINED,
     Backend,
     Command,
@@ -163,6 +164,7 @@ class Gemini(Backend):
 class _Reader(EventReader):
     def __init__(self) -> None:
         self.parts: list[str] = []
+        self.chars = 0
         self.message = Message()
         self.start: Json = {}
         self.result: Json = {}
@@ -178,7 +180,9 @@ class _Reader(EventReader):
         content = event.get("content")
         if not isinstance(content, str):
             return []
-        self.parts.append(content)
+        if self.chars < LINE_CHARS:  # no answer of another CLI can be longer
+            self.parts.append(content)
+            self.chars += len(content)
         self.message.add(content)
         return []
 

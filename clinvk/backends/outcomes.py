@@ -14,7 +14,6 @@ from typing import Any
 
 from clinvk.backends.base import ParsedOutput
 from clinvk.backends.parsing import excerpt
-from clinvk.backends.reset_times import reset_time
 from clinvk.core.spec import ErrorKind
 
 Kinds = Sequence[tuple[str, ErrorKind]]
@@ -94,7 +93,7 @@ def outcome(message: str, kind: ErrorKind, at: datetime | None) -> Outcome:
     `at` is when the message was printed; without it, no time is understood. Money that comes back
     by itself is a usage limit, and so is a rate that opens much later.
     """
-    if at is None or kind not in LIMITS or (retry_at := reset_time(message, at)) is None:
+    if at is None or kind not in LIMITS or (retry_at := _reset_time(message, at)) is None:
         return Outcome(kind=kind)
     if kind is ErrorKind.QUOTA or (
         kind is ErrorKind.RATE_LIMITED and retry_at - at > LONGEST_BURST
@@ -113,3 +112,9 @@ def failure(message: str, outcome: Outcome | ErrorKind, **known: Any) -> ParsedO
         retry_at=outcome.retry_at,
         **known,
     )
+
+
+def _reset_time(message: str, at: datetime) -> datetime | None:
+    from clinvk.backends.reset_times import reset_time  # its patterns take a while to compile
+
+    return reset_time(message, at)

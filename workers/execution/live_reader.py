@@ -34,10 +34,12 @@ class LiveReader:
         self._on_line = on_line
         self._lines = LineSplitter()
         self._failed_lines = 0
+        self._taken_bytes = 0
         self.wants_output = type(reader).read is not OutputReader.read
 
     def take(self, piece: bytes) -> None:
         """Read the next piece of stdout; never raises."""
+        self._taken_bytes += len(piece)
         self._read(self._lines.split(piece))
 
     def finish(self, process: ProcessResult) -> ParsedOutput:
@@ -45,6 +47,9 @@ class LiveReader:
         if self.wants_output:
             self._read(self._lines.end())
         parsed = self._reader.finish(process)
+        is_whole = self._failed_lines == 0 and self._taken_bytes >= process.stdout.size
+        if self.wants_output and not is_whole and not parsed.acted:
+            parsed = replace(parsed, acted=None)  # what was not read may tell of it
         if self._failed_lines:
             lines = "1 line" if self._failed_lines == 1 else f"{self._failed_lines} lines"
             warning = f"clinvk could not read {lines} of the output of {self._backend}"

@@ -177,7 +177,7 @@ def _compact(line: str) -> Any:
     except ValueError:
         return line
     if event.get("subtype") == "init":
-        event = {name: event[name] for name in ("type", "subtype", "session_id", "model")}
+        event = {name: event[name] for name in ("type", "subtype", "cwd", "session_id", "model")}
     return {name: value for name, value in event.items() if name not in {"uuid", "request_id"}}
 
 

@@ -228,6 +228,14 @@ def test_codex_tells_an_error_once() -> None:
     assert [(s.kind, s.text) for s in told("codex", *events)] == [(StepKind.ERROR, "no")]
 
 
+def test_claude_names_files_from_its_working_directory() -> None:
+    start = {"type": "system", "subtype": "init", "cwd": "/repo"}
+    edit = claude(tool_use("Edit", file_path="/repo/src/a.py"))
+    other = claude(tool_use("Read", file_path="/repository/a.py"))
+    texts = [step.text for step in told("claude", start, edit, other)]
+    assert texts == ["Edit src/a.py", "Read /repository/a.py"]
+
+
 @pytest.mark.parametrize("backend", ["claude", "codex", "gemini"])
 def test_unknown_events_are_passed_over(backend: str) -> None:
     unknown: list[dict[str, Any]] = [{"type": "new"}, {"type": None}, {}, {"subtype": "new"}]

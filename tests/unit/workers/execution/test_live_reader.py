@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -88,3 +89,35 @@ def test_a_reader_without_lines_is_given_none() -> None:
     reader = LiveReader("b", Silent(), print)
     assert not reader.wants_output
     assert reader.finish(FINISHED) == ParsedOutput(output="done")
+
+
+class Acting(OutputReader):
+    def __init__(self, acted: bool) -> None:
+        self.acted = acted
+
+    def read(self, line: str, at: datetime) -> Iterable[Step]:
+        if line == "bug":
+            raise ValueError
+        return ()
+
+    def finish(self, process: ProcessResult) -> ParsedOutput:
+        return ParsedOutput(acted=self.acted)
+
+
+@pytest.mark.parametrize(
+    ("output", "size", "acted", "expected"),
+    [
+        (b"all\n", 4, False, False),
+        (b"some\n", 500, False, None),
+        (b"some\n", 500, True, True),
+        (b"bug\n", 4, False, None),
+        (b"bug\n", 4, True, True),
+    ],
+)
+def test_what_was_not_read_may_tell_that_the_cli_acted(
+    output: bytes, size: int, acted: bool, expected: bool | None
+) -> None:
+    reader = LiveReader("b", Acting(acted), lambda *_: None)
+    reader.take(output)
+    process = replace(FINISHED, stdout=Captured(size=size))
+    assert reader.finish(process).acted is expected
