@@ -13,6 +13,7 @@ from clinvk.broker import acl
 from clinvk.broker.acl import NAME_PATTERN, Role, User
 from clinvk.core import exit_codes
 from clinvk.core.errors import UsageError
+from clinvk.core.user_paths import UnknownHomeError, expanded
 from clinvk.output.streams import Output, note
 
 OLDEST = (7, 0)
@@ -28,7 +29,7 @@ def print_users(
     """
     version = _version(server_version)
     roles = dict(map(_user, given)) or {role.value: role for role in Role}
-    known = None if passwords is None else _passwords(Path(passwords).expanduser(), roles)
+    known = None if passwords is None else _passwords(passwords, roles)
     users = [User(name, role, _secret(name, known)) for name, role in roles.items()]
     lines = [] if given else ["user default off"]
     lines += [acl.line(user, database, version) for user in users]
@@ -65,14 +66,15 @@ def _secret(name: str, passwords: Mapping[str, str] | None) -> str:
     return acl.hashed(passwords[name])
 
 
-def _passwords(path: Path, names: Iterable[str]) -> Mapping[str, str]:
+def _passwords(given: str, names: Iterable[str]) -> Mapping[str, str]:
     """Read `NAME=PASSWORD` lines; where there is no file, make one with random passwords."""
     try:
+        path = expanded(given)
         if not path.exists():
             return _new_passwords(path, names)
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--passwords {path}: {error}") from error
+    except (OSError, UnicodeDecodeError, UnknownHomeError) as error:
+        raise UsageError(f"--passwords {given}: {error}") from error
     pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
     found = {name.strip(): password.strip() for name, _, password in pairs}
     if missing := [name for name in names if not found.get(name)]:

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from clinvk.backends.base import NAME_PATTERN
 from clinvk.core.broker_url import broker_problem
 from clinvk.core.spec import ApprovalMode, OnWorkerLost, RunOptions, SandboxMode, StepDetail
+from clinvk.core.user_paths import expanded
 from clinvk.core.worker_config import WorkerConfig
 
 PERIODS_MS = {"s": 1000, "min": 60_000, "h": 3_600_000}
@@ -80,10 +81,19 @@ class RunsSection(_Section):
     keep_days: Annotated[float, Field(gt=0, le=366)] = 7
 
 
+def _user_path(path: str) -> str:
+    expanded(path)
+    return path
+
+
+UserPath = Annotated[str, AfterValidator(_user_path)]
+"""A path that may begin with `~`, for a home that there is."""
+
+
 class WorkerSection(_Section):
     """`worker`: what this machine accepts from others."""
 
-    policy: str | None = None
+    policy: UserPath | None = None
     pass_env: list[str] = []
     remote_control: bool = False
 
@@ -91,7 +101,7 @@ class WorkerSection(_Section):
 class LocalSection(_Section):
     """`local`: the private server of local mode."""
 
-    server: str | None = None
+    server: UserPath | None = None
 
 
 class LimitsSection(_Section):
@@ -99,7 +109,7 @@ class LimitsSection(_Section):
 
     output_bytes: Annotated[int, Field(ge=1024)] = WorkerConfig().output_bytes
     spill_bytes: Annotated[int, Field(ge=0)] = WorkerConfig().spill_bytes
-    spill_dir: str = WorkerConfig().spill_dir
+    spill_dir: UserPath = WorkerConfig().spill_dir
     spill_quota_bytes: Annotated[int, Field(ge=0)] = WorkerConfig().spill_quota_bytes
     spill_keep_days: Annotated[float, Field(gt=0)] = WorkerConfig().spill_keep_days
     spill_reserve_bytes: Annotated[int, Field(ge=0)] = WorkerConfig().spill_reserve_bytes
@@ -120,7 +130,7 @@ class Config(_Section):
     """The whole configuration file."""
 
     broker_url: Annotated[str, AfterValidator(_broker_url)] | None = None
-    output_dir: str | None = None
+    output_dir: UserPath | None = None
     steps: Annotated[StepDetail, BeforeValidator(_step_detail)] = "summary"
     parallel: ParallelSection = ParallelSection()
     unified_flags: UnifiedSection = UnifiedSection()

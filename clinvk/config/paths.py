@@ -6,6 +6,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from clinvk.core.errors import ConfigError
+from clinvk.core.user_paths import UnknownHomeError, expanded_default
+
 VARIABLE = "CLINVK_CONFIG"
 DEFAULT_PATH = "~/.clinvk/config.yaml"
 
@@ -16,5 +19,13 @@ def name(path: str | None, environment: Mapping[str, str] = os.environ) -> str:
 
 
 def locate(path: str | None, environment: Mapping[str, str] = os.environ) -> Path:
-    """Say where the configuration file is, or would be."""
-    return Path(name(path, environment)).expanduser()
+    """Say where the configuration file is, or would be.
+
+    Raises:
+        ConfigError: it begins with the home of nobody.
+    """
+    chosen = name(path, environment)
+    try:
+        return expanded_default(chosen)
+    except UnknownHomeError as error:
+        raise ConfigError([str(error)]) from error

@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 
 from clinvk.core.errors import BrokerError
+from clinvk.core.user_paths import expanded
 
 SOCKET_NAME = "server.sock"
 DIRECTORY_PREFIX = "clinvk-"
@@ -59,7 +60,7 @@ def find_server(configured: str | None) -> str:
         BrokerError: there is none.
     """
     if configured is not None:
-        found = shutil.which(str(Path(configured).expanduser()))
+        found = shutil.which(expanded(configured))
         if found is None:
             raise BrokerError(f"local.server: {configured} is not an executable file")
         return found

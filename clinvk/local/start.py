@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from clinvk.config import paths
-from clinvk.core.errors import BrokerError
+from clinvk.core.errors import BrokerError, ConfigError
 from clinvk.core.worker_config import BROKER_URL, WorkerConfig
 from clinvk.local import server
 
@@ -169,7 +169,7 @@ def _names_broker(broker: str | None, config: str | None) -> bool:
         return True
     try:
         return b"broker" in paths.locate(config).read_bytes()
-    except OSError:  # none, or one that cannot be read, which is reported later
+    except (OSError, ConfigError):  # none, or one that cannot be read, which is reported later
         return False
 
 

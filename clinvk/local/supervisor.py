@@ -84,7 +84,9 @@ class LocalSupervisor:
     def __init__(self, directory: str, orders: Orders) -> None:
         self._directory = directory
         self._orders = orders
-        self._log = os.open(f"{directory}/worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self._log = os.open(
+            f"{directory}/worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode=0o600
+        )
         self._server: subprocess.Popen[bytes] | None = None
         self._store: Store | None = None
         self._workers: dict[int, Sequence[str]] = {}

@@ -10,11 +10,11 @@ from collections.abc import Collection, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from clinvk.backends.base import Backend, Captured, ParsedOutput, ProcessResult
 from clinvk.core.spec import ErrorKind, TaskResult, TaskStatus
 from clinvk.core.timestamps import rfc3339
+from clinvk.core.user_paths import expanded_default
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.store.types import Claim, Lease
 from workers.execution import masking, process_tree
@@ -66,7 +66,7 @@ class Executor:
             output_bytes=config.output_bytes,
             spill_bytes=config.spill_bytes,
             spill=Spill(
-                directory=Path(config.spill_dir).expanduser(),
+                directory=expanded_default(config.spill_dir),
                 quota_bytes=config.spill_quota_bytes,
                 keep_days=config.spill_keep_days,
                 reserve_bytes=config.spill_reserve_bytes,

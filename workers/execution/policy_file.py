@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from clinvk.core import yaml_document
 from clinvk.core.errors import ConfigError
 from clinvk.core.suggestions import did_you_mean
+from clinvk.core.user_paths import UnknownHomeError, expanded
 from workers.execution.policy import APPROVAL_ORDER, SANDBOX_ORDER, Policy
 
 
@@ -31,7 +31,9 @@ def load(path: str) -> Policy:
 
 def _read(path: str) -> str:
     try:
-        return Path(path).expanduser().read_text(encoding="utf-8")
+        return expanded(path).read_text(encoding="utf-8")
+    except UnknownHomeError as error:
+        raise ConfigError([str(error)]) from error
     except UnicodeDecodeError as error:
         raise ConfigError([f"{path}: is not UTF-8 text (byte {error.start})"]) from error
     except OSError as error:
@@ -59,6 +61,16 @@ def _strings(value: Any) -> str | None:
     return None if is_list else "a list of strings"
 
 
+def _paths(value: Any) -> str | None:
+    try:
+        problem = _strings(value)
+        for path in [] if problem else value:
+            expanded(path)
+    except UnknownHomeError as error:
+        return f"a list of paths ({error})"
+    return problem
+
+
 def _boolean(value: Any) -> str | None:
     return None if isinstance(value, bool) else "true or false"
 
@@ -78,7 +90,7 @@ RULES: Mapping[str, Check] = {
     "max_approval_mode": _one_of(APPROVAL_ORDER),
     "max_timeout_seconds": _seconds,
     "max_turns": _whole_number,
-    "workdir_roots": _strings,
+    "workdir_roots": _paths,
     "backends": _strings,
     "models": _strings,
     "extra": _strings,

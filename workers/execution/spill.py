@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from clinvk.core.user_paths import make_directory
+
 COPY_BYTES = 1 << 20
 DAY_SECONDS = 86_400.0
 _NAME = re.compile(r"stdout-[a-z0-9_]{8,16}\.log(\.part)?")
@@ -52,7 +54,7 @@ class Spill:
     def prepare(self) -> None:
         """Make the directory and remove what is too old or too much; the worker's start."""
         try:
-            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_directory(self.directory, 0o700)
             with self._locked():
                 self._make_room(0)
         except OSError as error:  # output goes to the temporary directory, then
@@ -84,7 +86,7 @@ class Spill:
         Returns None where nothing can be kept.
         """
         try:
-            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_directory(self.directory, 0o700)
             kept = min(size, self.quota_bytes)
             if not kept:
                 return None

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from clinvk.core.errors import UsageError
 from clinvk.core.spec import TaskSpec
+from clinvk.core.user_paths import UnknownHomeError, expanded, make_directory
 from clinvk.output import documents
 from clinvk.output.reporter import FileReporter, Presentation
 from clinvk.runs.client import Event
 from clinvk.runs.report import Report
 
+DIRECTORY_MODE = 0o755
 LABEL_BYTES = 120
 """File systems allow names of 255 bytes, and a character may have four."""
 
@@ -65,9 +67,12 @@ class OutputDir(FileReporter):
 
 def made_writable(path: str) -> Path:
     """Make a directory, and make sure that files can be written to it."""
-    directory = Path(path).expanduser()
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        directory = expanded(path)
+    except UnknownHomeError as error:
+        raise UsageError(f"{OutputDir.name}: {error}") from error
+    try:
+        make_directory(directory, DIRECTORY_MODE)
         with tempfile.TemporaryFile(dir=directory):
             pass
     except OSError as error:
