@@ -94,6 +94,7 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         if config.reports_versions:
             environments = {each: executor.environment(each) for each in executor.backends()}
             observers.add(VersionObserver(environments, announcement.describe))
+            announcement.describe(sandbox=executor.sandbox.description())
         if config.has_supervisor:
             self.supervisor = WorkerSupervisor.start(owner, url)
             atexit.register(self._dismiss_supervisor)  # tasks have ended by then

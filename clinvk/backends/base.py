@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -63,6 +63,13 @@ class Confinement:
     sandboxed: bool = False
     project_settings: bool = True
     directory: str | None = None
+
+    def left_to_cli(self, spec: TaskSpec) -> TaskSpec:
+        """Return the task with the sandbox mode that the CLI itself must keep.
+
+        Where the operating system enforces the mode, the CLI needs no restrictions of its own.
+        """
+        return replace(spec, sandbox_mode="full") if self.sandboxed else spec
 
     @classmethod
     def by_default(cls, spec: TaskSpec, directory: str | None = None) -> Confinement:
@@ -173,6 +180,25 @@ class OutputReader(ABC):
         """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxPaths:
+    """What of its user's files a CLI has in a sandbox, where everything else of a home is missing.
+
+    Paths are absolute or begin with `~/`; one that does not exist is passed over.
+
+    `settings` are read-only. `credentials` are changed in place, as CLIs do when they refresh a
+    login, so they last. `copied` are files that the CLI changes and nobody else needs: each task
+    has a copy. `directories` are what the CLI takes for its own directories, by the variable that
+    names them; each task has empty ones. `programs` are files that run beside `Backend.program`.
+    """
+
+    settings: tuple[str, ...] = ()
+    credentials: tuple[str, ...] = ()
+    copied: tuple[str, ...] = ()
+    directories: Mapping[str, str] = field(default_factory=dict)
+    programs: tuple[str, ...] = ()
+
+
 class Backend(ABC):
     """One AI coding CLI.
 
@@ -186,6 +212,7 @@ class Backend(ABC):
         pass_env: which variables of the worker's environment its CLI gets, as shell-style
             patterns, beside those that every command gets (`clinvk/core/child_environment.py`).
         pass_env_if: more such patterns, by the variable that switches them on.
+        sandbox_modes: the restricted modes that the CLI enforces by itself, if it is told to.
     """
 
     name: str
@@ -196,6 +223,12 @@ class Backend(ABC):
     limits_turns: bool = False
     pass_env: tuple[str, ...] = ()
     pass_env_if: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    sandbox_modes: frozenset[str] = frozenset()
+
+    def sandbox_paths(self, environment: Mapping[str, str]) -> SandboxPaths:
+        """Return what the CLI has of its user's files in a sandbox, given its environment."""
+        del environment
+        return SandboxPaths()
 
     @abstractmethod
     def command(self, spec: TaskSpec, confinement: Confinement = UNCONFINED) -> Command:

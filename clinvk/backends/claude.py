@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -22,6 +23,7 @@ from clinvk.backends.base import (
     OutputReader,
     ParsedOutput,
     ProcessResult,
+    SandboxPaths,
     unsupported,
 )
 from clinvk.backends.events import EventReader
@@ -66,6 +68,12 @@ HARMLESS = frozenset(
 
 PATHS = ("file_path", "notebook_path", "path")
 """Arguments of tools that are paths, which it gives from the root."""
+
+SETTINGS = (
+    *("settings.json", "CLAUDE.md", "agents", "commands", "hooks", "output-styles", "plugins"),
+    *("rules", "skills"),
+)
+"""What it reads in its own directory, and may run: never a sandboxed task's to change."""
 
 PERMISSION_MODES = {"auto": "acceptEdits", "none": "bypassPermissions", "always": "default"}
 
@@ -127,8 +135,22 @@ class Claude(Backend):
         }
     )
 
+    sandbox_modes = frozenset({"read-only"})
+
+    def sandbox_paths(self, environment: Mapping[str, str]) -> SandboxPaths:
+        """Return its files in CLAUDE_CONFIG_DIR, or in the home."""
+        named = environment.get("CLAUDE_CONFIG_DIR")
+        own = named or "~/.claude"
+        return SandboxPaths(
+            settings=("/etc/claude-code", *(f"{own}/{name}" for name in SETTINGS)),
+            credentials=(f"{own}/.credentials.json",),
+            copied=(f"{named or '~'}/.claude.json",),
+            directories={"CLAUDE_CONFIG_DIR": named} if named else {},
+        )
+
     def command(self, spec: TaskSpec, confinement: Confinement = UNCONFINED) -> Command:
         """Build `claude -p … < prompt`."""
+        spec = confinement.left_to_cli(spec)
         argv = ["claude", "-p", "--output-format", "stream-json", "--verbose"]
         argv += ["--no-session-persistence"]
         env: dict[str, str] = {}

@@ -10,6 +10,7 @@ import contextlib
 import json
 import re
 import shlex
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
@@ -23,6 +24,7 @@ from clinvk.backends.base import (
     OutputReader,
     ParsedOutput,
     ProcessResult,
+    SandboxPaths,
     unsupported,
 )
 from clinvk.backends.events import EventReader
@@ -36,6 +38,9 @@ SANDBOXES = {
     "workspace": "workspace-write",
     "full": "danger-full-access",
 }
+
+SETTINGS = ("config.toml", "AGENTS.md", "AGENTS.override.md", "prompts", "rules", "skills")
+"""What it reads in its own directory, and may run: never a sandboxed task's to change."""
 
 _STATUS = re.compile(r"(?:unexpected|last) status:? (\d{3})\b")
 _LIMIT_KINDS = (
@@ -80,8 +85,21 @@ class Codex(Backend):
     # A provider's `env_key` in its settings may have any name: see docs/guides/backends.md.
     pass_env = ("OPENAI_*", "CODEX_*", "AZURE_OPENAI_*", "RUST_LOG")
 
+    sandbox_modes = frozenset({"read-only", "workspace"})
+
+    def sandbox_paths(self, environment: Mapping[str, str]) -> SandboxPaths:
+        """Return its files in CODEX_HOME, or in the home."""
+        named = environment.get("CODEX_HOME")
+        own = named or "~/.codex"
+        return SandboxPaths(
+            settings=("/etc/codex", *(f"{own}/{name}" for name in SETTINGS)),
+            credentials=(f"{own}/auth.json",),
+            directories={"CODEX_HOME": named} if named else {},
+        )
+
     def command(self, spec: TaskSpec, confinement: Confinement = UNCONFINED) -> Command:
         """Build `codex exec … - < prompt`."""
+        spec = confinement.left_to_cli(spec)
         argv = ["codex", "exec", "--json", "--skip-git-repo-check", "--ephemeral"]
         if spec.model:
             argv += ["--model", spec.model]

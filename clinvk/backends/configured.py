@@ -13,6 +13,7 @@ from clinvk.backends.base import (
     OutputReader,
     ParsedOutput,
     ProcessResult,
+    SandboxPaths,
     unsupported,
 )
 from clinvk.core.spec import ErrorKind, TaskSpec
@@ -41,10 +42,15 @@ class Configured(Backend):
         self._argv = tuple(command)
         self._env = dict(env or {})
 
+    def sandbox_paths(self, environment: Mapping[str, str]) -> SandboxPaths:
+        """Return the scripts that the command line names."""
+        del environment
+        return SandboxPaths(programs=tuple(a for a in self._argv[1:] if a.startswith(("/", "~/"))))
+
     def command(
         self,
         spec: TaskSpec,
-        confinement: Confinement = UNCONFINED,  # noqa: ARG002
+        confinement: Confinement = UNCONFINED,
     ) -> Command:
         """Run the configured command line, with the task's extra arguments at its end."""
         return Command(
@@ -56,6 +62,7 @@ class Configured(Backend):
                 unsupported(self.name, field, "its command line is fixed in the configuration")
                 for field in UNSUPPORTED
                 if getattr(spec, field) is not None
+                and not (field == "sandbox_mode" and confinement.sandboxed)
             ),
         )
 

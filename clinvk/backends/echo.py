@@ -7,6 +7,7 @@ tools and takes one turn, so modes, lists of tools and limits of turns need no h
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from clinvk.backends import outcomes, parsing, steps
@@ -18,6 +19,7 @@ from clinvk.backends.base import (
     OutputReader,
     ParsedOutput,
     ProcessResult,
+    SandboxPaths,
     unsupported,
 )
 from clinvk.backends.events import EventReader
@@ -37,6 +39,11 @@ class Echo(Backend):
     version_argv = (sys.executable, "--version")
     is_demo = True
     limits_turns = True  # it takes one
+
+    def sandbox_paths(self, environment: Mapping[str, str]) -> SandboxPaths:
+        """Return the bundled program."""
+        del environment
+        return SandboxPaths(programs=(str(PROGRAM),))
 
     def command(
         self,

@@ -7,7 +7,7 @@ error it exits with the HTTP status modulo 256, so 144 and up are no signals.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -21,6 +21,7 @@ from clinvk.backends.base import (
     OutputReader,
     ParsedOutput,
     ProcessResult,
+    SandboxPaths,
     unsupported,
 )
 from clinvk.backends.events import EventReader
@@ -37,6 +38,12 @@ ENVIRONMENT = {
     "COLORTERM": "truecolor",
 }
 
+SETTINGS = (
+    *("settings.json", "GEMINI.md", ".env", "trustedFolders.json", "commands", "extensions"),
+    *("policies", "skills", "agents"),
+)
+"""What it reads in its own directory, and may run: never a sandboxed task's to change."""
+CREDENTIALS = ("oauth_creds.json", "google_accounts.json", "gemini-credentials.json")
 _HIDE_ENV_FILES = """
 import fs from 'node:fs';
 import { homedir } from 'node:os';
@@ -141,8 +148,21 @@ class Gemini(Backend):
     version_argv = ("gemini", "--version")
     pass_env = ("GEMINI_*", "GOOGLE_*", "CODE_ASSIST_ENDPOINT", "NO_BROWSER")
 
+    sandbox_modes = frozenset({"read-only"})
+
+    def sandbox_paths(self, environment: Mapping[str, str]) -> SandboxPaths:
+        """Return its files below GEMINI_CLI_HOME, or below the home."""
+        named = environment.get("GEMINI_CLI_HOME")
+        own = f"{named or '~'}/.gemini"
+        return SandboxPaths(
+            settings=("/etc/gemini-cli", *(f"{own}/{name}" for name in SETTINGS)),
+            credentials=tuple(f"{own}/{name}" for name in CREDENTIALS),
+            directories={"GEMINI_CLI_HOME": named} if named else {},
+        )
+
     def command(self, spec: TaskSpec, confinement: Confinement = UNCONFINED) -> Command:
         """Build `gemini -o stream-json … < prompt`."""
+        spec = confinement.left_to_cli(spec)
         argv = ["gemini", "-o", "stream-json", "--skip-trust"]
         if spec.model:
             argv += ["-m", spec.model]

@@ -9,12 +9,26 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from clinvk.backends.base import NAME_PATTERN
 from clinvk.core.broker_url import broker_problem
+from clinvk.core.network import NetworkAccess
 from clinvk.core.spec import ApprovalMode, OnWorkerLost, RunOptions, SandboxMode, StepDetail
 from clinvk.core.user_paths import expanded
-from clinvk.core.worker_config import WorkerConfig
+from clinvk.core.worker_config import SandboxChoice, WorkerConfig
 
 PERIODS_MS = {"s": 1000, "min": 60_000, "h": 3_600_000}
 """The units of a rate, each with its length in milliseconds."""
+
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _off(value: Any) -> Any:
+    """Take the `off` of YAML, which reads it as false."""
+    return "off" if value is False else value
+
+
+def _on_off(value: Any) -> Any:
+    """Take the `on` and `off` of YAML."""
+    return "on" if value is True else _off(value)
 
 
 class _Section(BaseModel):
@@ -59,6 +73,7 @@ class BackendSection(_Section):
     command: Annotated[list[str], Field(min_length=1)] | None = None
     env: dict[str, str] = {}
     pass_env: list[str] = []
+    paths: list[str] = []
 
 
 class QueueSection(_Section):
@@ -96,6 +111,17 @@ class WorkerSection(_Section):
     policy: UserPath | None = None
     pass_env: list[str] = []
     remote_control: bool = False
+    sandbox: Annotated[SandboxChoice | Literal["require"], BeforeValidator(_off)] = "auto"
+
+
+class SandboxSection(_Section):
+    """`sandbox`: what holds for all sandboxed tasks of this machine."""
+
+    require: bool = False
+    network: Annotated[
+        NetworkAccess | dict[Literal["ports"], Annotated[list[Port], Field(min_length=1)]],
+        BeforeValidator(_on_off),
+    ] = "on"
 
 
 class LocalSection(_Section):
@@ -121,23 +147,19 @@ def _broker_url(url: str) -> str:
     return url
 
 
-def _step_detail(value: Any) -> Any:
-    """Take the `off` of YAML, which reads it as false."""
-    return "off" if value is False else value
-
-
 class Config(_Section):
     """The whole configuration file."""
 
     broker_url: Annotated[str, AfterValidator(_broker_url)] | None = None
     output_dir: UserPath | None = None
-    steps: Annotated[StepDetail, BeforeValidator(_step_detail)] = "summary"
+    steps: Annotated[StepDetail, BeforeValidator(_off)] = "summary"
     parallel: ParallelSection = ParallelSection()
     unified_flags: UnifiedSection = UnifiedSection()
     backends: dict[Annotated[str, Field(pattern=NAME_PATTERN)], BackendSection] = {}
     queues: dict[str, QueueSection] = {}
     runs: RunsSection = RunsSection()
     worker: WorkerSection = WorkerSection()
+    sandbox: SandboxSection = SandboxSection()
     local: LocalSection = LocalSection()
     limits: LimitsSection = LimitsSection()
 

@@ -32,7 +32,7 @@ def set_in(values: Mapping[str, Any], *prefix: str) -> Iterator[Place]:
     """Yield the places that plain values set."""
     for key, value in values.items():
         place = (*prefix, str(key))
-        if isinstance(value, dict) and place[-1] != "env":
+        if isinstance(value, dict) and place[-1] not in {"env", "network"}:
             yield from set_in(value, *place)
         else:
             yield place

@@ -10,7 +10,10 @@ from clinvk.config.environment import variable
 from clinvk.config.places import Place, model_at
 from clinvk.core.validation_errors import describe
 
-MESSAGES_OF_FIELDS = {"allowed_tools": 'must be "all" or a list of strings'}
+MESSAGES_OF_FIELDS = {
+    "allowed_tools": 'must be "all" or a list of strings',
+    "network": "must be on, off, or ports with a list of them",
+}
 """Fields of several types: pydantic reports an error for each type, and one says it all."""
 
 

@@ -53,6 +53,7 @@ class Settings:
     @cached_property
     def worker(self) -> WorkerConfig:
         """What a worker that is started on this machine is told."""
+        chosen = self.config.worker.sandbox
         return WorkerConfig(
             backends={
                 name: {"command": entry.command, "env": entry.env}
@@ -72,6 +73,10 @@ class Settings:
                 if entry.env or entry.pass_env
             },
             policy_file=self.config.worker.policy,
+            sandbox="auto" if chosen == "require" else chosen,
+            sandbox_require=chosen == "require" or self.config.sandbox.require,
+            network=self.config.sandbox.network,
+            paths={n: entry.paths for n, entry in self.config.backends.items() if entry.paths},
             **self.config.limits.model_dump(),
         )
 
@@ -154,6 +159,9 @@ def load(path: str | None, environment: Mapping[str, str] = os.environ) -> Setti
         problems += dict.fromkeys(setting_problem(item, origins, name) for item in error.errors())
     if problems:
         raise ConfigError(problems)
+    if config.sandbox.require and config.worker.sandbox == "off":
+        reason = "sandbox.require: cannot be met while worker.sandbox is off"
+        raise ConfigError([f"{name}: {reason}"])
     settings = Settings(config, location, origins)
     if unknown := _unknown_backends(settings, name):
         raise ConfigError(unknown)

@@ -23,6 +23,7 @@ from annotated_types import Ge, Gt, MinLen, Predicate
 
 from clinvk.core import wire_checks
 from clinvk.core.errors import WireError
+from clinvk.core.network import NetworkAccess
 
 WIRE_VERSION = 1
 
@@ -81,7 +82,7 @@ class Wire:
         for name, default in _defaults(type(self)):  # type: ignore[arg-type]
             value = getattr(self, name)
             if value != default:
-                body[name] = value.to_dict() if isinstance(value, Usage) else value
+                body[name] = value.to_dict() if isinstance(value, Usage | Enforcement) else value
         try:
             return _COMPACT.encode(body).encode()
         except UnicodeEncodeError:  # half a surrogate pair, which only an escape can carry
@@ -151,6 +152,7 @@ class TaskSpec(Wire):
     workdir: Annotated[str, Predicate(not_blank)] | None = None
     approval_mode: ApprovalMode | None = None
     sandbox_mode: SandboxMode | None = None
+    network: NetworkAccess | None = None
     output_format: str | None = None
     max_tokens: Annotated[int, Ge(1)] | None = None
     max_turns: Annotated[int, Ge(1)] | None = None
@@ -216,6 +218,23 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Enforcement:
+    """How a task's sandbox mode was enforced: by what, and what that leaves open.
+
+    `by` is `bwrap+landlock`, `bwrap` or `landlock`; `cli` and `none` are no sandbox of the
+    operating system. docs/concepts/sandbox.md explains the gaps.
+    """
+
+    mode: str
+    by: str
+    gaps: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskResult(Wire):
     """The result of one task of a run.
 
@@ -234,6 +253,7 @@ class TaskResult(Wire):
     output: str | None = None
     output_file: str | None = None
     output_blob: str | None = None
+    sandbox: Enforcement | None = None
     error: str | None = None
     error_kind: ErrorKind | None = None
     retry_at: str | None = None
@@ -307,6 +327,8 @@ class TaskResult(Wire):
             body["error_kind"] = ErrorKind(body["error_kind"])
         if body.get("usage") is not None:
             body["usage"] = Usage(**body["usage"])
+        if body.get("sandbox") is not None:
+            body["sandbox"] = Enforcement(**body["sandbox"])
         return cls(**body)
 
 

@@ -11,12 +11,15 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from clinvk.core.errors import ConfigError
 
 BROKER_URL = "CLINVK_BROKER_URL"
 WORKER_CONFIG = "CLINVK_WORKER_CONFIG"
+
+SandboxChoice = Literal["auto", "bwrap", "landlock", "off"]
+"""What may enforce sandbox modes on a worker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +31,19 @@ class WorkerConfig:
     is `{name: {max_concurrency, rate, interval_ms}}`. `has_supervisor` is off where the worker's
     parent does what a supervisor would, `checks_server` where it has started the server itself.
     `remote_control` allows Celery's orders to workers.
+    `paths` are files and directories that sandboxed CLIs may read, by backend; `network` is
+    `"on"`, `"off"` or `{"ports": [...]}`. With `sandbox_require` a task whose mode cannot be
+    enforced is refused.
     """
 
     backends: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     queues: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pass_env: Sequence[str] = ()
     environments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    sandbox: SandboxChoice = "auto"
+    sandbox_require: bool = False
+    network: str | Mapping[Literal["ports"], Sequence[int]] = "on"
+    paths: Mapping[str, Sequence[str]] = field(default_factory=dict)
     reports_versions: bool = True
     has_supervisor: bool = True
     checks_server: bool = True

@@ -199,6 +199,8 @@ class LocalSupervisor:
         """End everything and remove the directory."""
         import shutil
 
+        from workers.execution.sandbox import private
+
         # The workers first and at once, so that they start nothing new; what they ran is ours then.
         for pid in self._workers:
             os.kill(pid, signal.SIGKILL)
@@ -209,6 +211,7 @@ class LocalSupervisor:
             self._server.kill()
             self._server.wait()
         shutil.rmtree(self._directory, ignore_errors=True)
+        private.remove_stale()
 
     def _end_tasks(self) -> None:
         """End what dead workers left."""

@@ -28,6 +28,7 @@ ENTRY_KEYS: Mapping[str, tuple[type[TaskResult | TaskSpec], str]] = {
     "acted": (TaskResult, "acted"),
     "attempts": (TaskResult, "attempts"),
     "worker": (TaskResult, "worker"),
+    "sandbox": (TaskResult, "sandbox"),
     "model": (TaskResult, "model"),
     "session_id": (TaskResult, "session_id"),
     "usage": (TaskResult, "usage"),
@@ -98,6 +99,7 @@ def entry(spec: TaskSpec, result: TaskResult) -> dict[str, Any]:
         for key, (kind, field) in ENTRY_KEYS.items()
     }
     values["usage"] = result.usage and result.usage.to_dict()
+    values["sandbox"] = result.sandbox and result.sandbox.to_dict()
     values["output"] = (result.output or "") if result.status is TaskStatus.OK else None
     return {
         key: value for key, value in values.items() if key in ALWAYS or value not in (None, [], {})

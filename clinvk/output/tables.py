@@ -26,18 +26,24 @@ def columns(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[s
 def workers(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Yield the workers with their slots, queues, version and CLIs."""
     yield from columns(
-        ("WORKER", "SLOTS", "QUEUES", "VERSION", "CLIS"),
+        ("WORKER", "SLOTS", "QUEUES", "VERSION", "SANDBOX", "CLIS"),
         (
             (
                 name,
                 entry["slots"],
                 ",".join(backend_of(queue) for queue in entry["queues"]),
                 entry.get("version", ""),
+                _sandbox(entry.get("sandbox")),
                 ", ".join(f"{k} {v}" for k, v in entry.get("clis", {}).items() if v),
             )
             for name, entry in sorted(found.items())
         ),
     )
+
+
+def _sandbox(announced: Any) -> str:
+    """Return what enforces sandbox modes on a worker; workers of local mode do not say."""
+    return str(announced.get("by", "")) if isinstance(announced, dict) else ""
 
 
 def queues(found: Sequence[QueueState]) -> Iterator[str]:

@@ -39,6 +39,8 @@ def check_task(body: Any, backends: Mapping[str, bool]) -> tuple[TaskSpec | None
     """
     if not isinstance(body, dict):
         return None, [("", f"must be an object (got {shown(body)})")]
+    if isinstance(body.get("network"), bool):  # what YAML makes of on and off
+        body = {**body, "network": "on" if body["network"] else "off"}
     text = _encode_unsuspicious(body)
     problems = [] if text else list(_value_problems(body))
     task, more = _validate(body, text, {place for place, _ in problems})

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from clinvk.backends.base import Backend, Captured, ParsedOutput, ProcessResult
-from clinvk.core.spec import ErrorKind, TaskResult, TaskStatus
+from clinvk.core.spec import Enforcement, ErrorKind, TaskResult, TaskStatus
 from clinvk.core.timestamps import rfc3339
 from clinvk.core.user_paths import expanded_default
 from clinvk.core.worker_config import WorkerConfig
@@ -23,6 +23,9 @@ from workers.execution.live_reader import LiveReader
 from workers.execution.masking import NOTHING, Masker
 from workers.execution.preparation import Preparation, PreparedTask, ReadResults, RefusedError
 from workers.execution.process import OutputLimits, run
+from workers.execution.sandbox.confined import SandboxFailedError
+from workers.execution.sandbox.git_directory import WorkdirError
+from workers.execution.sandbox.sandbox import Sandbox
 from workers.execution.spill import Spill
 from workers.execution.step_feed import StepFeed
 from workers.execution.stop_signal import StopSignal
@@ -38,6 +41,7 @@ class Execution:
     parsed: ParsedOutput
     process: ProcessResult | None
     warnings: tuple[str, ...]
+    sandbox: Enforcement | None = None
 
 
 class Executor:
@@ -82,6 +86,11 @@ class Executor:
         """Return what the commands of a backend get of this worker's environment."""
         return self._environments.of(backend)
 
+    @property
+    def sandbox(self) -> Sandbox:
+        """What enforces sandbox modes here."""
+        return self._preparation.sandbox
+
     def execute(
         self, lease: Lease, claim: Claim, stop: StopSignal, results: ReadResults
     ) -> TaskResult | None:
@@ -102,6 +111,7 @@ class Executor:
             duration_seconds=round(process.duration_seconds, 3) if process else 0.0,
             output=parsed.output if parsed.error_kind is None else None,
             output_file=str(process.stdout.path) if process and process.stdout.path else None,
+            sandbox=execution.sandbox,
             error=parsed.error,
             error_kind=parsed.error_kind,
             retry_at=rfc3339(parsed.retry_at) if parsed.retry_at else None,
@@ -122,10 +132,11 @@ class Executor:
     ) -> Execution:
         warnings: tuple[str, ...] = ()
         process: ProcessResult | None = None
+        sandbox: Enforcement | None = None
         masker = NOTHING
         try:
             task = self._preparation.prepare(claim.spec, results)
-            warnings = task.warnings
+            warnings, sandbox = task.warnings, task.decision.enforcement
             masker = masking.masker(self._environments.secrets(task.backend, task.command))
             feed = StepFeed(lease, claim.attempts, task.spec.steps, masker, self._observers)
             reader = LiveReader(task.spec.backend, task.backend.reader(), feed.saw)
@@ -138,7 +149,7 @@ class Executor:
             logger.exception("task %s", lease)
             reason = f"clinvk failed on worker {self.worker}: {type(error).__name__}: {error}"
             parsed = ParsedOutput(error=reason, error_kind=ErrorKind.FAILED)
-        return self._presentable(Execution(parsed, process, warnings), masker)
+        return self._presentable(Execution(parsed, process, warnings, sandbox), masker)
 
     def _presentable(self, execution: Execution, masker: Masker) -> Execution:
         """Mask what comes of an execution, and then cut it to the limits of output."""
@@ -147,7 +158,8 @@ class Executor:
         parsed = masker.parsed(execution.parsed, is_cut=is_cut)
         if process is not None:
             parsed = self._within_limits(parsed, process)
-        return Execution(parsed, process, tuple(map(masker.line, execution.warnings)))
+        warnings = tuple(map(masker.line, execution.warnings))
+        return replace(execution, parsed=parsed, warnings=warnings)
 
     def _run(
         self, task: PreparedTask, lease: Lease, stop: StopSignal, reader: LiveReader
@@ -156,17 +168,24 @@ class Executor:
             raise RefusedError(ErrorKind.CANCELED, "canceled before it started")
         self._observers.notify(TaskStarted(lease, task.spec))
         try:
-            return run(
-                task.command,
-                inherited=self._environments.of(task.backend),
-                tags={process_tree.TASK_TAG: str(lease), process_tree.OWNER_TAG: self.owner},
-                stop=stop,
-                limits=self._limits,
-                cwd=task.directory.start_path,
-                timeout_seconds=task.spec.timeout_seconds,
-                stall_seconds=task.spec.stall_timeout_seconds,
-                on_output=reader.take if reader.wants_output else None,
-            )
+            with self._preparation.wrapped(task, self._environments.of(task.backend)) as wrapped:
+                process = run(
+                    wrapped.command,
+                    inherited=self._environments.of(task.backend),
+                    tags={process_tree.TASK_TAG: str(lease), process_tree.OWNER_TAG: self.owner},
+                    stop=stop,
+                    limits=self._limits,
+                    cwd=wrapped.cwd,
+                    timeout_seconds=task.spec.timeout_seconds,
+                    stall_seconds=task.spec.stall_timeout_seconds,
+                    on_output=reader.take if reader.wants_output else None,
+                    confined=wrapped.confined,
+                )
+                return wrapped.finished(process)
+        except SandboxFailedError as error:
+            raise RefusedError(ErrorKind.FAILED, f"{error} (worker {self.worker})") from error
+        except WorkdirError as error:
+            raise RefusedError(ErrorKind.INVALID, f"{error} (worker {self.worker})") from error
         except (OSError, ValueError) as error:
             raise self._preparation.explain(task, error) from error
 

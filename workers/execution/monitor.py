@@ -31,6 +31,7 @@ class Monitor:
     `look` reads and trims the output and returns how much of it there ever was, in bytes; where
     that does not grow for `stall_seconds`, the process has stalled. `deadline` is a time of
     `time.monotonic`; `grace_seconds` lie between TERM and KILL.
+    `signal_all` signals all processes of the command, by the group of the one that is waited for.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Monitor:
         deadline: float | None,
         stall_seconds: float | None,
         grace_seconds: float,
+        signal_all: Callable[[int, int], bool] = signal_group,
     ) -> None:
         self._process = process
         self._look_at_output = look
@@ -49,6 +51,7 @@ class Monitor:
         self._stop_fd = stop.fileno()
         self._deadline = deadline
         self._grace_seconds = grace_seconds
+        self._signal_all = signal_all
         self._stopped_by: StoppedBy | None = None
         self._kill_at: float | None = None
         self._poll = select.poll()
@@ -65,7 +68,7 @@ class Monitor:
             try:
                 self._wait(exit_fd)
             except BaseException:  # nobody would watch the process any more
-                signal_group(self._process.pid, signal.SIGKILL)
+                self._signal_all(self._process.pid, signal.SIGKILL)
                 raise
             finally:
                 self._process.wait()
@@ -109,7 +112,7 @@ class Monitor:
     def _stop_process(self, now: float) -> None:
         """Send TERM once there is a reason, and KILL when the grace is over."""
         if self._stopped_by is not None and self._kill_at is None:
-            signal_group(self._process.pid, signal.SIGTERM)
+            self._signal_all(self._process.pid, signal.SIGTERM)
             self._kill_at, self._deadline = now + self._grace(self._stopped_by), None
         elif self._kill_at is not None and now >= self._kill_at:
             signal_group(self._process.pid, signal.SIGKILL)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from clinvk.core.worker_config import WorkerConfig
 from workers.execution import policy_file
 from workers.execution.directory import Directory
 from workers.execution.policy import Policy, PolicyError
+from workers.execution.sandbox.sandbox import Decision, Sandbox, Wrapped
 
 ReadResults = Callable[[Sequence[int]], Iterable[TaskResult | None]]
 """Reads the results of some tasks of the same run, in the order of their indexes."""
@@ -46,6 +48,7 @@ class PreparedTask:
     command: Command
     workdir: str | None
     directory: Directory
+    decision: Decision
     warnings: tuple[str, ...]
 
     def close(self) -> None:
@@ -70,6 +73,7 @@ class Preparation:
         self._registry = BackendRegistry.from_config(config.backends)
         self._configured = frozenset(config.backends)
         self._policy = policy_file.load(config.policy_file) if config.policy_file else Policy()
+        self.sandbox = Sandbox(config)
 
     def backends(self) -> list[Backend]:
         """Return the backends that this machine serves."""
@@ -86,17 +90,23 @@ class Preparation:
         """
         spec, warnings = fill_inputs(_decoded(wire), results)
         backend = self._backend(spec.backend)
-        spec = self._policy.completed(spec, can_enforce=False)
-        workdir = self._accepted_workdir(spec, backend)
+        must_hold = self._policy.needs_sandbox
+        can_enforce = must_hold and self.sandbox.mechanism.works
+        spec = self._policy.completed(spec, can_enforce=can_enforce)
+        decision = self.sandbox.decide(spec, backend, must_hold=must_hold)
+        workdir = self._accepted_workdir(spec, backend, is_enforced=decision.is_enforced)
+        if decision.problem:
+            reason = f"refused by worker {self._worker}: {decision.problem}"
+            raise RefusedError(ErrorKind.REFUSED, reason)
         confinement = Confinement(
+            sandboxed=decision.is_enforced,
             project_settings=self._policy.allows_project_settings(spec),
             directory=os.path.realpath(workdir or os.curdir),
         )
         command = backend.command(spec, confinement)
+        warnings = [*warnings, *decision.warnings, *command.warnings]
         directory = self._open(workdir)
-        return PreparedTask(
-            spec, backend, command, workdir, directory, (*warnings, *command.warnings)
-        )
+        return PreparedTask(spec, backend, command, workdir, directory, decision, tuple(warnings))
 
     def _backend(self, name: str) -> Backend:
         if name not in self._registry.names():
@@ -110,11 +120,14 @@ class Preparation:
             raise RefusedError(ErrorKind.REFUSED, reason)
         return self._registry.get(name)
 
-    def _accepted_workdir(self, spec: TaskSpec, backend: Backend) -> str | None:
+    def _accepted_workdir(
+        self, spec: TaskSpec, backend: Backend, *, is_enforced: bool
+    ) -> str | None:
         """Check a task against the policy; returns the directory that it runs in."""
         try:
             workdir = None if spec.workdir is None else str(Path(spec.workdir).expanduser())
-            self._policy.check(spec, backend, is_configured=spec.backend in self._configured)
+            is_configured = spec.backend in self._configured
+            self._policy.check(spec, backend, is_configured=is_configured, is_enforced=is_enforced)
             return self._policy.directory(workdir)
         except PolicyError as error:
             raise self._refused(error) from error
@@ -146,6 +159,15 @@ class Preparation:
     def _refused(self, error: PolicyError) -> RefusedError:
         reason = f"refused by the policy of worker {self._worker}: {error}"
         return RefusedError(ErrorKind.REFUSED, reason)
+
+    def wrapped(
+        self, task: PreparedTask, inherited: Mapping[bytes, bytes]
+    ) -> AbstractContextManager[Wrapped]:
+        """Give the command of a task as it is started, in its sandbox if there is one."""
+        environment = {os.fsdecode(name): os.fsdecode(value) for name, value in inherited.items()}
+        return self.sandbox.wrap(
+            task.decision, task.command, task.backend, task.directory, environment
+        )
 
     def explain(self, task: PreparedTask, error: OSError | ValueError) -> RefusedError:
         """Say why the command of a task could not be started."""

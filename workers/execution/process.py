@@ -14,7 +14,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,7 @@ from workers.execution import local_time, process_tree
 from workers.execution.capture import Stderr, Stdout, memory_file
 from workers.execution.monitor import Monitor
 from workers.execution.process_tree import signal_group
+from workers.execution.sandbox.confined import Restricted
 from workers.execution.spill import Spill
 from workers.execution.stop_signal import StopSignal
 
@@ -62,6 +63,7 @@ def run(
     stall_seconds: float | None = None,
     on_output: Callable[[bytes], object] | None = None,
     term_grace_seconds: float = TERM_GRACE_SECONDS,
+    confined: Restricted | None = None,
 ) -> ProcessResult:
     """Run `command` and return what the operating system said of it.
 
@@ -69,7 +71,8 @@ def run(
     `on_output` gets its stdout in pieces while it runs, in this thread.
 
     Its environment is `inherited`, the command's own variables, and `tags`. The tag named
-    `process_tree.TASK_TAG` must be unique: by it, what escaped from the group is found.
+    `process_tree.TASK_TAG` must be unique: by it, what escaped from the group is found. `confined`
+    is given where `command` has a sandbox around it, and says how to signal and end what is inside.
 
     Raises:
         OSError: it could not be started (no such program, an argument too long, …).
@@ -81,7 +84,8 @@ def run(
         closing(Stderr(STDERR_BYTES, folder)) as stderr,
     ):
         environment = {**inherited, **_encoded(command.env), **_encoded(tags)}
-        process = _start(command, stdout.fd, stderr.fd, cwd, environment)
+        fds = confined.fds if confined else ()
+        process = _start(command, stdout.fd, stderr.fd, cwd, environment, fds)
         with _ended_by_errors(process, tags[process_tree.TASK_TAG]):
             deadline = None if timeout_seconds is None else started + timeout_seconds
             stopped_by = Monitor(
@@ -91,9 +95,12 @@ def run(
                 deadline=deadline,
                 stall_seconds=stall_seconds,
                 grace_seconds=term_grace_seconds,
+                signal_all=confined.signal if confined else signal_group,
             ).wait()
             duration_seconds = time.monotonic() - started
-            orphans = _end_orphans(process.pid, tags[process_tree.TASK_TAG])
+            orphans = confined.end() if confined else None
+            if orphans is None:
+                orphans = _end_orphans(process.pid, tags[process_tree.TASK_TAG])
         if on_output is not None:
             _pass_on(stdout.rest(), on_output)
         return ProcessResult(
@@ -108,7 +115,12 @@ def run(
 
 
 def _start(
-    command: Command, stdout: int, stderr: int, cwd: str | None, environment: Mapping[bytes, bytes]
+    command: Command,
+    stdout: int,
+    stderr: int,
+    cwd: str | None,
+    environment: Mapping[bytes, bytes],
+    fds: Sequence[int],
 ) -> subprocess.Popen[bytes]:
     stdin = memory_file(command.stdin)
     try:
@@ -120,6 +132,7 @@ def _start(
             cwd=cwd,
             env=environment,
             start_new_session=True,
+            pass_fds=fds,
         )
     finally:
         os.close(stdin)

@@ -79,8 +79,9 @@ def main() -> int:
 
 
 def end_commands(owner: str) -> None:
-    """End all processes that a worker left."""
+    """End all processes that a worker left, and remove its tasks' private directories."""
     from workers.execution import process_tree
+    from workers.execution.sandbox import private
 
     clear = 0
     while clear < LOOKS:
@@ -88,6 +89,7 @@ def end_commands(owner: str) -> None:
         process_tree.end(left, GRACE_SECONDS)
         clear = 0 if left else clear + 1
         time.sleep(LOOK_SECONDS)
+    private.remove_stale()
 
 
 def release_leases(owner: str, broker_url: str) -> None:

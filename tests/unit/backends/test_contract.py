@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from clinvk.backends import packaged_names
-from tests.unit.backends.commands import REGISTRY, command
+from clinvk.backends import BackendRegistry, packaged_names
+from clinvk.backends.base import Confinement
+from tests.unit.backends.commands import REGISTRY, command, confined
 
 
 @pytest.mark.parametrize("backend", [*packaged_names(), "mytool"])
@@ -18,3 +19,50 @@ def test_the_prompt_is_on_stdin_and_nowhere_else(backend: str) -> None:
 def test_an_unknown_backend_is_a_key_error() -> None:
     with pytest.raises(KeyError, match='no backend "nope"'):
         REGISTRY.get("nope")
+
+
+@pytest.mark.parametrize("backend", ["claude", "codex", "gemini"])
+@pytest.mark.parametrize("approval", ["auto", "none", "always"])
+@pytest.mark.parametrize("mode", ["read-only", "workspace"])
+def test_in_a_sandbox_a_cli_restricts_itself_no_more_than_the_approval_mode_says(
+    backend: str, approval: str, mode: str
+) -> None:
+    inside = confined(
+        backend, Confinement(sandboxed=True), sandbox_mode=mode, approval_mode=approval
+    )
+    full = command(backend, sandbox_mode="full", approval_mode=approval)
+    assert inside.argv == full.argv
+    assert inside.warnings == ()
+
+
+@pytest.mark.parametrize("mode", ["read-only", "workspace"])
+def test_any_command_line_has_modes_in_a_sandbox(mode: str) -> None:
+    assert confined("mytool", Confinement(sandboxed=True), sandbox_mode=mode).warnings == ()
+    assert "sandbox_mode is not supported" in command("mytool", sandbox_mode=mode).warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("backend", "variable", "settings", "credentials"),
+    [
+        ("claude", "CLAUDE_CONFIG_DIR", "settings.json", ".credentials.json"),
+        ("codex", "CODEX_HOME", "config.toml", "auth.json"),
+        ("gemini", "GEMINI_CLI_HOME", ".gemini/settings.json", ".gemini/oauth_creds.json"),
+    ],
+)
+def test_where_a_clis_own_files_are(
+    backend: str, variable: str, settings: str, credentials: str
+) -> None:
+    moved = REGISTRY.get(backend).sandbox_paths({variable: "/srv/own"})
+    assert f"/srv/own/{settings}" in moved.settings
+    assert f"/srv/own/{credentials}" in moved.credentials
+    assert moved.directories == {variable: "/srv/own"}
+    at_home = REGISTRY.get(backend).sandbox_paths({})
+    own = "~" if backend == "gemini" else f"~/.{backend}"
+    assert f"{own}/{settings}" in at_home.settings
+    assert f"{own}/{credentials}" in at_home.credentials
+    assert at_home.directories == {}
+
+
+def test_scripts_of_a_configured_command_line_are_its_programs() -> None:
+    registry = BackendRegistry.from_config({"x": {"command": ["python3", "/a/b.py", "--c", "~/d"]}})
+    assert registry.get("x").sandbox_paths({}).programs == ("/a/b.py", "~/d")

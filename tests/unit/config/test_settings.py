@@ -210,6 +210,43 @@ def test_steps_may_be_off_as_yaml_reads_it(load, text: str, expected: str) -> No
     assert load(text).config.steps == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "sandbox", "require", "network"),
+    [
+        ("", "auto", False, "on"),
+        ("worker: {sandbox: off}", "off", False, "on"),
+        ("worker: {sandbox: require}", "auto", True, "on"),
+        ("worker: {sandbox: bwrap}\nsandbox: {require: true}", "bwrap", True, "on"),
+        ("sandbox: {network: off}", "auto", False, "off"),
+        ("sandbox: {network: on}", "auto", False, "on"),
+        ("sandbox: {network: {ports: [443, 80]}}", "auto", False, {"ports": [443, 80]}),
+    ],
+)
+def test_what_a_worker_is_told_about_sandboxes(  # type: ignore[no-untyped-def]
+    load, text: str, sandbox: str, require: bool, network: object
+) -> None:
+    worker = load(text).worker
+    assert (worker.sandbox, worker.sandbox_require, worker.network) == (sandbox, require, network)
+
+
+def test_a_sandbox_that_is_off_cannot_be_required(load) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ConfigError, match=r"sandbox\.require: cannot be met while worker\.sandbox"):
+        load("worker: {sandbox: off}\nsandbox: {require: true}")
+
+
+@pytest.mark.parametrize("network", ["{ports: []}", "{ports: [0]}", "{hosts: [a]}", "maybe", "443"])
+def test_a_network_that_means_nothing_is_told_in_one_line(load, network: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ConfigError) as caught:
+        load(f"sandbox: {{network: {network}}}")
+    assert len(caught.value.problems) == 1
+    assert "sandbox.network: must be on, off, or ports with a list" in caught.value.problems[0]
+
+
+def test_paths_of_any_backend(load) -> None:  # type: ignore[no-untyped-def]
+    settings = load("backends: {claude: {paths: [~/x]}, t: {command: [t], paths: [/y]}}")
+    assert settings.worker.paths == {"claude": ["~/x"], "t": ["/y"]}
+
+
 def test_transcripts_need_full_steps_unless_the_user_decides(load) -> None:  # type: ignore[no-untyped-def]
     assert load("").step_detail(with_transcripts=True) == "full"
     assert load("").step_detail(with_transcripts=False) == "summary"

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from clinvk.core.errors import TaskFileError
-from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus, Usage
+from clinvk.core.spec import Enforcement, ErrorKind, TaskResult, TaskSpec, TaskStatus, Usage
 from clinvk.output import documents
 from clinvk.taskfile import reader
 from clinvk.taskfile.schema import TASKS
@@ -38,6 +38,7 @@ FULL = documents.entry(
         retry_at="2026-01-02T03:04:05.678Z",
         acted=False,
         worker="w@h",
+        sandbox=Enforcement(mode="read-only", by="landlock", gaps=["metadata"]),
         model="m",
         session_id="s",
         usage=Usage(input_tokens=1),

@@ -194,6 +194,13 @@ def test_values_that_only_yaml_has() -> None:
     ]
 
 
+@pytest.mark.parametrize("access", ["on", "off"])
+def test_the_network_may_be_on_and_off_as_yaml_reads_it(access: str) -> None:
+    text = f"[{{backend: echo, prompt: x, network: {access}}}]"
+    (found,) = parse(text, "t.yaml").tasks
+    assert found.network == access
+
+
 def test_backends() -> None:
     off, nearest = problems(f"[{LINE.replace('echo', 'off')}, {LINE.replace('echo', 'clade')}]")
     assert off.endswith('"off" is disabled in the configuration (backends.off.enabled)')

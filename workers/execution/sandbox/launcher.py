@@ -1,0 +1,117 @@
+"""Restrict this process with Landlock, then become the command: the program of `landlock`.
+
+    python -I -S launcher.py RULES COMMAND...
+
+RULES is one JSON object, see `workers.execution.sandbox.landlock.Rules`. A restriction that cannot
+be applied ends this process before the command starts: its message goes to stderr and to
+`status_fd`. It imports little, since that would be most of its time, and nothing of clinvk, since
+it is run without site-packages.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import stat
+import struct
+import sys
+
+CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # the same on every architecture
+RULE_PATH_BENEATH, RULE_NET_PORT = 1, 2
+PR_SET_NO_NEW_PRIVS, PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_SECCOMP = 38, 23, 24, 22
+SECCOMP_MODE_FILTER = 2
+FILE_RIGHTS = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15
+"""The rights that a rule on a file may have: execute, write, read, truncate, ioctl."""
+FAILED = 125
+"""The exit code where the command was not started."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def call(what: str, *arguments: object) -> int:
+    """Make a system call; raises OSError that says what it was for."""
+    result = int(_libc.syscall(*arguments))
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def prctl(what: str, *arguments: int) -> None:
+    """Set an attribute of this process; raises OSError that says what it was for."""
+    if _libc.prctl(*[ctypes.c_ulong(argument) for argument in arguments]) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def restrict(rules: dict) -> None:  # type: ignore[type-arg]
+    """Apply the rules to this process and all that it starts."""
+    handled = struct.pack("QQQ", rules["handled_fs"], rules["handled_net"], rules["scoped"])
+    handled = handled[: rules["ruleset_bytes"]]
+    ruleset = call("ruleset", CREATE_RULESET, handled, len(handled), 0)
+    for path, rights in rules["paths"]:
+        allow_path(ruleset, path, rights)
+    for port in rules["ports"]:
+        rule = struct.pack("QQ", rules["handled_net"], port)
+        call(f"port {port}", ADD_RULE, ruleset, RULE_NET_PORT, rule, 0)
+    call("restriction", RESTRICT_SELF, ruleset, 0)
+    os.close(ruleset)
+
+
+def allow_path(ruleset: int, path: str, rights: int) -> None:
+    """Allow the rights beneath a path; one that does not exist needs none."""
+    try:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except (FileNotFoundError, PermissionError):
+        return
+    try:
+        if not stat.S_ISDIR(os.fstat(fd).st_mode):
+            rights &= FILE_RIGHTS
+        rule = struct.pack("=Qi", rights, fd)
+        call(path, ADD_RULE, ruleset, RULE_PATH_BENEATH, rule, 0)
+    finally:
+        os.close(fd)
+
+
+def drop_capabilities() -> None:
+    """Leave nothing for a root user's commands to get back when they are started."""
+    capability = 0
+    while (held := _libc.prctl(PR_CAPBSET_READ, capability, 0, 0, 0)) >= 0:
+        if held:
+            prctl("capabilities", PR_CAPBSET_DROP, capability, 0, 0, 0)
+        capability += 1
+
+
+def filter_calls(program: list) -> None:  # type: ignore[type-arg]
+    """Install a seccomp filter, given as instructions of four numbers each."""
+    code = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
+    buffer = ctypes.create_string_buffer(code, len(code))
+    head = struct.pack("HxxxxxxP", len(program), ctypes.addressof(buffer))
+    pointer = ctypes.create_string_buffer(head, len(head))
+    prctl("seccomp", PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(pointer), 0, 0)
+
+
+def main() -> int:
+    """Restrict and start; returns only where that failed."""
+    rules, command = json.loads(sys.argv[1]), sys.argv[2:]
+    try:
+        prctl("no_new_privs", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        if rules["drops_capabilities"]:
+            drop_capabilities()
+        restrict(rules)
+        if rules["seccomp"]:
+            filter_calls(rules["seccomp"])
+        if rules["status_fd"] is not None:
+            os.set_inheritable(rules["status_fd"], rules["keeps_status_fd"])
+        os.execv(command[0], command)  # noqa: S606
+    except OSError as error:
+        message = f"Landlock: {error.strerror}"
+        if rules["status_fd"] is not None:
+            os.write(rules["status_fd"], json.dumps({"error": message}).encode() + b"\n")
+        sys.stderr.write(message + "\n")
+    return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""Directories that a task has for itself: made before it starts, removed when it has ended.
+
+They are in one directory per worker, on which the worker holds a lock: what a worker that was
+killed leaves is removed by the next one, or by the supervisor that sees its end.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import fcntl
+import itertools
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from workers.execution.sandbox.plan import PrivateDirectory
+
+PREFIX = "clinvk-tasks-"
+LOCK = "lock"
+
+
+class PrivateDirectories:
+    """The private directories of a worker's tasks."""
+
+    def __init__(self) -> None:
+        self._base: Path | None = None
+        self._numbers = itertools.count(1)
+        self._making = threading.Lock()
+
+    @contextlib.contextmanager
+    def make(self) -> Iterator[PrivateDirectory]:
+        """Make one with an empty home and directory of temporary files; remove it after.
+
+        Raises:
+            OSError: there is no space for it.
+        """
+        private = PrivateDirectory(str(self._directory() / str(next(self._numbers))))
+        try:
+            for path in private.directories:
+                os.mkdir(path, 0o700)  # noqa: PTH102
+            yield private
+        finally:
+            remove(private.path)
+
+    def _directory(self) -> Path:
+        with self._making:
+            if self._base is None or not self._base.exists():  # a cleaner of /tmp may be at work
+                remove_stale()
+                self._base = Path(tempfile.mkdtemp(prefix=PREFIX))
+                atexit.register(remove, str(self._base))
+                lock_fd = os.open(self._base / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                fcntl.flock(lock_fd, fcntl.LOCK_EX)  # until this process ends
+            return self._base
+
+
+def remove_stale() -> None:
+    """Remove the directories of workers that are gone."""
+    for base in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):  # another user's, or another process is at it
+            lock_fd = os.open(base / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove(str(base))
+            finally:
+                os.close(lock_fd)
+
+
+def remove(path: str) -> None:
+    """Remove a directory, also where its owner may not write to some of it."""
+    shutil.rmtree(path, ignore_errors=True)
+    if os.path.lexists(path):
+        for folder, _, _ in os.walk(path):
+            with contextlib.suppress(OSError):
+                os.chmod(folder, 0o700)  # noqa: PTH101
+        shutil.rmtree(path, ignore_errors=True)
