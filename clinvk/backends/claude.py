@@ -228,6 +228,7 @@ class _Reader(EventReader):
             texts = (parsing.text(block, "text") for block in blocks)
             said = " ".join(filter(None, texts)) or error
             return steps.error(said, self._outcome({}, said, self.at))
+        self.error = ""  # it went on
         found = [step for block in blocks for step in self._block(block)]
         return [*found, *self._usage(message)]
 
@@ -235,7 +236,7 @@ class _Reader(EventReader):
         match block.get("type"):
             case "text":
                 return steps.message(parsing.text(block, "text") or "")
-            case "tool_use":
+            case str(kind) if kind.endswith("tool_use"):  # or one of the API's own tools
                 return [self._tool_call(block)]
             case _:
                 return []
@@ -263,12 +264,11 @@ class _Reader(EventReader):
     def _limit(self, info: Json) -> list[Step]:
         """Note when a limit opens. The event is no failure: usage credits may pay for more."""
         status = parsing.text(info, "status")
-        if status not in {"rejected", "allowed_warning"}:
-            return []
         resets = (parsing.number(info, name) for name in ("resetsAt", "overageResetsAt"))
         moments = [moment for reset in resets if (moment := parsing.moment(reset))]
-        if status == "rejected":
-            self.resets = moments
+        self.resets = moments if status == "rejected" else []
+        if status not in {"rejected", "allowed_warning"}:
+            return []
         used = parsing.number(info, "utilization")
         amount = "" if used is None else f", {used:.0%} used"
         name = f"{parsing.text(info, 'rateLimitType') or 'rate'} limit"

@@ -130,6 +130,7 @@ class _Reader(EventReader):
         self.session_id: str | None = None
         self.failed: Json = {}
         self.completed: Json = {}
+        self.started: set[str | None] = set()
         self.last_error = ""
 
     def event(self, event: Json) -> list[Step]:
@@ -138,7 +139,7 @@ class _Reader(EventReader):
             case "thread.started":
                 self.session_id = parsing.text(event, "thread_id")
             case "item.started":
-                return _started(item)
+                return self._started(item)
             case "item.completed":
                 return self._completed(item)
             case "turn.completed":
@@ -159,7 +160,22 @@ class _Reader(EventReader):
             case "error":  # a warning
                 return steps.error(parsing.text(item, "message") or "")
             case _:
-                return _ended(item)
+                return self._ended(item)
+
+    def _started(self, item: Json) -> list[Step]:
+        if not _is_tool(item):
+            return []
+        self.started.add(parsing.text(item, "id"))
+        return [_tool_call(item)]
+
+    def _ended(self, item: Json) -> list[Step]:
+        """Tell of a tool's result, and of its call if that was not told when it began."""
+        if not _is_tool(item):
+            return []
+        name = parsing.text(item, "id")
+        call = [] if name in self.started else [_tool_call(item)]
+        self.started.discard(name)
+        return [*call, _tool_result(item)]
 
     def _error(self, message: str | None) -> list[Step]:
         """Tell of an error once: a turn that fails repeats the one before it."""
@@ -189,14 +205,16 @@ class _Reader(EventReader):
         return outcomes.failure(parsing.api_message(message), outcome, **known)
 
 
-def _started(item: Json) -> list[Step]:
-    """Tell of a tool call; an item of an unknown type is one."""
+def _is_tool(item: Json) -> bool:
+    """Whether an item is a tool call; one of an unknown type is."""
     kind = parsing.text(item, "type")
-    if kind is None or kind in NO_TOOLS:
-        return []
+    return kind is not None and kind not in NO_TOOLS
+
+
+def _tool_call(item: Json) -> Step:
     if name := _mcp_name(item):
-        return [steps.tool_call(name, parsing.mapping(item, "arguments"), ())]
-    return [steps.tool_call(kind, _told(item), HARMLESS, NAMES)]
+        return steps.tool_call(name, parsing.mapping(item, "arguments"), ())
+    return steps.tool_call(parsing.text(item, "type") or "?", _told(item), HARMLESS, NAMES)
 
 
 def _mcp_name(item: Json) -> str | None:
@@ -217,14 +235,10 @@ def _told(item: Json) -> Json:
     return {"command": command, "path": " ".join(paths), "query": item.get("query")}
 
 
-def _ended(item: Json) -> list[Step]:
-    kind = parsing.text(item, "type")
-    if kind is None or kind in NO_TOOLS:
-        return []
+def _tool_result(item: Json) -> Step:
     ok = item.get("status") == "completed" and not parsing.mapping(item, "error")
-    result = parsing.mapping(item, "result")
-    content = item.get("aggregated_output", result.get("content"))
-    return [steps.tool_result(content, ok=ok, tool=_mcp_name(item) or kind)]
+    content = item.get("aggregated_output", parsing.mapping(item, "result").get("content"))
+    return steps.tool_result(content, ok=ok, tool=_mcp_name(item) or parsing.text(item, "type"))
 
 
 def _usage(completed: Json) -> Usage | None:

@@ -115,9 +115,9 @@ EXIT_BAD_INPUT = 42
 
 _LIMIT_KINDS = (
     (r"insufficient G1 credits|limit: ?0(?![.\d])", ErrorKind.QUOTA),
-    (r"daily quota|per ?day|quota will reset|exhausted your capacity", ErrorKind.USAGE_LIMIT),
+    (r"daily quota|per[ _]?day|quota will reset|exhausted your capacity", ErrorKind.USAGE_LIMIT),
     (r"no capacity available|overloaded|fetch failed", ErrorKind.OVERLOADED),
-    (r"please retry in|suggested retry after|per ?minute|rate limit", ErrorKind.RATE_LIMITED),
+    (r"please retry in|suggested retry after|per[ _]?minute|rate limit", ErrorKind.RATE_LIMITED),
     (r"resource.?(has been )?exhausted", ErrorKind.RATE_LIMITED),
 )
 _TEXT_KINDS = (

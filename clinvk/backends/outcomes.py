@@ -36,7 +36,8 @@ COMMON: Kinds = (
     *_EXHAUSTED,
     (r"rate.?limit|too many requests|\b429\b", ErrorKind.RATE_LIMITED),
     (r"overloaded|at capacity|high demand|service unavailable", ErrorKind.OVERLOADED),
-    (r"\b(503|529)\b|connection.?refused|ECONNREFUSED", ErrorKind.OVERLOADED),
+    (r"\b(status|error|code|http)\W*5\d\d\b", ErrorKind.OVERLOADED),
+    (r"connection.?refused|ECONNREFUSED", ErrorKind.OVERLOADED),
 )
 
 

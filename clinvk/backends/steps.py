@@ -81,7 +81,7 @@ def tool_call(
 
 
 def tool_result(content: Any, *, ok: bool, tool: str | None = None) -> Step:
-    """Return the step of what a tool returned: text, or any JSON."""
+    """Return the step of what a tool returned: text, or a list of blocks with text."""
     return Step(
         kind=StepKind.TOOL_RESULT,
         tool=tool,

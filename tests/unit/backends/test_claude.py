@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 from clinvk.backends.base import Confinement
+from clinvk.core.spec import ErrorKind
 from tests.unit.backends.commands import command, confined, each_mode, parse, unsupported
 
 START = (
@@ -76,3 +78,30 @@ def test_the_limit_of_turns_is_the_error() -> None:
     answer = parse("claude", 1, json.dumps(result).encode(), b"")
     assert answer.error == "stopped at max_turns (3 turns)"
     assert answer.cost_usd == 0.5
+
+
+def stream(*events: dict[str, Any]) -> bytes:
+    return "".join(f"{json.dumps(event)}\n" for event in events).encode()
+
+
+def test_an_error_after_which_it_went_on_is_not_that_of_its_end() -> None:
+    said = {"content": [{"type": "text", "text": "x"}]}
+    events: list[dict[str, Any]] = [
+        {"type": "assistant", "message": said, "error": "rate_limit"},
+        {"type": "assistant", "message": said},
+        {"type": "result", "subtype": "error_max_turns", "is_error": True, "num_turns": 2},
+    ]
+    assert parse("claude", 1, stream(*events)).error_kind is ErrorKind.FAILED
+    assert parse("claude", 1, stream(events[0], events[2])).error_kind is ErrorKind.RATE_LIMITED
+
+
+def test_a_window_that_opened_meanwhile_is_not_that_of_a_later_limit() -> None:
+    def window(status: str) -> dict[str, Any]:
+        info = {"status": status, "resetsAt": 1795567741, "rateLimitType": "five_hour"}
+        return {"type": "rate_limit_event", "rate_limit_info": info}
+
+    end = {"type": "result", "is_error": True, "result": "You've hit your weekly limit"}
+    rejected = parse("claude", 1, stream(window("rejected"), end))
+    assert rejected.retry_at == datetime.fromtimestamp(1795567741, UTC)
+    allowed = parse("claude", 1, stream(window("rejected"), window("allowed"), end))
+    assert (allowed.error_kind, allowed.retry_at) == (ErrorKind.USAGE_LIMIT, None)

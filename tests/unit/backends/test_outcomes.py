@@ -163,7 +163,8 @@ def test_own_patterns_come_before_the_common_ones() -> None:
     assert outcomes.kind_of_text("your Usage Limit", own) is ErrorKind.AUTH
     assert outcomes.kind_of_text("your Usage Limit", ()) is ErrorKind.USAGE_LIMIT
     assert outcomes.kind_of_text("connect: Connection refused", ()) is ErrorKind.OVERLOADED
-    assert outcomes.kind_of_text("what", own) is None
+    assert outcomes.kind_of_text("HTTP 503", ()) is ErrorKind.OVERLOADED
+    assert outcomes.kind_of_text("in line 503", own) is None
 
 
 AT = datetime(2026, 11, 24, 22, 0, tzinfo=ZoneInfo("UTC"))

@@ -42,6 +42,13 @@ def gemini(name: str, **parameters: Any) -> dict[str, Any]:
         ("claude", claude(tool_use("mcp__x__y", a=1)), "mcp__x__y", "mcp__x__y", True),
         ("claude", claude(tool_use("Task", prompt="go")), "Task go", "Task", True),
         (
+            "claude",
+            claude({"type": "server_tool_use", "name": "code_execution", "input": {}}),
+            "code_execution",
+            "code_execution",
+            True,
+        ),
+        (
             "codex",
             item("started", type="command_execution", command="/bin/bash -lc 'pytest -q'"),
             "Bash pytest -q",
@@ -156,7 +163,7 @@ def test_a_tool_call(
     ],
 )
 def test_a_tool_result(backend: str, event: dict[str, Any], ok: bool, size_bytes: int) -> None:
-    (step,) = told(backend, event)
+    step = told(backend, event)[-1]
     assert step.kind == StepKind.TOOL_RESULT
     assert (step.ok, step.size_bytes) == (ok, size_bytes)
 
@@ -218,6 +225,16 @@ def test_claude_tells_of_its_own_retries() -> None:
     )
     (unknown,) = told("claude", event | {"error_status": None, "retry_delay_ms": "x"})
     assert (unknown.error_kind, unknown.delay_seconds) == (ErrorKind.OVERLOADED, None)
+
+
+def test_a_call_that_codex_tells_only_at_its_end_is_told_then() -> None:
+    done = item("completed", type="file_change", changes=[{"path": "a"}], status="completed")
+    started = item("started", type="file_change", changes=[{"path": "a"}])
+    kinds = [StepKind.TOOL_CALL, StepKind.TOOL_RESULT]
+    assert [step.kind for step in told("codex", done)] == kinds
+    assert [step.kind for step in told("codex", started, done)] == kinds
+    assert [step.kind for step in told("codex", started, done, done)] == [*kinds, *kinds]
+    assert parse("codex", 1, json.dumps(done).encode()).acted is True
 
 
 def test_codex_tells_an_error_once() -> None:
