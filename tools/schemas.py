@@ -108,9 +108,10 @@ def _known_first(schema: Schema, name: str) -> Schema:
 def task_file() -> Schema:
     """Return the schema of a task file: an object with tasks, or a list of tasks."""
     task = TypeAdapter(TaskSpec).json_schema()
+    del task["$defs"]  # of fields that are not those of a file
     for name in GIVEN_BY_RUN:
         del task["properties"][name]
-    for name in _never_blank():
+    for name in set(_never_blank()) - GIVEN_BY_RUN:
         task["properties"][name]["pattern"] = r"\S"
     task["description"] = "One prompt for one backend."
     tasks = {"type": "array", "items": {"$ref": "#/$defs/Task"}, "minItems": 1}

@@ -141,7 +141,11 @@ class TaskSpec(Wire):
     """One prompt for one backend, with everything that a worker needs to run it.
 
     `inputs` maps each placeholder in the prompt to the index of the task in the same run whose
-    output replaces it (`clinvk.core.placeholders`).
+    output replaces it (`clinvk.core.placeholders`). `alternatives` are backends that may run it as
+    well as `backend`: whichever is free first. `fallback` are `backend` or `backend:model`, to be
+    tried in this order where it cannot be had. `max_wait_seconds` is for how long limits may hold
+    it up in all; None is for ever. `retries` counts other tries, for errors of `retry_on` and for
+    what passes. `retry_after_changes` allows a new start although tools may have changed things.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
@@ -167,6 +171,12 @@ class TaskSpec(Wire):
     allowed_tools: list[str] | None = None
     on_worker_lost: OnWorkerLost | None = None
     max_attempts: Annotated[int, Ge(1)] | None = None
+    alternatives: list[str] = field(default_factory=list)
+    fallback: list[Annotated[str, Predicate(not_blank)]] = field(default_factory=list)
+    max_wait_seconds: Annotated[float, Ge(0)] | None = None
+    retries: Annotated[int, Ge(0)] | None = None
+    retry_on: list[ErrorKind] | None = None
+    retry_after_changes: bool | None = None
     inputs: dict[str, int] = field(default_factory=dict)
     steps: StepDetail = "summary"
 
@@ -177,17 +187,33 @@ class TaskSpec(Wire):
 
     @property
     def queue(self) -> str:
-        """The Celery queue that this task waits in."""
-        return queue_of(self.backend)
+        """The queue that this task waits in; for several backends, one that they share."""
+        return queue_of("|".join((self.backend, *self.alternatives)))
+
+    @property
+    def fallback_queues(self) -> list[str]:
+        """The queues of its fallbacks."""
+        return [queue_of(entry.partition(":")[0]) for entry in self.fallback]
 
 
-GIVEN_BY_RUN = frozenset({"inputs", "steps"})
+GIVEN_BY_RUN = frozenset(
+    {
+        "inputs",
+        "steps",
+        "alternatives",
+        "fallback",
+        "max_wait_seconds",
+        "retries",
+        "retry_on",
+        "retry_after_changes",
+    }
+)
 """Fields of a `TaskSpec` that no task file sets."""
 
 QUEUE_PREFIX = "clinvk."
 
 
-QUEUE_PATTERN = r"clinvk\.[A-Za-z0-9][A-Za-z0-9_.-]*"
+QUEUE_PATTERN = r"clinvk\.[A-Za-z0-9][A-Za-z0-9_.|-]*"
 
 
 def queue_of(backend: str) -> str:

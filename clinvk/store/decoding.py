@@ -14,7 +14,16 @@ from clinvk.core import wire_checks
 from clinvk.core.errors import WireError
 from clinvk.core.spec import RunSummary, TaskResult, TaskSpec
 from clinvk.store.failure_detector import Overdue
-from clinvk.store.types import Admission, Dispatched, QueueState, RunFailure
+from clinvk.store.types import (
+    Admission,
+    Claim,
+    Dispatched,
+    ExpiredWait,
+    Gate,
+    Lease,
+    QueueState,
+    RunFailure,
+)
 
 
 def admission(answer: Sequence[Any]) -> Admission:
@@ -30,6 +39,38 @@ def admission(answer: Sequence[Any]) -> Admission:
 def failures(rows: Sequence[Any]) -> list[RunFailure]:
     """Decode pairs of a run and an error."""
     return [RunFailure(run.decode(), error.decode("utf-8", "replace")) for run, error in rows]
+
+
+def claim(verdict: bytes, rest: Sequence[Any]) -> Claim:
+    """Decode the answer to a claim."""
+    if not rest:
+        return Claim(text(verdict))
+    spec, attempts, queue, model, waited_ms, rejections, retries, history = rest
+    return Claim(
+        text(verdict),
+        spec,
+        attempts,
+        text(queue),
+        text(model),
+        int(waited_ms),
+        rejections,
+        retries,
+        history,
+    )
+
+
+def expired_wait(row: Sequence[Any]) -> ExpiredWait:
+    """Decode a task that waited for too long."""
+    lease, kind, worker, retry_at_ms, until_ms, waited_ms, rejections = row
+    return ExpiredWait(
+        Lease.parse(text(lease)),
+        text(kind),
+        text(worker),
+        int(retry_at_ms) or None,
+        int(until_ms),
+        int(waited_ms),
+        rejections,
+    )
 
 
 def overdue(row: Sequence[Any]) -> Overdue:
@@ -167,21 +208,46 @@ class _WorkerEntry:
     clis: dict[str, str | None] | None = None
 
 
-def queue(name: str, state: Sequence[Any], in_flight: Any, slots: Any, claimed: int) -> QueueState:
+def queue(
+    name: str, fields: Mapping[bytes, bytes], in_flight: Any, slots: Any, claimed: int
+) -> QueueState:
     """Decode a queue's limits and counts.
 
     Raises:
         WireError: they cannot be read.
     """
     with _reading(f"queue {name}"):
-        max_concurrency, rate, paused, waiting = state
+        state = {text(field): value for field, value in fields.items()}
+        until_ms = state.get("paused_until")
         return QueueState(
             name=name,
-            max_concurrency=int(max_concurrency) if max_concurrency else None,
-            rate=text(rate) if rate else None,
-            is_paused=paused == b"1",
+            max_concurrency=int(state["max_concurrency"]) if "max_concurrency" in state else None,
+            rate=text(state["rate"]) if "rate" in state else None,
+            is_paused=state.get("paused") == b"1",
+            paused_until_ms=int(until_ms) if until_ms else None,
             running=claimed,
             in_flight=int(in_flight),
-            waiting=int(waiting or 0),
+            waiting=int(state.get("waiting") or 0),
             slots=int(slots or 0),
+            gates=[
+                _gate(field.partition(":")[2], value)
+                for field, value in sorted(state.items())
+                if field == "gate" or field.startswith("gate:")
+            ],
         )
+
+
+def _gate(model: str, value: bytes) -> Gate:
+    fields = json.loads(value)
+    return Gate(
+        model=model,
+        closed_until_ms=_number(fields.get("closed_until")),
+        retry_at_ms=_number(fields.get("retry_at")),
+        kind=str(fields.get("kind") or ""),
+        worker=str(fields.get("worker") or ""),
+        limit=_number(fields.get("limit")),
+    )
+
+
+def _number(value: Any) -> int | None:
+    return None if value is None else int(value)

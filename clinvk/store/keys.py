@@ -23,6 +23,9 @@ KEYS = {
     "specs": "clinvk:run:{}:specs",  # hash: index -> TaskSpec
     "message": "clinvk:run:{}:message",  # string: the Celery message of its tasks, a template
     "pending": "clinvk:run:{}:pending:{}",  # list per queue: indexes not dispatched
+    "held": "clinvk:run:{}:held",  # sorted set: index of a task that waits -> until when (ms)
+    "tries": "clinvk:run:{}:tries",  # hash: index -> how it was tried, see lua/lib/tries.lua
+    "history": "clinvk:run:{}:history",  # hash: index -> its earlier executions, as JSON
     "in_flight": "clinvk:run:{}:in_flight",  # hash: index -> dispatch, state, queue, claim
     "dispatches": "clinvk:run:{}:dispatches",  # hash: index -> its last dispatch, if it was lost
     "max_attempts": "clinvk:run:{}:max_attempts",  # hash: index -> its own, if not the run's
@@ -45,6 +48,7 @@ KEYS = {
     "worker": "clinvk:worker:{}",  # string: what a worker is, as JSON
     "liveness": "clinvk:liveness:{}",  # string: worker process -> its liveness connection
     "capacity": "clinvk:capacity",  # hash: queue (or *) -> slots of the workers that serve it
+    "held_runs": "clinvk:held",  # sorted set: run -> until when its first held task waits (ms)
     "complete": "clinvk:complete",  # sorted set: run -> since when it waits for its body (ms)
     "signals": "clinvk:signals",  # stream: runs that were canceled
 }

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-from clinvk.core.spec import TaskResult
+from clinvk.core.spec import ErrorKind, TaskResult, TaskStatus
 from clinvk.store import decoding, failure_detector
 from clinvk.store.connection import Connection
 from clinvk.store.failure_detector import LEASE_MS
@@ -16,6 +16,9 @@ from clinvk.store.types import (
     Canceled,
     Claim,
     ExhaustedTask,
+    ExpiredWait,
+    Held,
+    Hold,
     Lease,
     Reaped,
     Recorded,
@@ -35,6 +38,16 @@ AUDIT_INTERVAL_MS = 5000
 """How long after its last audit a run is audited again, by whoever comes first."""
 AUDIT_LIMIT = 20
 REAP_LIMIT = 1000
+WAITS_LIMIT = 500
+SERVED = frozenset({ErrorKind.REFUSED, ErrorKind.TOO_LARGE})
+"""How a task can fail although its provider served it."""
+
+
+def signal_of(result: TaskResult) -> str:
+    """Return what the end of a task says of its provider's limits, see lua/lib/gates.lua."""
+    if result.status is TaskStatus.OK or result.error_kind in SERVED:
+        return "clean"
+    return "frozen" if result.error_kind in {ErrorKind.TIMEOUT, ErrorKind.OVERLOADED} else ""
 
 
 class Leases(Connection):
@@ -49,7 +62,7 @@ class Leases(Connection):
         verdict, *rest = self.call(
             "claim", **lease.arguments(), owner=owner, nonce=nonce, lease_ms=LEASE_MS
         )
-        return Claim(verdict.decode(), *rest)
+        return decoding.claim(verdict, rest)
 
     def renew(self, owner: str, connection: str, leases: Iterable[Lease]) -> list[Lease]:
         """Renew these leases and remember the owner's liveness connection.
@@ -83,6 +96,7 @@ class Leases(Connection):
             "finish",
             **lease.arguments(),
             status=result.status.value,
+            signal=signal_of(result),
             result=result.to_wire(),
             claim_timeout_ms=CLAIM_TIMEOUT_MS,
             queues=list(queues),
@@ -94,6 +108,29 @@ class Leases(Connection):
             decoding.admission(admission),
             (message[0].decode(), message[1]) if message else None,
         )
+
+    def hold(self, lease: Lease, hold: Hold) -> Held:
+        """Put a task back that met a limit, or is worth another try; see lua/hold.lua."""
+        verdict, waited_ms, until_ms, rejections, retries, queue, admission = self.call(
+            "hold",
+            **lease.arguments(),
+            **hold.arguments(),
+            claim_timeout_ms=CLAIM_TIMEOUT_MS,
+        )
+        return Held(
+            verdict.decode(),
+            int(waited_ms),
+            int(until_ms),
+            int(rejections),
+            int(retries),
+            queue.decode(),
+            decoding.admission(admission),
+        )
+
+    def expired_waits(self) -> list[ExpiredWait]:
+        """Find tasks that limits would hold up for longer than they may."""
+        rows = self.call("expired_waits", limit=WAITS_LIMIT)
+        return [decoding.expired_wait(row) for row in rows]
 
     def _store_large(self, lease: Lease, result: TaskResult) -> TaskResult:
         if result.output is None or len(result.output) <= INLINE_BYTES // 4:

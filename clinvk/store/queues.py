@@ -61,7 +61,10 @@ class Queues(Connection):
     def limit(
         self, queue: str, source: str = "operator", **limits: str | int | float | None
     ) -> None:
-        """Set limits of a queue: `max_concurrency`, `rate` with `interval_ms`, `paused`.
+        """Set limits of a queue.
+
+        They are `max_concurrency`, `rate` with `interval_ms`, `paused`, and `paused_until`
+        (milliseconds since the epoch).
 
         None removes a limit. Source "config" never overrides what an operator has set.
         """
@@ -72,16 +75,20 @@ class Queues(Connection):
         ]
         self.call("limit", queue=queue, source=source, pairs=pairs)
 
+    def reopen(self, queue: str) -> Admission:
+        """Forget what was learned of the limits of a queue's provider."""
+        answer = self.call("reopen", queue=queue, claim_timeout_ms=leases.CLAIM_TIMEOUT_MS)
+        return decoding.admission(answer)
+
     def queues(self, on_unreadable: OnUnreadable = ignore) -> list[QueueState]:
         """Return all queues, by name.
 
         A record that cannot be read is left out, and told to `on_unreadable`.
         """
         names = sorted(decoding.text(name) for name in self.redis.smembers(key("queues")))
-        fields = ("max_concurrency", "rate", "paused", "waiting")
         with self.redis.pipeline(transaction=False) as pipeline:
             for name in names:
-                pipeline.hmget(key("queue", name), *fields)
+                pipeline.hgetall(key("queue", name))
                 pipeline.zcard(key("leases", name))
                 pipeline.hget(key("capacity"), name)
             answers = iter(all_but_wrong_types(pipeline))

@@ -36,6 +36,7 @@ RUN_PATTERN = r"[0-9A-Za-z][0-9A-Za-z_.-]{0,127}"
 TICKET_PATTERN = r"[0-9a-f]{32}"
 LIMITS = {"max_concurrency": r"\d{0,9}", "interval_ms": r"[\d.]{0,20}", "rate": r"[\w./ ]{0,30}"}
 LIMITS["paused"] = "1?"
+LIMITS["paused_until"] = r"\d{0,15}"
 
 logger = logging.getLogger(__name__)
 
@@ -198,12 +199,17 @@ def _limit(_submitter: str, given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _reopen(submitter: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    return {"queue": _matching(QUEUE_PATTERN, given["queue"]), **_admit(submitter, given)}
+
+
 CHECKS: Mapping[str, Callable[[str, Mapping[str, Any]], dict[str, Any]]] = {
     "open": _open,
     "cancel": _cancel,
     "aggregate": _aggregate,
     "admit": _admit,
     "limit": _limit,
+    "reopen": _reopen,
 }
 """The operations that may be asked for, each with what takes its arguments from a request."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import redis
@@ -22,6 +23,28 @@ SUBMITTING_MS = 3_600_000
 """How long the tasks of a run stay that is never opened."""
 SUBMIT_CHUNK = 1000
 SUBMIT_CHARS = 1 << 20
+
+
+@dataclass(slots=True)
+class _RecordedTasks:
+    """What a run's record says of its tasks.
+
+    `counts` are their numbers by queue, 0 for one that is only a fallback; `queues` has each
+    task's, in order; `max_wait_seconds` is the least that one of them may wait for limits.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    queues: list[str] = field(default_factory=list)
+    max_wait_seconds: float = math.inf
+
+    def add(self, specs: Sequence[TaskSpec]) -> None:
+        """Count some more."""
+        queues = [spec.queue for spec in specs]
+        self.queues += queues
+        self.counts.update(queues)
+        self.counts.update({name: 0 for spec in specs for name in spec.fallback_queues})
+        waits = [spec.max_wait_seconds for spec in specs if spec.max_wait_seconds is not None]
+        self.max_wait_seconds = min([self.max_wait_seconds, *waits])
 
 
 class Runs(Connection):
@@ -45,8 +68,8 @@ class Runs(Connection):
         """
         submitter = self.submitter or ""
         submission = f"{submitter}:{run}"
-        counts, steps = self._record_tasks(submission, specs, is_ordered=options.is_ordered)
-        self._record_run(submission, counts, steps, options, user)
+        recorded = self._record_tasks(submission, specs, is_ordered=options.is_ordered)
+        self._record_run(submission, recorded, options, user)
         verdict, existing, its_digest, admission = self.call(
             "open",
             run=run,
@@ -63,52 +86,50 @@ class Runs(Connection):
 
     def _record_tasks(
         self, submission: str, specs: Iterable[TaskSpec], *, is_ordered: bool
-    ) -> tuple[Counter[str], list[str]]:
-        """Record the tasks in chunks; returns their number by queue, and a chain's queues."""
-        counts, steps = Counter[str](), list[str]()
+    ) -> _RecordedTasks:
+        """Record the tasks in chunks."""
+        recorded = _RecordedTasks()
         try:
             for chunk in _chunks(specs):
-                queues = [spec.queue for _, spec in chunk]
-                counts.update(queues)
+                recorded.add([spec for _, spec in chunk])
                 self._record(submission, chunk, is_ordered=is_ordered)
-                if is_ordered:
-                    steps += queues
         except redis.ResponseError:
             # What is there already may be what a full server has no room for.
             tasks = (
                 key("submission_specs", submission),
                 key("submission_max_attempts", submission),
-                *(key("submission_pending", submission, queue) for queue in counts),
+                *(key("submission_pending", submission, queue) for queue in recorded.counts),
             )
             with contextlib.suppress(redis.RedisError):
                 self.redis.unlink(*tasks)
             raise
-        return counts, steps
+        return recorded
 
     def _record_run(
         self,
         submission: str,
-        counts: Counter[str],
-        steps: Sequence[str],
+        recorded: _RecordedTasks,
         options: RunOptions,
         user: str,
     ) -> None:
         """Record what is true of the run as a whole."""
         seconds, micros = self.redis.time()
         record: dict[str, str | int] = {
-            "total": counts.total(),
+            "total": recorded.counts.total(),
             "max_parallel": options.max_parallel,
             "fail_fast": int(options.fail_fast),
             "priority": options.priority,
             "kind": options.kind,
             "user": user,
             "max_attempts": options.max_attempts,
-            "queues": json.dumps(list(counts)),
+            "queues": json.dumps(list(recorded.counts)),
             "created_ms": seconds * 1000 + micros // 1000,
             "lifetime_ms": int(options.keep_seconds * 1000),
         }
         if options.is_ordered:
-            record["steps"] = json.dumps(steps)
+            record["steps"] = json.dumps(recorded.queues)
+        if recorded.max_wait_seconds < math.inf:
+            record["max_wait_ms"] = int(recorded.max_wait_seconds * 1000)
         self.redis.hset(key("submission", submission), mapping=record)
         self.redis.pexpire(key("submission", submission), SUBMITTING_MS)
 

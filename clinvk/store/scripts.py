@@ -21,6 +21,9 @@ LIBRARY = (
     "transaction",
     "records",
     "lifetimes",
+    "gates",
+    "tries",
+    "pending",
     "fair_queues",
     "admission",
     "completion",
@@ -31,7 +34,7 @@ LIBRARY = (
 )
 """Files of `lua/lib/`, each after those that it uses."""
 
-CONTRACT = re.compile(r"-- (\w+)\((.*?)\)\s")
+CONTRACT = re.compile(r"-- (\w+)\((.*?)\)\s", re.DOTALL)
 
 ENVELOPE = """
 local function rest(first)
@@ -73,7 +76,7 @@ class Operation:
         contract = CONTRACT.match(body)
         if contract is None or contract[1] != name:
             raise ValueError(f"{name}.lua does not open with its contract: -- {name}(...) -> ...")
-        parameters = tuple(part.strip() for part in contract[2].split(",") if part.strip())
+        parameters = tuple(re.findall(r"\w+(?:\.\.\.)?", contract[2]))
         bindings = "\n".join(
             _binding(position, parameter) for position, parameter in enumerate(parameters, 1)
         )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from clinvk.core.steps import StepRecord
@@ -68,12 +68,21 @@ class Canceled:
 class Claim:
     """The answer to a claim: `go` with the spec and how often it was begun; or a refusal.
 
-    The spec is None where it is not there any more.
+    The spec is None where it is not there any more. `queue` is the one that it came through,
+    `model` the one to use instead of its own, or "". Limits have held it up for `waited_ms` in all
+    and refused it `rejections` times; `retries` counts other tries. `history` is what an earlier
+    execution left for this one (`Hold.history`).
     """
 
     verdict: str
     spec: bytes | None = b""
     attempts: int = 1
+    queue: str = ""
+    model: str = ""
+    waited_ms: int = 0
+    rejections: int = 0
+    retries: int = 0
+    history: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +115,70 @@ class Recorded:
     canceled: Canceled
     admission: Admission
     message: tuple[str, bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Why a task is put back, and where it may go on; see lua/hold.lua.
+
+    `signal` is "window" or "burst" for a limit of its provider, "" for another reason. `model` is
+    the one whose limit it is. `retry_at_ms` is when the limit opens, by the server's clock.
+    `delay_ms` None means never again where it was; `max_wait_ms` None, that it may wait for ever.
+    `kind` and `worker` are shown with the queue's gate. `pinned` is the only worker that can go on
+    with it. `history` is JSON for the next worker. `routes` are other queues and models, in order.
+    """
+
+    signal: str = ""
+    model: str = ""
+    retry_at_ms: int | None = None
+    delay_ms: int | None = 0
+    max_wait_ms: int | None = None
+    kind: str = ""
+    worker: str = ""
+    pinned: str = ""
+    history: str = ""
+    routes: Sequence[tuple[str, str]] = ()
+
+    def arguments(self) -> dict[str, Any]:
+        """Return them by the names and in the form that the script takes."""
+        given = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        plain = {name: "" if value is None else value for name, value in given.items()}
+        return {**plain, "routes": [part for route in self.routes for part in route]}
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What became of a task that was to be put back.
+
+    `verdict` is "held", "over" (it would wait longer than it may: its end is to be recorded) or
+    "stale". It has waited `waited_ms` for limits so far, and runs again not before `until_ms`, by
+    the server's clock. `rejections` counts limits that refused it, `retries` other tries.
+    """
+
+    verdict: str
+    waited_ms: int
+    until_ms: int
+    rejections: int
+    retries: int
+    queue: str
+    admission: Admission
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiredWait:
+    """A task that limits would hold up for longer than they may.
+
+    `kind` is the limit's, met by `worker`; it opens at `retry_at_ms` (None where that is not
+    known), and the queue at `until_ms`.
+    """
+
+    lease: Lease
+    kind: str
+    worker: str
+    retry_at_ms: int | None
+    until_ms: int
+    waited_ms: int
+    rejections: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,21 +237,41 @@ class StepsPage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What was learned of the limits of a queue's provider, or of one `model` of it ("" for all).
+
+    Nothing starts until `closed_until_ms`; then one task tries. `kind` is the limit that closed it,
+    `worker` who met it, `retry_at_ms` when it opens, where the CLI said so. `limit` is how many may
+    run at once, None where nothing is known to limit it.
+    """
+
+    model: str
+    closed_until_ms: int | None
+    retry_at_ms: int | None
+    kind: str
+    worker: str
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QueueState:
     """A queue's limits, as its operator set them, and what it is doing.
 
     `running` are tasks that a worker has claimed, `in_flight` also those that are dispatched and
-    not claimed yet: each of these takes a slot. `waiting` are the pending ones.
+    not claimed yet: each of these takes a slot. `waiting` are the pending ones, and those that are
+    held until a time. `gates` are what its provider was found to allow.
     """
 
     name: str
     max_concurrency: int | None
     rate: str | None
     is_paused: bool
+    paused_until_ms: int | None = None
     running: int
     in_flight: int
     waiting: int
     slots: int
+    gates: Sequence[Gate] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ def redis_client(broker_url: str) -> Iterator[redis.Redis]:
 @pytest.fixture
 def model_examples() -> int:
     """Enough to reach the states that matter, in some ten seconds."""
-    return 120
+    return 90
 
 
 @pytest.fixture

@@ -1,11 +1,14 @@
--- claim(run, index, dispatch, owner, nonce, lease_ms) -> {verdict, spec, attempts}
+-- claim(run, index, dispatch, owner, nonce, lease_ms)
+--   -> {verdict, spec, attempts, queue, model, waited_ms, rejections, retries, history}
 -- A worker's first act on a message: may I run this, and what is it?
 --   owner     the worker process
 --   nonce     one for each message, so that a call can be repeated
 --   lease_ms  the length of the lease
 -- Verdicts:
---   go        yours until the lease runs out; the spec follows, and how often it was begun. Also
---             the answer to the same call again: the first answer may have been lost on the way
+--   go        yours until the lease runs out; the spec follows, how often it was begun, which queue
+--             it came through, the model to use instead of its own or '', how limits held it up, and
+--             what earlier executions left for it. Also the answer to the same call again: the first
+--             answer may have been lost on the way
 --   canceled  the run was canceled before anyone claimed the task
 --   stale     another dispatch has the task or its result, or the run is gone
 local claim = owner .. '/' .. nonce
@@ -21,7 +24,7 @@ local spec = redis.call('HGET', specs_key(run), index)
 local losses = tonumber(redis.call('HGET', worker_losses_key(run), index) or 0)
 if not is_repeated then
   write({'HSET', in_flight_key(run), index, entry},
-        'HSET', in_flight_key(run), index, dispatch .. ':r:' .. queue .. ':' .. claim)
+        'HSET', in_flight_key(run), index, claimed_entry(dispatch, queue, claim))
   write(nil, 'ZADD', leases_key(queue), integer(now_ms() + lease_ms),
         lease_name(run, index, dispatch))
   add_event(run, 'kind', 'started', 'index', index, 'dispatch', dispatch,
@@ -29,4 +32,6 @@ if not is_repeated then
   keep(run, events_key(run))
   touch_sometimes(run)
 end
-return {'go', spec, losses + 1}
+local tries = tries_of(run, index)
+return {'go', spec, losses + 1, queue, tries.model or '', integer(tries.waited_ms), tries.rejections,
+        tries.retries, redis.call('HGET', history_key(run), index) or ''}

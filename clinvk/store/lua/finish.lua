@@ -1,9 +1,11 @@
--- finish(run, index, dispatch, status, result, claim_timeout_ms, queues...)
+-- finish(run, index, dispatch, status, signal, result, claim_timeout_ms, queues...)
 --   -> {recorded, is_last, unpublished, {index...}, admission, {queue, message}}
 -- Record a task's result once, fenced by the dispatch; free its slot; dispatch the next tasks, in
 -- an ordered run the one that follows. A failure in a fail-fast run cancels the run in the same
 -- step, so that nothing new starts after it: unpublished and the indexes are then those of cancel.
 --   status            a counter of the run's record
+--   signal            what its end says of the provider's limits, see note_end() in lib/gates.lua;
+--                     '' for nothing
 --   result            JSON
 --   claim_timeout_ms  how long a published task may go unclaimed
 --   queues            those that the freed slot serves
@@ -13,7 +15,7 @@
 -- recorded is 0 where the dispatch no longer owns the task: the result is dropped. Recording the
 -- same result again changes nothing: the answer may have been lost on the way.
 local entry = redis.call('HGET', in_flight_key(run), index)
-local current, _, queue = parse_entry(entry)
+local current, _, queue, _, started_ms = parse_entry(entry)
 
 -- A server that lost its last moments, or a replica that took over while it was behind, may know
 -- nothing of a dispatch that was made, and has its task pending. Its result counts all the same.
@@ -22,6 +24,10 @@ local function take_from_pending()
   if current or tonumber(dispatch) <= known then return false end
   if redis.call('HGET', run_key(run), 'state') ~= 'running' then return false end
   queue = queue_of_task(run, index)
+  if queue and redis.call('ZSCORE', held_key(run), index) then
+    take_held(run, queue, index)
+    return true
+  end
   local pending = queue and pending_key(run, queue)
   local position = pending and redis.call('LPOS', pending, index)
   if not position then return false end
@@ -36,6 +42,7 @@ end
 if current == dispatch then
   even_without_memory()
   local lease = lease_name(run, index, dispatch)
+  note_end_of(run, index, queue, signal, lease, started_ms)
   write({'HSET', in_flight_key(run), index, entry}, 'HDEL', in_flight_key(run), index)
   write({'ZADD', leases_key(queue), integer(now_ms() + claim_timeout_ms), lease},
         'ZREM', leases_key(queue), lease)

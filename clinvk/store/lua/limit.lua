@@ -2,7 +2,7 @@
 -- Set a queue's limits.
 --   source  'operator' for somebody who said so, 'config' for a worker's configuration, which
 --           never overrides what an operator has set
---   pairs   max_concurrency | interval_ms | rate | paused, each followed by its value; an empty
+--   pairs   max_concurrency | interval_ms | rate | paused | paused_until (ms), each followed by its value; an empty
 --           value removes the limit
 local key = queue_key(queue)
 if source == 'config' and redis.call('HGET', key, 'set_by') == 'operator' then return 0 end

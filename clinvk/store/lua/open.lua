@@ -41,6 +41,11 @@ local created_ms = make_record(run, submission, submitter, total, lifetime_ms)
 for queue, length in pairs(lengths) do
   write(nil, 'SADD', queues_key(), queue)
   increment(queue_key(queue), 'waiting', length)
+  local limited = limited_ms(queue)
+  if limited > 0 then
+    write({'HDEL', run_key(run), 'limited:' .. queue},
+          'HSET', run_key(run), 'limited:' .. queue, integer(limited))
+  end
   touch_queue(queue)
 end
 write({'ZREM', runs_key(), run}, 'ZADD', runs_key(), created_ms, run)

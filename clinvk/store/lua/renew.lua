@@ -22,7 +22,7 @@ local function renew(lease)
   if state == 'd' then
     claim = owner .. '/renewed'
     write({'HSET', in_flight_key(run), index, entry},
-          'HSET', in_flight_key(run), index, dispatch .. ':r:' .. queue .. ':' .. claim)
+          'HSET', in_flight_key(run), index, claimed_entry(dispatch, queue, claim))
   end
   if not is_owned_by(claim, owner) or redis.call('ZSCORE', leases_key(queue), lease) == '0' then
     return false

@@ -15,14 +15,31 @@ local function count_free(admission)
   end
 end
 
--- Say why a queue may not dispatch one more task now; nil if it may. `admission` gathers when to
--- come back where only time is in the way.
-local function why_closed(queue, admission)
+-- Take note of a time to come back, where only time is in the way.
+local function come_back(admission, wait_ms)
+  if wait_ms > 0 then admission.retry_ms = math.min(admission.retry_ms, wait_ms) end
+end
+
+-- Say why one queue may not dispatch one more task now; nil if it may.
+local function why_queue_closed(queue, admission)
   local state = redis.call('HMGET', queue_key(queue), 'paused', 'max_concurrency',
-                           'interval_ms', 'last_ms')
-  if state[1] == '1' then return 'paused' end
-  if state[2] and redis.call('ZCARD', leases_key(queue)) >= tonumber(state[2]) then
-    return 'limit'
+                           'interval_ms', 'last_ms', 'gate', 'paused_until')
+  if state[1] == '1' then
+    local wait_ms = state[6] and state[6] - admission.now
+    if not wait_ms then return 'paused' end
+    if wait_ms > 0 then
+      come_back(admission, wait_ms)
+      return 'paused'
+    end
+  end
+  local in_flight = (state[2] or state[5]) and redis.call('ZCARD', leases_key(queue))
+  if state[2] and in_flight >= tonumber(state[2]) then return 'limit' end
+  if state[5] then
+    local is_shut, wait_ms = is_gated(queue, gate_of(queue, ''), in_flight)
+    if is_shut then
+      come_back(admission, wait_ms)
+      return 'limited'
+    end
   end
   local slots = tonumber(admission.slots[queue] or 0)
   if slots == 0 then return 'unserved' end
@@ -31,37 +48,61 @@ local function why_closed(queue, admission)
   -- that no window of time ever has more than its share.
   local wait_ms = (state[4] or 0) + (state[3] or 0) - admission.now
   if state[3] and wait_ms > 0 then
-    admission.retry_ms = math.min(admission.retry_ms, wait_ms)
+    come_back(admission, wait_ms)
     return 'rate'
   end
 end
 
+-- Choose the queue through which a task of this queue is dispatched. "clinvk.a|b" is where tasks
+-- wait that either backend may run: of the open ones, the one with the most free slots. Returns
+-- nil, and why the first is closed, where all are.
+local function choose_queue(queue, admission)
+  if not string.find(queue, '|', 1, true) then
+    local reason = why_queue_closed(queue, admission)
+    return not reason and queue or nil, reason
+  end
+  local best, most, first_reason
+  for name in string.gmatch(string.sub(queue, 8), '[^|]+') do
+    local other = 'clinvk.' .. name
+    local reason = why_queue_closed(other, admission)
+    first_reason = first_reason or reason
+    local free = tonumber(admission.slots[other] or 0) - (admission.taken[other] or 0)
+    if not reason and free > (most or -1) then best, most = other, free end
+  end
+  return best, first_reason
+end
+
+-- Say why a queue may not dispatch one more task now; nil if it may.
+local function why_closed(queue, admission)
+  local chosen, reason = choose_queue(queue, admission)
+  if not chosen then return reason end
+end
+
+local function worker_queue(worker)
+  return 'clinvk.@' .. worker
+end
+
 -- Put a task's Celery message into its queue. The run's template (clinvk/broker/message.py) has
 -- placeholders like @INDEX@.
-local function publish(run, index, dispatch, queue)
+-- A task that only one worker can go on with is put into that worker's own queue, while it lives.
+local function publish(run, index, dispatch, queue, worker)
   local template = redis.call('GET', message_key(run))
   if not template then error('the message template is gone') end
   if template == '' then return end  -- a run that only tests the store
   local values = {INDEX = index, DISPATCH = dispatch, QUEUE = queue,
                   LEASE = lease_name(run, index, dispatch)}
   local message = string.gsub(template, '@(%u+)@', values)
-  write({'LPOP', queue}, 'LPUSH', queue, message)
+  local is_there = worker and redis.call('ZSCORE', workers_key(), worker)
+  local list = is_there and worker_queue(worker) or queue
+  write({'LPOP', list}, 'LPUSH', list, message)
 end
 
--- Take the task at the head of a run's pending list.
-local function take_pending(run, queue)
-  local key = pending_key(run, queue)
-  local index = redis.call('LPOP', key)
-  note_undo('PEXPIRE', key, record_of(run).lifetime_ms or DAY_MS)
-  note_undo('LPUSH', key, index)  -- comes first: the newest is taken back first
-  increment(queue_key(queue), 'waiting', -1)
-  return index
-end
-
--- Take the next turn of a queue, and the run's next place in its order.
-local function take_turn(run, queue, admission)
+-- Take the next turn of a queue, and the run's next place in its order. `chosen` is the queue that
+-- the task is dispatched through.
+local function take_turn(run, queue, chosen, admission)
   local turn = write(nil, 'HINCRBY', queue_key(queue), 'turn', 1)
-  write(nil, 'HSET', queue_key(queue), 'last_ms', integer(admission.now))
+  write(nil, 'HSET', queue_key(chosen), 'last_ms', integer(admission.now))
+  touch_shared(queue_key(chosen))
   write(nil, 'HSET', run_key(run), 'turn:' .. queue, integer(turn))
   local record = record_of(run)
   if redis.call('HLEN', in_flight_key(run)) >= record.max_parallel then
@@ -73,23 +114,50 @@ local function take_turn(run, queue, admission)
   end
 end
 
+-- Where a model's gate is closed, hold the task at the head of a list that is for this model.
+-- Returns whether it was.
+local function hold_for_model(run, queue, chosen, admission)
+  if redis.call('HGET', queue_key(chosen), 'model_gates') ~= '1' then return false end
+  local index = redis.call('LINDEX', pending_key(run, queue), 0)
+  local _, model = route_of_task(run, index)
+  local gate = model ~= '' and gate_of(chosen, model)
+  local is_shut, wait_ms = false, 0
+  if gate then is_shut, wait_ms = is_gated(chosen, gate, 0) end
+  if not is_shut then return false end
+  local tries = tries_of(run, index)
+  if tries.since_ms == 0 then
+    tries.since_ms = admission.now
+    save_tries(run, index, tries)
+  end
+  take_pending(run, queue)
+  hold_task(run, queue, index, admission.now + math.max(wait_ms, PROBE_LOOK_MS))
+  admission.held = admission.held + 1
+  return true
+end
+
 -- Dispatch the task at the head of a run's pending list: lease it and publish it.
-local function dispatch_task(run, queue, admission)
+local function dispatch_task(run, queue, chosen, admission)
   local index = take_pending(run, queue)
   local dispatch = integer(1 + (redis.call('HGET', dispatches_key(run), index) or 0))
   local lease = lease_name(run, index, dispatch)
   write({'HDEL', in_flight_key(run), index},
-        'HSET', in_flight_key(run), index, dispatch .. ':d:' .. queue .. ':')
+        'HSET', in_flight_key(run), index, dispatch .. ':d:' .. chosen .. '::')
   keep(run, in_flight_key(run))
-  write({'ZREM', leases_key(queue), lease},
-        'ZADD', leases_key(queue), integer(admission.now + admission.claim_timeout_ms), lease)
-  touch_shared(leases_key(queue))
-  take_turn(run, queue, admission)
-  publish(run, index, dispatch, queue)
+  write({'ZREM', leases_key(chosen), lease},
+        'ZADD', leases_key(chosen), integer(admission.now + admission.claim_timeout_ms), lease)
+  touch_shared(leases_key(chosen))
+  take_turn(run, queue, chosen, admission)
+  local tries = end_wait(run, queue, index)
+  note_start(chosen, '', lease, admission)
+  if redis.call('HGET', queue_key(chosen), 'model_gates') == '1' then
+    local _, model = route_of_task(run, index)
+    if model ~= '' then note_start(chosen, model, lease, admission) end
+  end
+  publish(run, index, dispatch, chosen, tries.worker)
   admission.dispatched[#admission.dispatched + 1] = {run, tonumber(index), tonumber(dispatch),
-                                                     queue}
+                                                     chosen}
   admission.runs[run] = true
-  admission.taken[queue] = (admission.taken[queue] or 0) + 1
+  admission.taken[chosen] = (admission.taken[chosen] or 0) + 1
   admission.free = admission.free - 1
 end
 
@@ -116,7 +184,13 @@ local function dispatch_from(run, queue, admission)
     write(nil, 'ZREM', fair_queue_key(queue), run)
     return
   end
-  dispatch_task(run, first_of_run(run, queue, head, admission), admission)
+  local from = first_of_run(run, queue, head, admission)
+  local chosen = choose_queue(from, admission)
+  if not hold_for_model(run, from, chosen, admission) then
+    dispatch_task(run, from, chosen, admission)
+  elseif redis.call('EXISTS', pending_key(run, from)) == 0 then
+    leave_fair_queue(run, from)
+  end
 end
 
 -- A run that cannot be dispatched leaves the order, and is audited at the next look.
@@ -139,18 +213,37 @@ local function dispatch_next(queue, admission)
     local failure = attempt(function() dispatch_from(run, queue, admission) end)
     if failure then set_aside(run, queue, failure, admission) end
     if #admission.dispatched > before then return true end
+    if admission.held >= TASKS_AT_ONCE then
+      come_back(admission, 1)
+      return false
+    end
   end
 end
 
 local function new_admission(claim_timeout_ms)
   return {now = now_ms(), claim_timeout_ms = tonumber(claim_timeout_ms), retry_ms = 3600000,
-          dispatched = {}, runs = {}, slots = {}, taken = {}, free = 0, failures = {}}
+          dispatched = {}, runs = {}, slots = {}, taken = {}, free = 0, held = 0, failures = {}}
+end
+
+-- Make tasks pending that were held until now.
+local function end_holds(admission)
+  for _, run in ipairs(redis.call('ZRANGEBYSCORE', held_runs_key(), '-inf', admission.now,
+                                  'LIMIT', 0, RUNS_AT_ONCE)) do
+    local failure = attempt(function() end_holds_of(run, admission.now) end)
+    if failure then
+      write(nil, 'ZREM', held_runs_key(), run)
+      admission.failures[#admission.failures + 1] = {run, failure}
+    end
+  end
+  local next_run = redis.call('ZRANGE', held_runs_key(), 0, 0, 'WITHSCORES')
+  if next_run[2] then come_back(admission, math.max(1, next_run[2] - admission.now)) end
 end
 
 -- Dispatch what the limit of each run, the limits of each queue and the fleet's free slots allow.
 -- Returns {{{run, index, dispatch, queue}, ...}, milliseconds to come back, {{run, error}, ...}}.
 local function admit(claim_timeout_ms)
   local admission = new_admission(claim_timeout_ms)
+  end_holds(admission)
   local waiting = redis.call('SMEMBERS', waiting_queues_key())
   if #waiting > 0 then count_free(admission) end
   local progress = true

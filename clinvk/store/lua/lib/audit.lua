@@ -72,7 +72,7 @@ local function count_pending(run)
   for _, queue in ipairs(record_of(run).queues) do
     count = count + redis.call('LLEN', pending_key(run, queue))
   end
-  return count
+  return count + redis.call('ZCARD', held_key(run))
 end
 
 -- Make pending again what has no result and is not in flight; of an ordered run only the first.

@@ -10,30 +10,11 @@ local function record_completion(run, status, count)
   end
 end
 
--- Make a task pending, at one end of its queue's list.
-local function make_pending(run, queue, index, push, pop)
-  local key = pending_key(run, queue)
-  write({pop, key}, push, key, integer(index))
-  keep(run, key)
-  increment(queue_key(queue), 'waiting', 1)
-end
-
 -- In an ordered run, the end of a task makes the next one pending.
 local function let_follow(run, index)
   local steps = record_of(run).steps
   local queue = steps and steps[index + 2]
   if queue then make_pending(run, queue, index + 1, 'RPUSH', 'RPOP') end
-end
-
--- Take all pending tasks of a run out of its queues.
-local function discard_pending(run)
-  for _, queue in ipairs(record_of(run).queues) do
-    local length = redis.call('LLEN', pending_key(run, queue))
-    if length > 0 then
-      discard(pending_key(run, queue))
-      increment(queue_key(queue), 'waiting', -length)
-    end
-  end
 end
 
 -- Take back what is dispatched and not claimed; returns {index, ...}.

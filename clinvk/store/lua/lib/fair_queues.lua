@@ -37,3 +37,23 @@ local function rejoin_fair_queues()
     end)
   end
 end
+
+local RUNS_AT_ONCE, TASKS_AT_ONCE = 100, 500
+
+-- Make those tasks of a run pending that were held until now.
+local function end_holds_of(run, now)
+  local due = redis.call('ZRANGEBYSCORE', held_key(run), '-inf', now, 'LIMIT', 0, TASKS_AT_ONCE)
+  for i = #due, 1, -1 do  -- the first comes first
+    local queue = queue_of_task(run, due[i])
+    take_held(run, queue, due[i])
+    make_pending(run, queue, due[i], 'LPUSH', 'LPOP')
+  end
+  local earliest = redis.call('ZRANGE', held_key(run), 0, 0, 'WITHSCORES')[2]
+  local before = redis.call('ZSCORE', held_runs_key(), run)
+  if earliest then
+    write({'ZADD', held_runs_key(), before, run}, 'ZADD', held_runs_key(), earliest, run)
+  else
+    write({'ZADD', held_runs_key(), before, run}, 'ZREM', held_runs_key(), run)
+  end
+  if redis.call('HGET', run_key(run), 'state') == 'running' then enter_fair_queues(run) end
+end

@@ -1,9 +1,9 @@
 -- What is stored of runs and tasks, and how it is read.
 --
--- An entry of `in_flight` reads "<dispatch>:<state>:<queue>:<claim>"; the state is
+-- An entry of `in_flight` reads "<dispatch>:<state>:<queue>:<started>:<claim>"; the state is
 --   d  dispatched: published; no worker has claimed it
---   r  running: a worker claimed it and holds its lease. The claim is "<owner>/<nonce>": which
---      worker process, and which call of it
+--   r  running: a worker claimed it, at the time `started` (ms), and holds its lease. The claim is
+--      "<owner>/<nonce>": which worker process, and which call of it
 -- Both have a lease in their queue's sorted set, so that its size is what the queue has in flight.
 -- A lease with the score 0 was released by its owner: the next reaper takes it.
 
@@ -15,6 +15,14 @@ local function now_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- Return a number below `below` that differs from call to call; a script has no other randomness.
+local jitters = 0
+local function jitter(below)
+  now_ms()
+  jitters = jitters + 1
+  return (tonumber(time[2]) * 7919 + jitters * 104729) % below
+end
+
 local function lease_name(run, index, dispatch)
   return run .. ':' .. index .. ':' .. dispatch
 end
@@ -23,8 +31,15 @@ local function parse_lease(name)
   return string.match(name, '^(.+):(%d+):(%d+)$')
 end
 
+-- Read an entry of `in_flight`: dispatch, state, queue, claim, when it was claimed (ms).
 local function parse_entry(entry)
-  return string.match(entry or '', '^(%d+):([dr]):([^:]+):?(.*)$')
+  local dispatch, state, queue, started, claim =
+    string.match(entry or '', '^(%d+):([dr]):([^:]+):(%d*):(.*)$')
+  return dispatch, state, queue, claim, tonumber(started or '')
+end
+
+local function claimed_entry(dispatch, queue, claim)
+  return table.concat({dispatch, 'r', queue, integer(now_ms()), claim}, ':')
 end
 
 local function is_owned_by(claim, owner)
@@ -61,10 +76,4 @@ end
 local function add_event(run, ...)
   local key = events_key(run)
   note_undo('XDEL', key, redis.call('XADD', key, '*', ...))
-end
-
--- Return the queue of a task, from its spec; nil where that is gone.
-local function queue_of_task(run, index)
-  local spec = redis.call('HGET', specs_key(run), index)
-  return spec and 'clinvk.' .. cjson.decode(spec).backend
 end

@@ -5,7 +5,7 @@
 local function checked_queues(text)
   local queues = cjson.decode(text)
   for _, queue in ipairs(queues) do
-    if not string.match(queue, '^clinvk%.[%w][%w_.-]*$') then error('no queue: ' .. queue) end
+    if not string.match(queue, '^clinvk%.[%w][%w_.|-]*$') then error('no queue: ' .. queue) end
   end
   return queues
 end
@@ -19,7 +19,7 @@ end
 local function make_record(run, submission, submitter, total, lifetime_ms)
   local given = redis.call('HMGET', submission_key(submission), 'queues', 'max_parallel',
                            'priority', 'max_attempts', 'created_ms', 'fail_fast', 'kind', 'steps',
-                           'user')
+                           'user', 'max_wait_ms')
   local queues, created_ms = checked_queues(given[1]), integer(given[5])
   if given[8] then checked_queues(given[8]) end
   write({'DEL', run_key(run)}, 'HSET', run_key(run), 'state', 'running', 'queues', given[1],
@@ -30,6 +30,7 @@ local function make_record(run, submission, submitter, total, lifetime_ms)
         'user', string.sub(given[9] or '', 1, 100))
   if submitter ~= '' then set_field(run_key(run), 'submitter', submitter) end
   if given[8] then set_field(run_key(run), 'steps', given[8]) end
+  if given[10] then set_field(run_key(run), 'max_wait_ms', integer(given[10])) end
   discard(submission_key(submission))
   move(submission_specs_key(submission), specs_key(run))
   move(submission_max_attempts_key(submission), max_attempts_key(run))

@@ -7,6 +7,7 @@ local SHARED_MS = '34560000000'  -- 400 days
 
 local undo = {}       -- commands, newest last
 local discarded = {}  -- keys that are removed once everything else is done
+local gates = {}      -- what was read of gates, see gates.lua
 local rejoin = {}     -- runs that left a fair queue: they may have to go back, see fair_queues.lua
 
 -- Note the command that takes back what was just written.
@@ -73,6 +74,7 @@ local function roll_back(savepoint)
     end
     undo[i] = nil
   end
+  for name in pairs(gates) do gates[name] = nil end
 end
 
 local function message_of(failure)

@@ -48,6 +48,7 @@ class Run:
     options: RunOptions
     tasks: list[Task]
     pending: dict[str, list[int]]
+    held: set[int] = field(default_factory=set)
     state: str = "running"
     counts: dict[str, int] = field(default_factory=dict)
     events: list[tuple[str, ...]] = field(default_factory=list)
@@ -76,6 +77,7 @@ class Queue:
     max_concurrency: int | None = None
     interval_ms: int | None = None
     is_paused: bool = False
+    is_closed: bool = False
     is_used_up: bool = False
     served_last: str = ""
     messages: list[Lease] = field(default_factory=list)
@@ -118,7 +120,10 @@ class Model:
 
     def waiting(self, queue: str) -> int:
         """How many tasks wait in a queue."""
-        return sum(len(run.pending.get(queue, ())) for run in self.runs.values())
+        held = sum(
+            run.tasks[index].spec.queue == queue for run in self.runs.values() for index in run.held
+        )
+        return held + sum(len(run.pending.get(queue, ())) for run in self.runs.values())
 
     def slots(self, queue: str | None = None) -> int:
         """The slots that serve a queue, or all, as last counted."""
@@ -135,6 +140,8 @@ class Model:
             return "paused"
         if queue.max_concurrency is not None and in_flight >= queue.max_concurrency:
             return "limit"
+        if queue.is_closed:
+            return "limited"
         if self.slots_taken(name) >= self.slots(name):
             return "no slot serves it"
         if self.slots_taken() >= self.slots():
@@ -260,10 +267,49 @@ class Model:
             return None
         task = run.tasks[lease.index]
         pending = run.pending.get(task.spec.queue, [])
-        if lease.index not in pending or lease.dispatch <= task.handed:
+        if lease.dispatch <= task.handed:
             return None
-        pending.remove(lease.index)
+        if lease.index in run.held:
+            run.held.remove(lease.index)
+        elif lease.index in pending:
+            pending.remove(lease.index)
+        else:
+            return None
         return task
+
+    def hold(self, lease: Lease, is_window: bool, is_delayed: bool) -> str:
+        """Put a task back; with `is_window` its queue is closed. Returns the verdict."""
+        task, run = self.task_of(lease), self.runs.get(lease.run)
+        if task is None or run is None or run.state != "running":
+            return "stale"
+        queue = self.queues[task.spec.queue]
+        queue.is_closed |= is_window
+        if task.spec.max_wait_seconds is not None and (queue.is_closed or is_delayed):
+            return "over"
+        task.in_flight = None
+        if is_delayed:
+            run.held.add(lease.index)
+        else:
+            run.pending.setdefault(task.spec.queue, []).insert(0, lease.index)
+        run.events.append(("held", str(lease.index), str(lease.dispatch)))
+        return "held"
+
+    def end_holds(self, name: str) -> None:
+        """The time has come until which tasks of a run were held."""
+        run = self.runs[name]
+        for index in sorted(run.held, reverse=True):
+            run.pending.setdefault(run.tasks[index].spec.queue, []).insert(0, index)
+        run.held.clear()
+
+    def expired_waits(self) -> set[Lease]:
+        """The next dispatch of each task that may not wait for as long as its queue is closed."""
+        return {
+            Lease(name, index, run.tasks[index].handed + 1)
+            for name, run in self.runs.items()
+            for index in {*run.held, *(index for each in run.pending.values() for index in each)}
+            if run.tasks[index].spec.max_wait_seconds is not None
+            and self.queues[run.tasks[index].spec.queue].is_closed
+        }
 
     def cancel(self, name: str) -> Canceled:
         """Cancel a run; returns what no worker had."""
@@ -273,6 +319,8 @@ class Model:
         run.state = "canceled"
         run.events.append(("canceled",))
         unpublished = [index for indexes in run.pending.values() for index in indexes]
+        unpublished += run.held
+        run.held = set()
         published = [index for index, in_flight in run.in_flight().items() if not in_flight.claim]
         run.pending = {}
         for index in [*unpublished, *published]:

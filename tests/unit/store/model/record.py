@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 
-from clinvk.core.spec import TaskStatus
+from clinvk.core.spec import TaskSpec, TaskStatus
 from clinvk.store.keys import key
 from clinvk.store.store import Store
 from clinvk.store.types import Lease
@@ -18,6 +18,7 @@ class RunRecord:
 
     fields: dict[str, str]
     pending: dict[str, list[int]]
+    held: dict[int, str]
     in_flight: dict[int, tuple[int, str, str, str]]
     worker_losses: dict[int, int]
     results: dict[int, bytes]
@@ -76,9 +77,13 @@ def _run(store: Store, run: str, queues: list[str]) -> RunRecord:
         for name in ("run", "in_flight", "worker_losses", "results"):
             pipeline.hgetall(key(name, run))
         pipeline.xrange(key("events", run))
+        pipeline.zrange(key("held", run), 0, -1)
+        pipeline.hgetall(key("specs", run))
         for queue in queues:
             pipeline.lrange(key("pending", run, queue), 0, -1)
-        fields, in_flight, worker_losses, results, events, *pending = pipeline.execute()
+        fields, in_flight, worker_losses, results, events, held, specs, *pending = (
+            pipeline.execute()
+        )
     return RunRecord(
         {name.decode(): value.decode() for name, value in fields.items()},
         {
@@ -86,6 +91,7 @@ def _run(store: Store, run: str, queues: list[str]) -> RunRecord:
             for queue, indexes in zip(queues, pending, strict=True)
             if indexes
         },
+        {int(index): TaskSpec.from_wire(specs[index]).queue for index in held},
         {int(index): _entry(entry.decode()) for index, entry in in_flight.items()},
         {int(index): int(count) for index, count in worker_losses.items()},
         {int(index): wire for index, wire in results.items()},
@@ -94,7 +100,8 @@ def _run(store: Store, run: str, queues: list[str]) -> RunRecord:
 
 
 def _entry(text: str) -> tuple[int, str, str, str]:
-    dispatch, state, queue, claim = text.split(":", 3)
+    dispatch, state, queue, started_ms, claim = text.split(":", 4)
+    assert bool(started_ms) == (state == "r")
     return int(dispatch), state, queue, claim
 
 
@@ -163,7 +170,7 @@ def _check_counts(run: RunRecord) -> None:
 
 
 def _places(run: RunRecord) -> Counter[int]:
-    places = Counter([*run.in_flight, *run.results])
+    places = Counter([*run.in_flight, *run.results, *run.held])
     for indexes in run.pending.values():
         places.update(indexes)
     return places
@@ -178,6 +185,7 @@ def _check_places(run: RunRecord) -> None:
     else:
         assert set(places) <= set(range(total))
         assert not run.pending
+        assert not run.held
         assert {entry[1] for entry in run.in_flight.values()} <= {"r"}
     if state == "done":
         assert not run.in_flight
@@ -217,7 +225,8 @@ def _check_queue(record: Record, name: str) -> None:
     }
     assert set(queue.leases) == in_flight
     waiting = {run: len(its.pending.get(name, ())) for run, its in record.runs.items()}
-    assert queue.waiting == sum(waiting.values())
+    held = sum(list(its.held.values()).count(name) for its in record.runs.values())
+    assert queue.waiting == sum(waiting.values()) + held
     wanting = {
         run
         for run, its in record.runs.items()

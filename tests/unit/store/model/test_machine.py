@@ -33,7 +33,7 @@ from clinvk.store import decoding, failure_detector, leases, queues, steps
 from clinvk.store.failure_detector import Overdue, Server
 from clinvk.store.keys import key
 from clinvk.store.store import Store
-from clinvk.store.types import Admission, Canceled, Lease
+from clinvk.store.types import Admission, Canceled, Hold, Lease
 from tests.unit.store.model import record
 from tests.unit.store.model.fleet import Model, Out
 
@@ -43,6 +43,7 @@ HOLDERS = ["w0/1", "w0/2", "w1/1"]
 MAX_STEPS = 3
 AGES_MS = 10**10
 """So long that no example sees its end; time passes by a step that rewrites what is in Redis."""
+DAY_SECONDS = 86400
 BOUND = 60
 """Rounds in which a fleet with slots for all must have ended whatever there is."""
 
@@ -52,6 +53,7 @@ SPECS = st.builds(
     prompt=st.just("x"),
     max_attempts=st.sampled_from([None, None, None, 1, 2]),
     on_worker_lost=st.sampled_from([None, None, None, "retry", "fail"]),
+    max_wait_seconds=st.sampled_from([None, None, 60.0]),
 )
 OPTIONS = st.builds(
     RunOptions,
@@ -191,6 +193,12 @@ class Machine(RuleBasedStateMachine):
         self.store.redis.hdel(key("queue", queue), "last_ms")
         self.model.queues[queue].is_used_up = False
 
+    @rule(queue=st.sampled_from(QUEUES))
+    def reopen(self, queue: str) -> None:
+        admission = self.store.reopen(queue)
+        self.model.queues[queue].is_closed = False
+        self._take(admission)
+
     @rule()
     def admit(self) -> None:
         self._take(self.store.admit())
@@ -313,6 +321,55 @@ class Machine(RuleBasedStateMachine):
     def finish(self, data: st.DataObject, status: TaskStatus) -> None:
         lease = data.draw(st.sampled_from(self._leases(is_claimed=True)))
         self._finish(lease, self._result(lease, status))
+
+    @rule(data=st.data(), is_window=st.booleans(), is_delayed=st.booleans())
+    @precondition(lambda self: self._leases(is_claimed=True))
+    def hold(self, data: st.DataObject, is_window: bool, is_delayed: bool) -> None:
+        lease = data.draw(st.sampled_from(self._leases(is_claimed=True)))
+        self._hold(lease, is_window, is_delayed)
+
+    @rule(data=st.data(), is_delayed=st.booleans())
+    def hold_out_of_the_blue(self, data: st.DataObject, is_delayed: bool) -> None:
+        self._hold(self._any_lease(data), False, is_delayed)
+
+    def _hold(self, lease: Lease, is_window: bool, is_delayed: bool) -> None:
+        verdict = self.model.hold(lease, is_window, is_delayed)
+        run = self.model.runs.get(lease.run)
+        task = run.tasks[lease.index] if run and lease.index < len(run.tasks) else None
+        max_wait_seconds = task.spec.max_wait_seconds if task else None
+        seconds, micros = self.store.redis.time()
+        held = self.store.hold(
+            lease,
+            Hold(
+                signal="window" if is_window else "",
+                retry_at_ms=(seconds + DAY_SECONDS) * 1000 + micros // 1000,
+                delay_ms=DAY_SECONDS * 1000 if is_delayed else 0,
+                max_wait_ms=None if max_wait_seconds is None else int(max_wait_seconds * 1000),
+            ),
+        )
+        assert held.verdict == verdict
+        if verdict == "held":
+            self._take(held.admission)
+
+    @rule(data=st.data())
+    @precondition(lambda self: any(run.held for run in self.model.runs.values()))
+    def holds_end(self, data: st.DataObject) -> None:
+        held = [name for name, run in self.model.runs.items() if run.held]
+        self._end_holds(data.draw(st.sampled_from(held)))
+
+    def _end_holds(self, name: str) -> None:
+        held = {str(index): 1 for index in self.model.runs[name].held}
+        self.store.redis.zadd(key("held", name), held, xx=True)
+        self.store.redis.zadd(key("held_runs"), {name: 1}, xx=True)
+        self.model.end_holds(name)
+        self._take(self.store.admit())
+
+    @rule(ends=st.booleans())
+    def expired_waits(self, ends: bool) -> None:
+        expired = [each.lease for each in self.store.expired_waits()]
+        assert sorted(map(str, expired)) == sorted(map(str, self.model.expired_waits()))
+        for lease in expired if ends else ():
+            self._finish(lease, self._result(lease, TaskStatus.FAILED))
 
     @rule(data=st.data())
     @precondition(lambda self: self.results)
@@ -444,6 +501,7 @@ class Machine(RuleBasedStateMachine):
         for name, run in self.model.runs.items():
             its, tasks = found.runs[name], dict(enumerate(run.tasks))
             assert its.fields["state"] == run.state
+            assert set(its.held) == run.held
             assert its.pending == {queue: ids for queue, ids in run.pending.items() if ids}
             assert its.in_flight == {
                 index: (
@@ -478,6 +536,10 @@ class Machine(RuleBasedStateMachine):
             self.limit(queue, None)
             self.pause(queue, False)
             self.rate(queue, False)
+            self.reopen(queue)
+        for name, run in self.model.runs.items():
+            if run.held:
+                self._end_holds(name)
         self.announce("ample", 99, QUEUES)
         rounds = 0
         while any(run.state != "done" for run in self.model.runs.values()):

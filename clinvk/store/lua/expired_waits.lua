@@ -1,0 +1,72 @@
+-- expired_waits(limit)
+--   -> {{lease, kind, worker, retry_at_ms, until_ms, waited_ms, rejections}, ...}
+-- Find tasks that limits would hold up for longer than they may be. Writes nothing but where to look
+-- on: the caller records their ends through finish, which takes them out of their lists.
+--   limit  how many tasks of a run to look at in one call
+-- The lease is that of the dispatch that will not be. retry_at_ms is 0 where it is not known.
+local now = now_ms()
+local found = {}
+
+-- Return the gate that keeps a task back longest, of its queue and its model.
+local function gate_before(queue, model)
+  local first
+  for name in string.gmatch(string.sub(queue, 8), '[^|]+') do
+    local gate = gate_of('clinvk.' .. name, '')
+    if not (gate and gate.closed_until) then gate = false end
+    if not gate then first = nil break end
+    if not first or gate.closed_until < first.closed_until then first = gate end
+  end
+  local of_model = model ~= '' and gate_of(queue, model)
+  if of_model and of_model.closed_until
+      and not (first and first.closed_until > of_model.closed_until) then
+    first = of_model
+  end
+  return first
+end
+
+local function look_at(run, index)
+  local queue, model = route_of_task(run, index)
+  local gate = queue and gate_before(queue, model)
+  if not gate then return end
+  local may_wait_seconds = cjson.decode(redis.call('HGET', specs_key(run), index)).max_wait_seconds
+  if not may_wait_seconds then return end
+  local tries = tries_of(run, index)
+  local waited = waited_ms(run, queue, tries)
+  if waited + math.max(0, gate.closed_until - now) <= may_wait_seconds * 1000 then return end
+  local dispatch = integer(1 + (redis.call('HGET', dispatches_key(run), index) or 0))
+  found[#found + 1] = {lease_name(run, index, dispatch), gate.kind, gate.worker,
+                       integer(gate.retry_at or 0), integer(gate.closed_until), integer(waited),
+                       tries.rejections}
+end
+
+-- Look at some of what a run has waiting, further on with each call.
+local function look_at_run(run)
+  local first = tonumber(redis.call('HGET', run_key(run), 'looked') or 0)
+  local indexes = redis.call('ZRANGE', held_key(run), first, first + limit - 1)
+  for _, queue in ipairs(record_of(run).queues) do
+    for _, index in ipairs(redis.call('LRANGE', pending_key(run, queue), first,
+                                      first + limit - 1)) do
+      indexes[#indexes + 1] = index
+    end
+  end
+  for _, index in ipairs(indexes) do look_at(run, index) end
+  local is_all = #indexes < tonumber(limit)
+  set_field(run_key(run), 'looked', integer(is_all and 0 or first + limit - #found))
+end
+
+local is_closed = false
+for _, queue in ipairs(redis.call('SMEMBERS', queues_key())) do
+  local gate = gate_of(queue, '')
+  if (gate and gate.closed_until) or redis.call('HGET', queue_key(queue), 'model_gates') then
+    is_closed = true
+  end
+end
+if is_closed then
+  for _, run in ipairs(redis.call('ZRANGE', active_key(), 0, -1)) do
+    if redis.call('HGET', run_key(run), 'state') == 'running'
+        and redis.call('HGET', run_key(run), 'max_wait_ms') then
+      attempt(function() look_at_run(run) end)
+    end
+  end
+end
+return found

@@ -1,0 +1,107 @@
+-- hold(run, index, dispatch, signal, model, retry_at_ms, delay_ms, max_wait_ms, kind, worker, pinned,
+--      history, claim_timeout_ms, routes...)
+--   -> {verdict, waited_ms, until_ms, rejections, retries, queue, admission}
+-- A task met a limit of its provider, or failed in a way that is worth another try: put it back, and
+-- let its queue's gate know. It loses none of its attempts.
+--   signal            'window' for a limit that opens by itself at a known time, 'burst' for one that
+--                     asks for less at once; '' where it is tried again for another reason
+--   model             the model whose limit it is; '' for that of the whole queue
+--   retry_at_ms       when the limit opens, by the server's clock; '' where that is not known
+--   delay_ms          how long to hold the task back, if the gate does not; '' never to try it again
+--                     where it was
+--   max_wait_ms       for how long limits may hold the task up in all; '' for ever
+--   kind, worker      the kind of error, and who met it: they are shown with the gate
+--   pinned            the only worker that can go on with the task; '' for any
+--   history           what the next worker is to know of the task, as JSON
+--   claim_timeout_ms  how long a published task may go unclaimed
+--   routes            pairs of a queue and a model: where it may run instead, in order
+-- Verdicts:
+--   held   it runs again in `queue`, not before until_ms
+--   over   it cannot run within its time, so the caller records its end; until_ms says how long
+--   stale  the dispatch no longer owns the task
+local entry = redis.call('HGET', in_flight_key(run), index)
+local current, _, queue, _, started_ms = parse_entry(entry)
+if current ~= dispatch or redis.call('HGET', run_key(run), 'state') ~= 'running' then
+  return {'stale', 0, 0, 0, 0, '', {{}, 0, {}}}
+end
+even_without_memory()
+local now, lease = now_ms(), lease_name(run, index, dispatch)
+if signal ~= '' then
+  note_limit(queue, model, signal, started_ms or now, tonumber(retry_at_ms), kind, worker,
+             redis.call('ZCARD', leases_key(queue)))
+else
+  note_end_of(run, index, queue, 'frozen', lease, started_ms)
+end
+local tries = tries_of(run, index)
+local asked_queue, asked_model = route_of_task(run, index)
+tries.waited_ms = tries.is_new and waited_ms(run, asked_queue, tries) or tries.waited_ms
+local may_wait_ms = max_wait_ms == '' and math.huge or max_wait_ms - tries.waited_ms
+
+-- Return when a route opens, by its gates and the delay; nil where no live worker serves it.
+local function opens_ms(to_queue, to_model, delay)
+  local at = now + delay
+  for name in string.gmatch(string.sub(to_queue, 8), '[^|]+') do
+    local gate = gate_of('clinvk.' .. name, '')
+    if not (gate and gate.closed_until) then at = now + delay break end
+    at = math.max(at, gate.closed_until)
+  end
+  local gate = to_model ~= '' and gate_of(to_queue, to_model)
+  return math.max(at, gate and gate.closed_until or 0)
+end
+
+local is_known = {}
+for _, known in ipairs(record_of(run).queues) do is_known[known] = true end
+
+-- Choose where to go on: the first route that is open now, else where it was, else the first that
+-- opens in time.
+local function choose_route()
+  for i = 1, #routes, 2 do
+    if not is_known[routes[i]] then error('not a queue of the run: ' .. routes[i]) end
+    if opens_ms(routes[i], routes[i + 1], 0) <= now
+        and redis.call('HEXISTS', capacity_key(), routes[i]) == 1 then
+      return routes[i], routes[i + 1], now, 0
+    end
+  end
+  if delay_ms ~= '' then
+    local at = opens_ms(asked_queue, asked_model, tonumber(delay_ms))
+    if at - now <= may_wait_ms then return asked_queue, asked_model, at, tonumber(delay_ms) end
+  end
+  for i = 1, #routes, 2 do
+    local at = opens_ms(routes[i], routes[i + 1], 0)
+    if at - now <= may_wait_ms then return routes[i], routes[i + 1], at, 0 end
+  end
+end
+
+local to_queue, to_model, at, delay = choose_route()
+if not to_queue then
+  local until_ms = opens_ms(asked_queue, asked_model, tonumber(delay_ms) or 0)
+  return {'over', integer(tries.waited_ms), integer(until_ms), tries.rejections, tries.retries, '',
+          {{}, 0, {}}}
+end
+tries.since_ms = now
+if signal == '' then tries.retries = tries.retries + 1 else tries.rejections = tries.rejections + 1 end
+if to_queue ~= asked_queue or to_model ~= asked_model then
+  tries.queue, tries.model = to_queue, to_model
+end
+tries.worker = pinned ~= '' and pinned or nil
+save_tries(run, index, tries)
+if history ~= '' then
+  set_field(history_key(run), index, history)
+  keep(run, history_key(run))
+end
+write({'HSET', in_flight_key(run), index, entry}, 'HDEL', in_flight_key(run), index)
+remove_member(leases_key(queue), lease)
+set_field(dispatches_key(run), index, dispatch)
+keep(run, dispatches_key(run))
+if delay > 0 then
+  hold_task(run, to_queue, index, now + delay)
+else
+  make_pending(run, to_queue, index, 'LPUSH', 'LPOP')
+end
+add_event(run, 'kind', 'held', 'index', index, 'dispatch', dispatch, 'until_ms', integer(at))
+keep(run, events_key(run))
+enter_fair_queues(run)
+local admission = admit(claim_timeout_ms)
+touch_sometimes(run)
+return {'held', integer(tries.waited_ms), integer(at), tries.rejections, tries.retries, to_queue,
+        admission}

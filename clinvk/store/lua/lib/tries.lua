@@ -1,0 +1,82 @@
+-- How a task was tried so far, where it was put back: JSON in `tries`, by its index.
+--   waited_ms   how long limits have held it up, without what goes on now
+--   since_ms    since when a limit holds it up now, or 0
+--   rejections  how often a limit refused it
+--   retries     how often it was tried again for another reason
+--   queue, model  where it waits now and for which model, if not as its spec says
+--   worker      the only one that can go on with it
+--
+-- A task that was never put back waits as long as its queue's gate is closed. The queue's hash has the
+-- sum of that in `limited_ms`, and a run's record what it was when the run was opened.
+
+local function tries_of(run, index)
+  local entry = redis.call('HGET', tries_key(run), index)
+  if entry then return cjson.decode(entry) end
+  return {waited_ms = 0, since_ms = 0, rejections = 0, retries = 0, is_new = true}
+end
+
+local function save_tries(run, index, tries)
+  tries.is_new = nil
+  set_field(tries_key(run), index, cjson.encode(tries))
+  keep(run, tries_key(run))
+end
+
+-- Return for how long a queue's gate has been closed in all, up to now.
+local function limited_ms(queue)
+  local gate = gate_of(queue, '')
+  local before = tonumber(redis.call('HGET', queue_key(queue), 'limited_ms') or 0)
+  if not (gate and gate.closed_until) then return before end
+  return before + now_ms() - gate.first_closed_ms
+end
+
+-- Return how long limits have held up a task that is not running, up to now.
+local function waited_ms(run, queue, tries)
+  if not tries.is_new then
+    return tries.waited_ms + (tries.since_ms > 0 and now_ms() - tries.since_ms or 0)
+  end
+  local at_opening = tonumber(redis.call('HGET', run_key(run), 'limited:' .. queue) or 0)
+  return math.max(0, limited_ms(queue) - at_opening)
+end
+
+-- Take note that a task waits no longer; returns how it was tried.
+local function end_wait(run, queue, index)
+  local tries = tries_of(run, index)
+  local waited = waited_ms(run, queue, tries)
+  if waited ~= tries.waited_ms or tries.since_ms ~= 0 then
+    tries.waited_ms, tries.since_ms = waited, 0
+    save_tries(run, index, tries)
+  end
+  return tries
+end
+
+-- Return the queue that a task waits in, and the model that it is for or ''; nil where its spec is
+-- gone.
+local function route_of_task(run, index)
+  local tries = tries_of(run, index)
+  if tries.queue then return tries.queue, tries.model or '' end
+  local text = redis.call('HGET', specs_key(run), index)
+  if not text then return nil end
+  local spec = cjson.decode(text)
+  local names = {spec.backend}
+  for _, other in ipairs(spec.alternatives or {}) do names[#names + 1] = other end
+  return 'clinvk.' .. table.concat(names, '|'), spec.model or ''
+end
+
+local function queue_of_task(run, index)
+  local queue = route_of_task(run, index)
+  return queue
+end
+
+-- Let the gates of a queue know of the end of a task that met no limit; see note_end().
+local function note_end_of(run, index, queue, signal, lease, started_ms)
+  if not started_ms then return end
+  local state = redis.call('HMGET', queue_key(queue), 'gate', 'model_gates')
+  if state[1] then
+    note_end(queue, '', signal, lease, started_ms, redis.call('ZCARD', leases_key(queue)),
+             most_in_flight(queue))
+  end
+  if state[2] then
+    local _, model = route_of_task(run, index)
+    if model and model ~= '' then note_end(queue, model, signal, lease, started_ms, 0, 0) end
+  end
+end

@@ -1,0 +1,3 @@
+"""`tests/unit/store/test_gates.py` over a real server."""
+
+from tests.unit.store.test_gates import *

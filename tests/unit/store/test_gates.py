@@ -1,0 +1,345 @@
+"""Gates: what a queue learns of its provider's limits, in virtual time, on the real scripts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from clinvk.core.spec import RunOptions, TaskResult, TaskSpec, TaskStatus
+from clinvk.store.types import Admission, Claim, Gate, Held, Hold, Lease
+from tests.unit.store.test_store import result
+from tests.virtual_time import VirtualTimeStore
+
+QUEUE = "clinvk.a"
+MINUTE = 60
+HOUR = 3600
+
+
+class Fleet:
+    """A fleet on paper, with as many slots as it needs."""
+
+    def __init__(self, client: Any) -> None:
+        self.store = VirtualTimeStore(client)
+        self.out: list[Lease] = []
+        self.claims: dict[Lease, Claim] = {}
+        self.entry: dict[str, Any] = {}
+        self.serve("clinvk.a", "clinvk.b")
+
+    def serve(self, *queues: str, slots: int = 100) -> list[int]:
+        self.entry = {"slots": slots, "queues": queues}
+        return self.take(self.store.announce("w", self.entry))
+
+    def submit(self, count: int = 1, run: str = "r", **fields: Any) -> None:
+        specs = [TaskSpec(**({"backend": "a", "prompt": "x"} | fields)) for _ in range(count)]
+        self.take(self.store.submit(run, specs, RunOptions(max_parallel=1000)).admission)
+
+    def take(self, admission: Admission) -> list[int]:
+        """Claim what was dispatched; returns the indexes."""
+        assert not admission.failures
+        leases = [Lease(each.run, each.index, each.dispatch) for each in admission.dispatched]
+        for lease in leases:
+            self.claims[lease] = self.store.claim(lease, "w/1", str(lease))
+            assert self.claims[lease].verdict == "go"
+        self.out += leases
+        return [lease.index for lease in leases]
+
+    def end(self, lease: Lease, status: TaskStatus = TaskStatus.OK) -> list[int]:
+        self.out.remove(lease)
+        return self.take(self.store.finish(lease, result(lease.index, status)).admission)
+
+    def hold(self, lease: Lease, **how: Any) -> Held:
+        held = self.store.hold(lease, Hold(**how))
+        if held.verdict == "held":
+            self.out.remove(lease)
+            self.take(held.admission)
+        return held
+
+    def later(self, seconds: float) -> list[int]:
+        """Let time go by; returns what is dispatched then."""
+        self.store.seconds += seconds
+        return self.take(self.store.announce("w", self.entry)) + self.take(self.store.admit())
+
+    def in_ms(self, seconds: float) -> int:
+        return self.store.now_ms + int(seconds * 1000)
+
+    def gate(self, queue: str = QUEUE, model: str = "") -> Gate | None:
+        states = {state.name: state for state in self.store.queues()}
+        return next((gate for gate in states[queue].gates if gate.model == model), None)
+
+
+@pytest.fixture
+def fleet(redis_client: Any) -> Fleet:
+    return Fleet(redis_client)
+
+
+def test_a_window_limit_closes_the_queue_until_its_reset(fleet: Fleet) -> None:
+    fleet.submit(3)
+    first = fleet.out[0]
+    held = fleet.hold(first, signal="window", retry_at_ms=fleet.in_ms(HOUR), kind="usage_limit")
+    assert held.verdict == "held"
+    for lease in list(fleet.out):
+        fleet.end(lease)
+    assert fleet.later(HOUR) == []  # a reset comes late, in practice
+    assert fleet.later(80) == [0]
+
+
+def test_after_a_reset_one_task_tries_and_the_others_follow(fleet: Fleet) -> None:
+    fleet.submit(20)
+    for lease in list(fleet.out):
+        fleet.hold(lease, signal="window", retry_at_ms=fleet.in_ms(HOUR))
+    assert len(fleet.later(HOUR + 80)) == 1
+    assert fleet.later(MINUTE) == []
+    assert len(fleet.end(fleet.out[0])) == 2
+    assert len(fleet.end(fleet.out[0])) == 3  # the limit is 4 now, and one is running
+    while fleet.out:
+        fleet.end(fleet.out[0])
+    assert fleet.store.summary("r").ok == 20  # type: ignore[union-attr]
+
+
+def test_a_probe_that_meets_the_limit_again_closes_it_for_longer_each_time(fleet: Fleet) -> None:
+    fleet.submit(3)
+    for lease in list(fleet.out):
+        fleet.hold(lease, signal="window", retry_at_ms=fleet.in_ms(MINUTE))
+    fleet.later(MINUTE + 80)
+    for minutes in (5, 10, 20, 40, 60, 60):
+        (probe,) = fleet.out
+        fleet.hold(probe, signal="window")
+        assert fleet.later(minutes * MINUTE - 1) == []
+        assert len(fleet.later(2)) == 1
+
+
+def test_a_reset_that_cannot_be_is_not_believed(fleet: Fleet) -> None:
+    fleet.submit(2)
+    for lease, reset in zip(list(fleet.out), (9 * 24 * HOUR, -HOUR), strict=True):
+        fleet.hold(lease, signal="window", retry_at_ms=fleet.in_ms(reset))
+    assert len(fleet.later(5 * MINUTE + 1)) == 1
+
+
+def test_the_later_of_two_resets_counts(fleet: Fleet) -> None:
+    fleet.submit(2)
+    first, second = fleet.out
+    fleet.hold(first, signal="window", retry_at_ms=fleet.in_ms(2 * HOUR))
+    fleet.hold(second, signal="window", retry_at_ms=fleet.in_ms(HOUR))
+    assert fleet.later(HOUR + 80) == []
+    assert len(fleet.later(HOUR)) == 1
+
+
+def test_a_probe_whose_worker_is_lost_makes_room_for_another(fleet: Fleet) -> None:
+    fleet.submit(2)
+    for lease in list(fleet.out):
+        fleet.hold(lease, signal="window", retry_at_ms=fleet.in_ms(MINUTE))
+    fleet.later(MINUTE + 80)
+    (probe,) = fleet.out
+    fleet.store.release("w/1", probe)
+    fleet.out.clear()
+    fleet.store.call("lose", claim_timeout_ms=1000, losses=[str(probe), "killed"])
+    assert fleet.store.queues()[0].in_flight == 1
+
+
+def test_fifty_refusals_at_once_are_one_cut(fleet: Fleet) -> None:
+    fleet.submit(60)
+    fleet.store.seconds += 1
+    for lease in fleet.out[:50]:
+        fleet.hold(lease, signal="burst", delay_ms=HOUR * 1000)
+    gate = fleet.gate()
+    assert gate
+    assert gate.limit == 58
+    fleet.later(2 * HOUR)
+    for lease in fleet.out[:50]:
+        fleet.end(lease)
+
+
+def test_a_task_that_started_after_a_cut_cuts_again(fleet: Fleet) -> None:
+    fleet.serve("clinvk.a", slots=20)
+    fleet.submit(40)
+    limits = []
+    for _ in range(3):
+        fleet.later(10)
+        fleet.hold(fleet.out[-1], signal="burst", delay_ms=HOUR * 1000)
+        gate = fleet.gate()
+        assert gate
+        assert gate.limit
+        limits.append(gate.limit)
+        while len(fleet.out) >= gate.limit:
+            fleet.end(fleet.out[0])
+        assert fleet.later(10)
+    assert limits == [19, 17, 13]
+    while fleet.out or fleet.later(HOUR):
+        fleet.end(fleet.out[0])
+
+
+def test_a_hint_holds_the_task_back(fleet: Fleet) -> None:
+    fleet.submit(2)
+    fleet.hold(fleet.out[0], signal="burst", delay_ms=30_000)
+    assert fleet.later(29) == []
+    fleet.end(fleet.out[0])
+    assert fleet.later(2) == [0]
+
+
+def test_a_limit_grows_with_success_until_it_is_forgotten(fleet: Fleet) -> None:
+    fleet.serve("clinvk.a", slots=4)
+    fleet.submit(40)
+    fleet.store.seconds += 1
+    fleet.hold(fleet.out[0], signal="burst", delay_ms=0)
+    gate = fleet.gate()
+    assert gate
+    assert gate.limit == 3
+    for _ in range(3):
+        fleet.later(12 * MINUTE)
+        for lease in list(fleet.out):
+            fleet.end(lease)
+    assert fleet.gate() is None
+
+
+def test_it_does_not_grow_while_the_provider_is_in_trouble(fleet: Fleet) -> None:
+    fleet.serve("clinvk.a", slots=4)
+    fleet.submit(40)
+    fleet.store.seconds += 1
+    fleet.hold(fleet.out[0], signal="burst", delay_ms=0)
+    for _ in range(6):
+        fleet.later(11 * MINUTE)
+        for number, lease in enumerate(list(fleet.out)):
+            fleet.end(lease, TaskStatus.TIMEOUT if number == 0 else TaskStatus.OK)
+    gate = fleet.gate()
+    assert gate
+    assert gate.limit == 3
+
+
+def test_a_model_that_is_limited_does_not_stop_others(fleet: Fleet) -> None:
+    fleet.submit(2, model="opus")
+    fleet.submit(2, run="other", model="haiku")
+    fleet.hold(fleet.out[0], signal="window", model="opus", retry_at_ms=fleet.in_ms(HOUR))
+    fleet.submit(2, run="more", model="haiku")
+    fleet.submit(2, run="late", model="opus")
+    assert [lease.run for lease in fleet.out] == ["r", "other", "other", "more", "more"]
+    for lease in list(fleet.out):
+        fleet.end(lease)
+    assert fleet.later(HOUR) == []
+    assert len(fleet.later(80)) == 1  # the probe
+    fleet.end(fleet.out[0])
+    assert len(fleet.later(10)) == 2
+    assert fleet.gate(model="opus") is None
+
+
+def test_a_task_may_wait_only_so_long(fleet: Fleet) -> None:
+    fleet.submit(2)
+    held = fleet.hold(
+        fleet.out[0],
+        signal="window",
+        retry_at_ms=fleet.in_ms(HOUR),
+        max_wait_ms=15 * MINUTE * 1000,
+    )
+    assert held.verdict == "over"
+    assert held.until_ms >= fleet.in_ms(HOUR)
+    assert fleet.out[0] == Lease("r", 0, 1)  # still its own, until its end is recorded
+    fleet.end(fleet.out[0], TaskStatus.FAILED)
+
+
+def test_what_would_wait_too_long_behind_a_closed_gate_is_found(fleet: Fleet) -> None:
+    fleet.serve("clinvk.a", slots=1)
+    fleet.submit(3, max_wait_seconds=15 * MINUTE)
+    fleet.submit(2, run="patient")
+    probe = fleet.out[0]
+    fleet.hold(probe, signal="window", retry_at_ms=fleet.in_ms(HOUR), kind="usage_limit")
+    expired = fleet.store.expired_waits()
+    assert {(each.lease.run, each.lease.index) for each in expired} == {("r", n) for n in range(3)}
+    assert {each.kind for each in expired} == {"usage_limit"}
+    for each in expired:
+        recorded = fleet.store.finish(each.lease, result(each.lease.index, TaskStatus.FAILED))
+        assert recorded.ok
+    assert fleet.store.expired_waits() == []
+    summary = fleet.store.summary("r")
+    assert summary
+    assert summary.failed == 3
+
+
+def test_how_long_limits_held_a_task_up_is_counted(fleet: Fleet) -> None:
+    fleet.serve("clinvk.a", slots=1)
+    fleet.submit(2)
+    fleet.store.seconds += 100
+    fleet.hold(fleet.out[0], signal="window", retry_at_ms=fleet.in_ms(HOUR))
+    fleet.later(2 * HOUR)
+    (lease,) = fleet.out
+    assert fleet.claims[lease].waited_ms == 2 * HOUR * 1000
+    assert fleet.claims[lease].rejections == 1
+    fleet.end(lease)
+    (other,) = fleet.out
+    assert fleet.claims[other].waited_ms == 2 * HOUR * 1000
+    assert fleet.claims[other].rejections == 0
+
+
+def test_another_try_goes_on_where_it_may(fleet: Fleet) -> None:
+    fleet.submit(1, fallback=["nobody", "b:big"])
+    held = fleet.hold(
+        fleet.out[0],
+        signal="window",
+        retry_at_ms=fleet.in_ms(HOUR),
+        history='{"tried": []}',
+        routes=[("clinvk.nobody", ""), ("clinvk.b", "big")],
+    )
+    assert held.queue == "clinvk.b"
+    (lease,) = fleet.out
+    claim = fleet.claims[lease]
+    assert (claim.queue, claim.model, claim.history) == ("clinvk.b", "big", b'{"tried": []}')
+    fleet.end(lease)
+
+
+def test_no_task_goes_to_a_closed_gate_while_an_open_one_is_left(fleet: Fleet) -> None:
+    fleet.submit(1, run="b", backend="b")
+    fleet.hold(fleet.out[0], signal="window", retry_at_ms=fleet.in_ms(HOUR))
+    fleet.serve("clinvk.a", "clinvk.b", "clinvk.c")
+    fleet.submit(1, fallback=["b", "c"])
+    held = fleet.hold(fleet.out[0], delay_ms=None, routes=[("clinvk.b", ""), ("clinvk.c", "")])
+    assert held.queue == "clinvk.c"
+
+
+def test_a_task_for_several_backends_takes_the_one_that_is_free(fleet: Fleet) -> None:
+    fleet.submit(4, alternatives=["b"])
+    assert {fleet.claims[lease].queue for lease in fleet.out} == {"clinvk.a", "clinvk.b"}
+    lease = next(lease for lease in fleet.out if fleet.claims[lease].queue == "clinvk.a")
+    fleet.hold(lease, signal="window", retry_at_ms=fleet.in_ms(HOUR))
+    again = next(out for out in fleet.out if out.index == lease.index)
+    assert fleet.claims[again].queue == "clinvk.b"
+
+
+def test_an_operator_opens_a_queue_at_once(fleet: Fleet) -> None:
+    fleet.submit(2)
+    for lease in list(fleet.out):
+        fleet.hold(lease, signal="window", retry_at_ms=fleet.in_ms(HOUR))
+    assert sorted(fleet.take(fleet.store.reopen(QUEUE))) == [0, 1]
+    assert fleet.gate() is None
+
+
+def test_a_pause_ends_by_itself(fleet: Fleet) -> None:
+    fleet.store.limit(QUEUE, paused=1, paused_until=fleet.in_ms(HOUR))
+    fleet.submit(1)
+    assert fleet.later(HOUR - 1) == []
+    assert fleet.later(2) == [0]
+
+
+def test_a_canceled_run_takes_what_waits_with_it(fleet: Fleet) -> None:
+    fleet.submit(2)
+    fleet.hold(fleet.out[0], signal="burst", delay_ms=HOUR * 1000)
+    canceled = fleet.store.cancel("r", "user")
+    assert canceled.unpublished == 1
+    fleet.end(fleet.out[0], TaskStatus.CANCELED)
+    summary = fleet.store.summary("r")
+    assert summary
+    assert summary.canceled == 2
+    (state,) = [state for state in fleet.store.queues() if state.name == QUEUE]
+    assert state.waiting == 0
+
+
+def test_the_same_put_back_twice_is_refused(fleet: Fleet) -> None:
+    fleet.submit(1)
+    lease = fleet.out[0]
+    assert fleet.hold(lease, signal="burst", delay_ms=1000).verdict == "held"
+    assert fleet.store.hold(lease, Hold(signal="burst")).verdict == "stale"
+
+
+def test_a_result_of_a_task_that_is_held_counts(fleet: Fleet) -> None:
+    fleet.submit(1)
+    fleet.hold(fleet.out[0], signal="burst", delay_ms=HOUR * 1000)
+    ended: TaskResult = result(0)
+    assert fleet.store.finish(Lease("r", 0, 2), ended).is_last
