@@ -191,6 +191,15 @@ def test_a_submitter_is_no_worker(server: Server) -> None:
     server.admin.acl_log_reset()
 
 
+def test_a_wrong_password_is_refused_and_not_shown(server: Server) -> None:
+    url = server.url("submitter").replace("submitter-password", "wrong-password")
+    refused = harness.clinvk("runs", env={BROKER_URL: url})
+    assert (refused.status, refused.stdout) == (4, "")
+    assert "wrong-password" not in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    server.admin.acl_log_reset()
+
+
 DANGEROUS: Sequence[Sequence[str | int]] = [
     ("CLIENT", "KILL", "ID", 1),
     ("CLIENT", "PAUSE", 1000),

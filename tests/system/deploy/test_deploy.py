@@ -5,12 +5,16 @@ Nothing here needs a network or a container. A tool that is missing fails its te
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,7 +120,7 @@ def test_compose_fits_the_specification() -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["Deployment", "PodDisruptionBudget", "Secret"])
+@pytest.mark.parametrize("kind", ["Deployment", "NetworkPolicy", "PodDisruptionBudget", "Secret"])
 def test_manifests_fit_kubernetes(kind: str) -> None:
     assert of_kind(kind)
     for manifest in of_kind(kind):
@@ -153,13 +157,12 @@ def test_the_unit_is_valid(tmp_path: Path) -> None:
 
 @contextmanager
 def server(directory: Path, configuration: str) -> Iterator[int]:
-    """Run a server with this configuration on loopback; its port."""
+    """Run a server with this configuration on loopback, with a password; its port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
     (directory / "redis.conf").write_text(configuration)
     process = subprocess.Popen(
-        # As in compose.yaml: the rest of the configuration comes on standard input.
         [harness.server_program(), directory / "redis.conf", "-"],
         cwd=directory,
         stdin=subprocess.PIPE,
@@ -209,83 +212,162 @@ def test_redis_keeps_what_it_is_given(temporary: Path) -> None:
         shutil.rmtree(directory)
 
 
-def users() -> str:
-    """The commented ACL users of redis.conf, with PASSWORD as their password."""
-    lines = re.findall(
-        r"^# (user (?:clinvk|keda) .*)$", (DEPLOY / "redis.conf").read_text(), re.MULTILINE
+# The users, as compose.yaml gives them to the server.
+
+ROLES = ("submitter", "worker", "monitor")
+
+
+def test_the_users_are_those_of_clinvk_acl() -> None:
+    printed = harness.clinvk("acl").stdout
+    assert (DEPLOY / "users.acl").read_text() == printed, (
+        "the store's commands have changed: clinvk acl > deploy/users.acl"
     )
-    assert len(lines) == 2
-    return "\n".join(lines) + "\n"
+
+
+def test_the_server_refuses_users_whose_passwords_are_not_filled_in(temporary: Path) -> None:
+    directory = temporary / "unfilled"
+    directory.mkdir()
+    shutil.copy(DEPLOY / "users.acl", directory)
+    done = subprocess.run(
+        [harness.server_program(), "--port", "0", "--aclfile", str(directory / "users.acl")],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    shutil.rmtree(directory)
+    assert done.returncode == 1
 
 
 @pytest.fixture
 def guarded(temporary: Path) -> Iterator[int]:
-    """The port of a server with the documented users."""
+    """The port of a server that was started as compose.yaml starts it."""
     directory = temporary / "acl"
     directory.mkdir()
+    redis_service = compose()["redis"]
+    shell, option, script = redis_service["command"]
+    variables = {
+        variable: re.search(r"CLINVK_(\w+)_PASSWORD", value)[1].lower()  # type: ignore[index]
+        for variable, value in redis_service["environment"].items()
+    }
+    assert sorted(variables.values()) == sorted(ROLES)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    script = script.replace("$$", "$").replace("/etc/redis", str(DEPLOY))
+    script = script.replace("exec redis-server", f"exec {harness.server_program()}")
+    assert script.endswith("redis.conf -")
+    script = f"{script.removesuffix('-')}--bind 127.0.0.1 --port {port} --dir {directory} -"
+    process = subprocess.Popen(
+        [shell, option, script],
+        env={**os.environ, **{name: f"{role}0" for name, role in variables.items()}},
+        cwd=directory,
+        stdout=subprocess.DEVNULL,
+    )
     try:
-        with server(directory, f"{users()}appendonly yes\nappendfsync always\n") as port:
-            yield port
+        with redis.Redis(port=port, username="monitor", password="monitor0") as client:
+            harness.wait_until(
+                lambda: harness.answers(client) or process.poll() is not None, "the server"
+            )
+            assert process.poll() is None
+        yield port
     finally:
+        process.terminate()
+        process.wait()
         shutil.rmtree(directory)
 
 
-def test_a_fleet_runs_as_the_documented_user(guarded: int) -> None:
-    """A worker, a run, a cancellation, limits, an order to all workers; nothing is denied."""
-    env = {"CLINVK_BROKER_URL": f"redis://clinvk:PASSWORD@127.0.0.1:{guarded}/0"}
+def url(port: int, user: str) -> dict[str, str]:
+    return {"CLINVK_BROKER_URL": f"redis://{user}:{user}0@127.0.0.1:{port}/0"}
+
+
+def test_a_fleet_runs_as_compose_has_it(guarded: int) -> None:
+    """A worker, a run, a look; Flower sees the worker; nobody else gets in, by no name."""
+    tasks = '{"tasks": [{"backend": "echo", "prompt": "a"}, {"backend": "echo", "prompt": "b"}]}'
     worker = subprocess.Popen(
         [*harness.CLINVK, "worker", "--queues", "echo"],
-        env={**os.environ, **env},
+        env={**os.environ, **url(guarded, "worker")},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
-    tasks = '{"tasks": [{"backend": "echo", "prompt": "a"}, {"backend": "echo", "prompt": "b"}]}'
-
-    def celery(*arguments: str) -> harness.Completed:
-        command = [*harness.PYTHON, "-m", "celery", "-A", "workers.app"]
-        return harness.clinvk(*arguments, env=env, command=command)
-
     try:
+        looks = url(guarded, "monitor")
         harness.wait_until(
-            lambda: "echo" in harness.clinvk("workers", env=env).stdout, "the worker"
+            lambda: "echo" in harness.clinvk("workers", env=looks).stdout, "the worker"
         )
-        done = harness.clinvk("parallel", "--quiet", stdin=tasks, env=env)
+        done = harness.clinvk("parallel", "--quiet", stdin=tasks, env=url(guarded, "submitter"))
         assert (done.status, done.stderr) == (0, "")
-        assert harness.clinvk("queues", "set", "echo", "--rate", "1/min", env=env).status == 0
-        run = harness.clinvk("parallel", "--detach", stdin=tasks, env=env).stdout.strip()
-        assert harness.clinvk("cancel", run, env=env).status == 0
-        assert "pong" in celery("inspect", "ping").stdout
-        with redis.Redis(port=guarded, password="secret") as client:
-            assert client.acl_log() == []
+        assert flower_sees_workers(looks)
+        with redis.Redis(port=guarded) as stranger:
+            assert not harness.answers(stranger)
     finally:
         worker.terminate()
         _, errors = worker.communicate()
     assert worker.returncode == 0, errors
 
 
-@pytest.mark.parametrize(
-    "command", [("FLUSHALL",), ("CONFIG", "GET", "*"), ("GET", "another"), ("KEYS", "*")]
-)
-def test_the_documented_user_can_do_no_more(guarded: int, command: tuple[str, ...]) -> None:
-    with (
-        redis.Redis(port=guarded, username="clinvk", password="PASSWORD") as client,
-        pytest.raises(redis.exceptions.NoPermissionError),
-    ):
-        client.execute_command(*command)
+def flower_sees_workers(env: dict[str, str]) -> bool:
+    """Start Flower as its image does, and ask it for the workers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    process = subprocess.Popen(
+        [*flower_entrypoint(), f"--port={port}", "--address=127.0.0.1"],
+        env={**os.environ, **env, "FLOWER_BASIC_AUTH": "user:pw", "PATH": search_path()},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def asks(path: str, login: str | None) -> tuple[int, bytes]:
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}")
+        if login is not None:
+            request.add_header("Authorization", f"Basic {b64encode(login.encode()).decode()}")
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, b""
+        except OSError:
+            return 0, b""
+
+    try:
+        harness.wait_until(
+            lambda: b"clinvk@" in asks("/api/workers?refresh=1", "user:pw")[1], "Flower"
+        )
+        assert asks("/workers", None)[0] == 401
+        return True
+    finally:
+        process.terminate()
+        process.wait()
 
 
-def test_keda_may_count_and_nothing_else(guarded: int) -> None:
-    key = KEYS["leases"].format(queue_of("claude"))
-    with redis.Redis(port=guarded, password="secret") as client:
-        client.zadd(key, {"a": 1, "b": 2})
-    # What KEDA's scaler does to get the size of a collection.
-    script = "redis.call('type', KEYS[1]); return redis.call('zcard', KEYS[1])"
-    with redis.Redis(port=guarded, username="keda", password="PASSWORD") as client:
-        assert client.eval(script, 1, key) == 2
-        assert client.register_script(script)(keys=[key]) == 2
-        for denied in (("ZADD", key, "1", "c"), ("ZRANGE", key, "0", "-1"), ("ZCARD", "another")):
-            with pytest.raises(redis.exceptions.NoPermissionError):
-                client.execute_command(*denied)
+def search_path() -> str:
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+
+def flower_entrypoint() -> list[str]:
+    """The entry point of the image of Flower."""
+    stage = DOCKERFILE.read_text().partition("AS flower")[2].partition("\nFROM ")[0]
+    (line,) = re.findall(r"^ENTRYPOINT (.+)$", stage, re.MULTILINE)
+    found = json.loads(line)
+    assert isinstance(found, list)
+    return found
+
+
+def test_flower_does_not_start_without_a_login() -> None:
+    env = {name: value for name, value in os.environ.items() if name != "FLOWER_BASIC_AUTH"}
+    done = subprocess.run(
+        flower_entrypoint(), env=env, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode != 0
+    assert "FLOWER_BASIC_AUTH: set it to user:password" in done.stderr
+
+
+def test_keda_follows_as_the_user_who_looks() -> None:
+    (secret,) = (s for s in of_kind("Secret") if s["metadata"]["name"] == "clinvk-broker")
+    assert secret["stringData"]["username"] == "monitor"
+    assert secret["stringData"]["url"].startswith("rediss://worker:")
 
 
 def test_the_health_check_finds_its_own_worker_only(broker_url: str) -> None:
@@ -446,12 +528,62 @@ def test_nothing_is_published_but_flower_on_loopback() -> None:
     ]
 
 
-def test_the_password_of_redis_is_required() -> None:
-    variables = re.findall(
-        r"\$\{(CLINVK_REDIS_PASSWORD[^}]*)\}", (ROOT / "compose.yaml").read_text()
-    )
-    assert len(variables) == 2
-    assert all(variable.startswith("CLINVK_REDIS_PASSWORD:?set ") for variable in variables)
+def test_passwords_are_required_and_each_service_has_its_user() -> None:
+    text = (ROOT / "compose.yaml").read_text()
+    for role in ROLES:
+        variables = re.findall(rf"\$\{{(CLINVK_{role.upper()}_PASSWORD[^}}]*)\}}", text)
+        assert variables
+        assert all(":?" in variable for variable in variables)
+    users = {
+        name: re.match(r"redis://(\w+):", service["environment"]["CLINVK_BROKER_URL"])[1]  # type: ignore[index]
+        for name, service in compose().items()
+        if name != "redis"
+    }
+    workers = dict.fromkeys(served(), "worker")
+    assert users == {**workers, "client": "submitter", "flower": "monitor"}
+
+
+def test_containers_change_nothing_but_their_volumes() -> None:
+    for name, service in compose().items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["pids_limit"] > 0, name
+    for item in of_kind("Deployment"):
+        pod = item["spec"]["template"]["spec"]
+        assert pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
+        for volume in pod["volumes"]:
+            assert volume["emptyDir"]["sizeLimit"].endswith("Gi"), volume
+
+
+def test_the_policy_of_the_network_is_for_all_workers_and_lets_nobody_in() -> None:
+    (policy,) = of_kind("NetworkPolicy")
+    selected = policy["spec"]["podSelector"]["matchLabels"].items()
+    for item in of_kind("Deployment"):
+        assert selected <= item["spec"]["template"]["metadata"]["labels"].items()
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert policy["spec"]["ingress"] == []
+    ports = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+    assert ports == {53, 443, 6379}
+
+
+def test_each_instance_of_the_unit_has_its_own_user_and_state() -> None:
+    unit = UNIT.read_text()
+    for setting in (
+        "User=clinvk-%i",
+        "StateDirectory=clinvk-%i",
+        "StateDirectoryMode=0700",
+        "Environment=HOME=/var/lib/clinvk-%i",
+        "WorkingDirectory=/var/lib/clinvk-%i",
+        "UMask=0077",
+        "NoNewPrivileges=yes",
+    ):
+        assert f"\n{setting}\n" in unit, setting
+
+
+def test_secrets_stay_out_of_git_and_of_the_image() -> None:
+    assert ".env" in (ROOT / ".gitignore").read_text().split("\n")
+    assert "**/.env" in (ROOT / ".dockerignore").read_text().split("\n")
 
 
 def test_the_build_context_is_no_more_than_the_image_needs() -> None:

@@ -1,9 +1,8 @@
-"""TLS and ACL users, tried: a fleet works with them, and without them is refused."""
+"""TLS, tried: a fleet works with it, and without trust is refused."""
 
 from __future__ import annotations
 
 import json
-import re
 import socket
 import ssl
 import subprocess
@@ -13,8 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-import redis
 import trustme
 
 from clinvk.core.worker_config import BROKER_URL
@@ -22,7 +19,6 @@ from clinvk.local.server import find_server
 from clinvk.store.store import Store
 from tests import harness
 
-ROOT = harness.ROOT
 TASKS = '{"backend": "echo", "prompt": "one"}\n{"backend": "echo", "prompt": "[fail]"}\n'
 
 
@@ -140,22 +136,6 @@ def holds(url: str, folder: Path) -> None:
         log = (folder / "worker.log").read_text()
         assert "NOPERM" not in log
         assert "Traceback" not in log
-
-
-def test_an_acl_user_with_no_more_than_clinvk_needs(tmp_path: Path) -> None:
-    # The user that deploy/redis.conf suggests.
-    (line,) = re.findall(
-        r"^# (user clinvk on .*)$", (ROOT / "deploy/redis.conf").read_text(), re.MULTILINE
-    )
-    user = line.replace("PASSWORD", "pw")
-    with server(tmp_path, "user default off", user) as port:
-        url = f"redis://clinvk:pw@127.0.0.1:{port}/0"
-        holds(url, tmp_path)
-        with redis.Redis.from_url(url) as client, pytest.raises(redis.exceptions.NoPermissionError):
-            client.flushall()
-        refused = submit(f"redis://clinvk:wrong@127.0.0.1:{port}/0")
-        assert (refused.status, refused.stdout) == (4, "")
-        assert "wrong" not in refused.stderr
 
 
 def test_tls(tmp_path: Path) -> None:
