@@ -39,6 +39,11 @@ class Environments:
         inherited = self._secrets_of(backend, command.secret_env)
         return inherited | secrets_in(command.env, command.secret_env) if command.env else inherited
 
+    def time_zone(self, backend: Backend) -> str | None:
+        """Return the variable TZ of a backend's commands; None where it is that of this process."""
+        tz = self._configured(backend).get("TZ")
+        return tz if tz != os.environ.get("TZ") else None
+
     def _find_secrets(self, backend: Backend, names: frozenset[str]) -> frozenset[str]:
         variables = {os.fsdecode(k): os.fsdecode(v) for k, v in self._of(backend).items()}
         return secrets_in(variables, names | self._configured(backend).keys())

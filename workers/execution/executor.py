@@ -139,7 +139,8 @@ class Executor:
             warnings, sandbox = task.warnings, task.decision.enforcement
             masker = masking.masker(self._environments.secrets(task.backend, task.command))
             feed = StepFeed(lease, claim.attempts, task.spec.steps, masker, self._observers)
-            reader = LiveReader(task.spec.backend, task.backend.reader(), feed.saw)
+            tz = self._environments.time_zone(task.backend)
+            reader = LiveReader(task.spec.backend, task.backend.reader(), feed.saw, tz)
             with closing(task):
                 process = self._run(task, lease, stop, reader)
             parsed = self._judge(task, process, reader.finish(process), feed.last)

@@ -20,6 +20,8 @@ _errors = ErrorLog(logger)
 class LiveReader:
     """The reader of one command's output; `on_line` gets each line with the steps it tells of.
 
+    `tz` is the command's variable TZ, where it is not that of this process.
+
     A reader that raises has a bug: that is logged once, and costs the task the steps of a line.
 
     Attributes:
@@ -27,11 +29,16 @@ class LiveReader:
     """
 
     def __init__(
-        self, backend: str, reader: OutputReader, on_line: Callable[[str, Sequence[Step]], object]
+        self,
+        backend: str,
+        reader: OutputReader,
+        on_line: Callable[[str, Sequence[Step]], object],
+        tz: str | None = None,
     ) -> None:
         self._backend = backend
         self._reader = reader
         self._on_line = on_line
+        self._tz = tz
         self._lines = LineSplitter()
         self._failed_lines = 0
         self._taken_bytes = 0
@@ -57,7 +64,7 @@ class LiveReader:
         return parsed
 
     def _read(self, lines: Iterable[str]) -> None:
-        at = local_time.now()
+        at = local_time.now(self._tz)
         for line in lines:
             try:
                 self._on_line(line, tuple(self._reader.read(line, at)))

@@ -1,6 +1,7 @@
-"""The time in the zone of this machine, with the zone's rules for other times of the year.
+"""The time in the zone of a command, with the zone's rules for other times of the year.
 
-A CLI that says "try again at 1:21 PM" means this zone: it gets this process's environment.
+A CLI that says "try again at 1:21 PM" means the zone of its environment, which is that of this
+machine unless the configuration says otherwise.
 """
 
 from __future__ import annotations
@@ -8,22 +9,23 @@ from __future__ import annotations
 import logging
 from datetime import datetime, tzinfo
 from functools import cache
+from zoneinfo import ZoneInfo
 
 logger = logging.getLogger(__name__)
 
 
-def now() -> datetime:
-    """Return the time."""
-    return datetime.now(_zone())
+def now(tz: str | None = None) -> datetime:
+    """Return the time; `tz` is the variable TZ of a command, where it is not this process's."""
+    return datetime.now(_zone(tz))
 
 
 @cache
-def _zone() -> tzinfo | None:
-    """Return this machine's zone; its present offset where the zone has no usable name."""
+def _zone(tz: str | None) -> tzinfo | None:
+    """Return a zone; this machine's present offset where the zone has no usable name."""
     from tzlocal import get_localzone  # of use only where a CLI runs
 
     try:
-        return get_localzone()
+        return get_localzone() if tz is None else ZoneInfo(tz.removeprefix(":"))
     except (ValueError, OSError, LookupError) as error:
-        logger.warning("the time zone of this machine cannot be read: %s", error)
+        logger.warning("the time zone %s cannot be read: %s", tz or "of this machine", error)
         return datetime.now().astimezone().tzinfo

@@ -61,3 +61,16 @@ def test_a_variable_that_a_cli_misses_is_found_in_what_it_said() -> None:
     assert environments.withheld(mytool, "error: MYTOOL_API_KEY is not set") == "MYTOOL_API_KEY"
     assert environments.withheld(mytool, "error: OTHER_KEY and PATH are not set") is None
     assert environments.withheld(mytool, "error: CLINVK_BROKER_URL") is None
+
+
+def test_the_configuration_may_give_a_cli_another_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    codex = REGISTRY.get("codex")
+
+    def zone(**env: str) -> str | None:
+        config = WorkerConfig(environments={"codex": {"env": env}})
+        return Environments(config).time_zone(codex)
+
+    assert zone() is None
+    assert zone(TZ="UTC") is None
+    assert zone(TZ="Asia/Kolkata") == "Asia/Kolkata"

@@ -121,3 +121,9 @@ def test_what_was_not_read_may_tell_that_the_cli_acted(
     reader.take(output)
     process = replace(FINISHED, stdout=Captured(size=size))
     assert reader.finish(process).acted is expected
+
+
+def test_times_are_in_the_zone_of_the_command() -> None:
+    reader = LiveReader("b", words := Words(), lambda *_: None, "Asia/Kolkata")
+    reader.take(b"one\n")
+    assert [str(at.tzinfo) for at in words.times] == ["Asia/Kolkata"]

@@ -37,3 +37,9 @@ def test_it_is_in_the_zone_of_the_machine(zone: None) -> None:
 @pytest.mark.parametrize("zone", ["Mars/Olympus"], indirect=True)
 def test_a_zone_that_nobody_knows_is_the_offset_that_the_system_has(zone: None) -> None:
     assert local_time.now().utcoffset() == datetime.now().astimezone().utcoffset()
+
+
+def test_a_command_may_have_a_zone_of_its_own() -> None:
+    assert str(local_time.now("Asia/Kolkata").tzinfo) == "Asia/Kolkata"
+    unknown = local_time.now("Mars/Olympus")
+    assert unknown.utcoffset() == datetime.now().astimezone().utcoffset()
