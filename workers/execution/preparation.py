@@ -98,14 +98,18 @@ class Preparation:
         if decision.problem:
             reason = f"refused by worker {self._worker}: {decision.problem}"
             raise RefusedError(ErrorKind.REFUSED, reason)
-        confinement = Confinement(
-            sandboxed=decision.is_enforced,
-            project_settings=self._policy.allows_project_settings(spec),
-            directory=os.path.realpath(workdir or os.curdir),
-        )
-        command = backend.command(spec, confinement)
-        warnings = [*warnings, *decision.warnings, *command.warnings]
         directory = self._open(workdir)
+        try:
+            confinement = Confinement(
+                sandboxed=decision.is_enforced,
+                project_settings=self._policy.allows_project_settings(spec),
+                directory=os.path.realpath(directory.start_path),
+            )
+            command = backend.command(spec, confinement)
+        except BaseException:
+            directory.close()
+            raise
+        warnings = [*warnings, *decision.warnings, *command.warnings]
         return PreparedTask(spec, backend, command, workdir, directory, decision, tuple(warnings))
 
     def _backend(self, name: str) -> Backend:

@@ -18,14 +18,21 @@ from tests.system.realcli.test_end_to_end import GEMINI, SEALED
 pytestmark = pytest.mark.timeout(300)
 
 
-def attack(tmp_path: Path, mode: str, policy: str = "") -> tuple[set[str], list[dict[str, Any]]]:
+CLI_ALONE = {"sandbox": "off"}
+"""Without the operating system's sandbox, which would hold some of the attacks by itself."""
+
+
+def attack(
+    tmp_path: Path, mode: str | None, worker: dict[str, Any], policy: str = ""
+) -> tuple[set[str], list[dict[str, Any]]]:
     """Run a task in each hostile repository; returns the attacks that worked, and the results."""
     folder, home = tmp_path / "repositories", tmp_path / "home"
-    tasks = [{"sandbox_mode": mode, "model": GEMINI, **task} for task in hostile.plant(folder)]
+    fields = {"model": GEMINI} | ({"sandbox_mode": mode} if mode else {})
+    tasks = [{**fields, **task} for task in hostile.plant(folder)]
     (tmp_path / "tasks.json").write_text(json.dumps({"tasks": tasks}))
     (tmp_path / "policy.yaml").write_text(policy)
-    config = {"worker": {"policy": str(tmp_path / "policy.yaml")}} if policy else {}
-    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    settings = worker | ({"policy": str(tmp_path / "policy.yaml")} if policy else {})
+    (tmp_path / "config.yaml").write_text(json.dumps({"worker": settings}))
     clinvk = [sys.executable, "-m", "clinvk", "parallel", "--json", "-q"]
     files = ["--config", str(tmp_path / "config.yaml"), "-f", str(tmp_path / "tasks.json")]
     done = subprocess.run(
@@ -42,23 +49,32 @@ def attack(tmp_path: Path, mode: str, policy: str = "") -> tuple[set[str], list[
     return hostile.succeeded(folder, prompts), json.loads(done.stdout)["results"]
 
 
+def answers(results: list[dict[str, Any]]) -> set[str]:
+    return {result["output"] for result in results if not result.get("error")}
+
+
+ANSWERS = {fakeapi.answer_to(name) for name in hostile.ATTACKS}
+
+
 def test_they_work_where_the_policy_allows_project_settings(tmp_path: Path) -> None:
     """Each attack is one: else the tests below could not fail."""
     policy = "max_sandbox_mode: workspace\nproject_settings: true\n"
-    worked, _ = attack(tmp_path, "workspace", policy)
+    worked, _ = attack(tmp_path, "workspace", CLI_ALONE, policy)
     assert worked == set(hostile.ATTACKS)
 
 
 def test_they_do_not_where_the_mode_restricts_the_task(tmp_path: Path) -> None:
-    worked, results = attack(tmp_path, "read-only")
+    worked, results = attack(tmp_path, "read-only", CLI_ALONE)
     assert worked == set()
-    told = {result["output"] for result in results if not result.get("error")}
-    assert told == {fakeapi.answer_to(name) for name in hostile.ATTACKS}
+    assert answers(results) == ANSWERS
 
 
 def test_they_do_not_under_a_maximum_and_instructions_are_still_read(tmp_path: Path) -> None:
-    worked, _ = attack(tmp_path, "full", "max_approval_mode: none\n")
+    """Tasks that name no mode get the maximum, in a sandbox."""
+    worked, results = attack(tmp_path, None, {}, "max_sandbox_mode: workspace\n")
     assert worked == set()
+    assert answers(results) == ANSWERS
+    assert {result["sandbox"]["mode"] for result in results} == {"workspace"}
     lines = (tmp_path / "home" / REQUESTS).read_text().splitlines()
     read = {marker for line in lines for marker in json.loads(line)["markers"]}
     assert read == {"CLAUDE.md", "GEMINI.md"}
