@@ -252,7 +252,7 @@ def test_a_reader_that_goes_away_does_not_stop_the_run(tmp_path: Path) -> None:
     process.stderr.close()
     assert process.wait() == 1
     assert stderr == ("clinvk: cannot write to standard output (Broken pipe); the run continues\n")
-    assert len(list((tmp_path / "out").iterdir())) == 17  # a result and a transcript each, and the summary
+    assert len(list((tmp_path / "out").iterdir())) == 2 * 8 + 1  # results, transcripts, summary
 
 
 def test_on_a_terminal_the_display_is_drawn_and_taken_away(tmp_path: Path) -> None:
