@@ -29,6 +29,7 @@ What clinvk overrides, each with what would break without it:
 `result_backend`  Celery's result backend for Redis, which takes the store's count for a chord's.
                   Celery's own would keep what each task returns, count it a second time, and fail
                   the chord for a task that was revoked.
+`masked`          Celery's connections, whose URLs are shown without tokens and passwords.
 `pool`            Celery's pool of threads, which wakes the event loop when a task ends. Otherwise a
                   slot stays empty for up to a second after each task.
 `consumer`        Celery's consumer, which acknowledges without a turn of the event loop and takes

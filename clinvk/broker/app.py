@@ -12,6 +12,7 @@ import re
 from celery import Celery
 
 from clinvk.broker.transport import ALIAS
+from clinvk.core.broker_url import with_login_in_front
 
 RESULT_BACKEND = "clinvk.broker.result_backend.ResultBackend"
 
@@ -21,7 +22,8 @@ def create_app(broker_url: str | None) -> Celery:
 
     Clients create one of their own; workers run that of `workers.app`.
     """
-    app = Celery("clinvk", set_as_current=False)
+    # With its own class of connections, because Celery shows URLs (clinvk/broker/masked.py).
+    app = Celery("clinvk", amqp="clinvk.broker.masked:MaskedAMQP", set_as_current=False)
     broker, result_backend = celery_urls(broker_url) if broker_url else (None, None)
     app.conf.update(
         broker_url=broker,
@@ -68,5 +70,6 @@ def celery_urls(broker_url: str) -> tuple[str, str]:
     if broker_url.startswith("rediss://") and "ssl_cert_reqs=" not in broker_url:
         broker_url += ("&" if "?" in broker_url else "?") + "ssl_cert_reqs=required"
     path = re.sub(r"^((redis\+)?socket|unix):///", "socket:///", broker_url)
+    path = with_login_in_front(path)
     broker = f"{ALIAS}+{path}" if path.startswith("socket:") else path
     return broker, f"{RESULT_BACKEND}+{path}"

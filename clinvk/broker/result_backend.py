@@ -17,11 +17,17 @@ import redis
 from celery import maybe_signature
 from celery.backends.redis import RedisBackend
 
+from clinvk.core.broker_url import mask_password
+
 logger = logging.getLogger(__name__)
 
 
 class ResultBackend(RedisBackend):  # type: ignore[misc]
     """Stores nothing, and completes chords by what their members return."""
+
+    def as_uri(self, include_password: bool = False) -> str:
+        """Return the URL of its server, for Celery's banner without its secrets."""
+        return str(self.url) if include_password else mask_password(str(self.url))
 
     def on_chord_part_return(
         self, request: Any, _state: str, result: object, **_options: object

@@ -106,7 +106,7 @@ def retry(call: Callable[[], T], timeout_seconds: float = math.inf) -> T:
 
 def redis_url(broker_url: str) -> str:
     """Translate any accepted form of a broker URL into redis-py's."""
-    return re.sub(r"^((\w+\+)?socket|unix):///", "unix:///", broker_url)
+    return re.sub(r"^((\w+\+)?socket|unix)://", "unix://", broker_url)
 
 
 @cache
