@@ -7,11 +7,17 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import IO
+
+from clinvk.core.sanitize import json_escaped
 
 
 class Output:
     """Data on stdout. When nobody reads it any more, that is noted once and the rest is dropped.
+
+    On a terminal, characters that it would act on, or not show, are written as escapes: text has
+    none of them, and in JSON that means the same.
 
     Where it `is_quiet`, a reader that goes away is not noted: nothing else depends on it.
 
@@ -24,7 +30,7 @@ class Output:
         self._is_quiet = is_quiet
         self.broken = False
 
-    @property
+    @cached_property
     def is_terminal(self) -> bool:
         """Whether stdout is a terminal."""
         return self._stream.isatty()
@@ -36,7 +42,8 @@ class Output:
     def write_all(self, pieces: Iterable[str]) -> None:
         """Write text piece by piece, as long as somebody reads it."""
         for piece in pieces:
-            self._attempt(self._stream.write, piece)
+            shown = json_escaped(piece) if self.is_terminal else piece
+            self._attempt(self._stream.write, shown)
             if self.broken:
                 return
         self._attempt(self._stream.flush)

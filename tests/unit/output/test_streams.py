@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 
 import pytest
 
+from clinvk.core.sanitize import one_line
+from clinvk.output import documents
 from clinvk.output.streams import Output, Streams
 
 
@@ -30,3 +33,23 @@ def test_data_and_notes_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> Non
         "[3] CANCELED",
         "warning",
     ]
+
+
+class Terminal(io.StringIO):
+    """What is written to a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    "text", ["\x9b31mred", "a\u202eb\u2066c", "\x7f\u200d\ufeff\U000e0041", "naïve 漢字 🎉\n"]
+)
+def test_json_on_a_terminal_has_nothing_that_the_terminal_would_act_on(text: str) -> None:
+    terminal, pipe = Terminal(), io.StringIO()
+    for stream in (terminal, pipe):
+        Output(stream).write(documents.dump({text: [text]}))
+    written = terminal.getvalue()
+    assert json.loads(written) == json.loads(pipe.getvalue()) == {text: [text]}
+    assert one_line(written.replace("\n", "")) == written.replace("\n", "").strip()
+    assert pipe.getvalue() == documents.dump({text: [text]})
