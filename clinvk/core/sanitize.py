@@ -34,7 +34,7 @@ def multi_line(text: str) -> str:
 
 
 def json_escaped(text: str) -> str:
-    """Return JSON that stands for the same, with `\\uXXXX` for what a terminal would act on.
+    """Return JSON that stands for the same, with escapes for what a terminal would act on.
 
     JSON escapes the characters below U+0020 anyway, and has the others inside of strings only.
     """
