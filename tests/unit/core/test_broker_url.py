@@ -52,7 +52,7 @@ def test_a_problem_does_not_quote_the_url(url: str) -> None:
         ("no url", "no url"),
     ],
 )
-def test_a_secret_is_masked(url: str, masked: str) -> None:
+def test_a_password_is_masked(url: str, masked: str) -> None:
     assert mask_password(url) == masked
 
 
