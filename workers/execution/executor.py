@@ -142,8 +142,8 @@ class Executor:
             tz = self._environments.time_zone(task.backend)
             reader = LiveReader(task.spec.backend, task.backend.reader(), feed.saw, tz)
             with closing(task):
-                process = self._run(task, lease, stop, reader)
-            parsed = self._judge(task, process, reader.finish(process), feed.last)
+                process = self._run(task, lease, stop, reader, feed)
+            parsed = self._judge(task, process, reader.finish(process), feed.last_before_stall)
         except RefusedError as refusal:
             parsed = ParsedOutput(error=str(refusal), error_kind=refusal.kind)
         except Exception as error:  # a bug of ours must not cost the run, nor be tried again
@@ -163,7 +163,7 @@ class Executor:
         return replace(execution, parsed=parsed, warnings=warnings)
 
     def _run(
-        self, task: PreparedTask, lease: Lease, stop: StopSignal, reader: LiveReader
+        self, task: PreparedTask, lease: Lease, stop: StopSignal, reader: LiveReader, feed: StepFeed
     ) -> ProcessResult:
         if stop.reason is not None:
             raise RefusedError(ErrorKind.CANCELED, "canceled before it started")
@@ -179,6 +179,7 @@ class Executor:
                     cwd=wrapped.cwd,
                     timeout_seconds=task.spec.timeout_seconds,
                     stall_seconds=task.spec.stall_timeout_seconds,
+                    on_stall=feed.stalled,
                     on_output=reader.take if reader.wants_output else None,
                     confined=wrapped.confined,
                 )

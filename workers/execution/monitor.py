@@ -29,8 +29,8 @@ class Monitor:
     """Waits for a process's end, stops it where it must, and has its output looked at meanwhile.
 
     `look` reads and trims the output and returns how much of it there ever was, in bytes; where
-    that does not grow for `stall_seconds`, the process has stalled. `deadline` is a time of
-    `time.monotonic`; `grace_seconds` lie between TERM and KILL.
+    that does not grow for `stall_seconds`, the process has stalled: `on_stall` is called before it
+    is stopped. `deadline` is a time of `time.monotonic`; `grace_seconds` lie between TERM and KILL.
     `signal_all` signals all processes of the command, by the group of the one that is waited for.
     """
 
@@ -42,6 +42,7 @@ class Monitor:
         *,
         deadline: float | None,
         stall_seconds: float | None,
+        on_stall: Callable[[], object] = lambda: None,
         grace_seconds: float,
         signal_all: Callable[[int, int], bool] = signal_group,
     ) -> None:
@@ -57,6 +58,7 @@ class Monitor:
         self._poll = select.poll()
         self._look_seconds = FIRST_LOOK_SECONDS
         self._stall_seconds = stall_seconds
+        self._on_stall = on_stall
         self._written_bytes = 0
         self._wrote_at = time.monotonic()
 
@@ -107,7 +109,10 @@ class Monitor:
             self._deadline = None
             self._stopped_by = self._stopped_by or "timeout"
         elif self._stall_seconds is not None and now >= self._wrote_at + self._stall_seconds:
-            self._stopped_by = self._stopped_by or "stalled"
+            self._stall_seconds = None
+            if self._stopped_by is None:
+                self._stopped_by = "stalled"
+                self._on_stall()
 
     def _stop_process(self, now: float) -> None:
         """Send TERM once there is a reason, and KILL when the grace is over."""

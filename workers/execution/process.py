@@ -61,14 +61,16 @@ def run(
     cwd: str | None = None,
     timeout_seconds: float | None = None,
     stall_seconds: float | None = None,
+    on_stall: Callable[[], object] = lambda: None,
     on_output: Callable[[bytes], object] | None = None,
     term_grace_seconds: float = TERM_GRACE_SECONDS,
     confined: Restricted | None = None,
 ) -> ProcessResult:
     """Run `command` and return what the operating system said of it.
 
-    It is stopped after `timeout_seconds`, and after `stall_seconds` in which it writes nothing.
-    `on_output` gets its stdout in pieces while it runs, in this thread.
+    It is stopped after `timeout_seconds`, and after `stall_seconds` in which it writes nothing;
+    then `on_stall` is called first. `on_output` gets its stdout in pieces while it runs. Both are
+    called in this thread.
 
     Its environment is `inherited`, the command's own variables, and `tags`. The tag named
     `process_tree.TASK_TAG` must be unique: by it, what escaped from the group is found. `confined`
@@ -94,6 +96,7 @@ def run(
                 stop,
                 deadline=deadline,
                 stall_seconds=stall_seconds,
+                on_stall=on_stall,
                 grace_seconds=term_grace_seconds,
                 signal_all=confined.signal if confined else signal_group,
             ).wait()

@@ -21,6 +21,7 @@ class StepFeed:
 
     Attributes:
         last: the text of the last step that has one.
+        last_before_stall: the same when the command stalled; some do more when they are stopped.
     """
 
     def __init__(
@@ -36,7 +37,11 @@ class StepFeed:
         self._detail = detail
         self._masker = masker
         self._observers = observers
-        self.last = ""
+        self.last = self.last_before_stall = ""
+
+    def stalled(self) -> None:
+        """Note that the command has stalled."""
+        self.last_before_stall = self.last
 
     def saw(self, line: str, steps: Sequence[Step]) -> None:
         """Take the next line of the CLI and the steps that it tells of."""

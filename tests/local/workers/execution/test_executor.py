@@ -301,7 +301,9 @@ say() { echo '{"type":"assistant","message":{"content":['"$1"']}}'; }
 echo '{"type":"system","subtype":"init"}'
 say '{"type":"text","text":"the key is '"$ANTHROPIC_API_KEY"'"}'
 say '{"type":"tool_use","name":"Bash","input":{"command":"pytest -q '"$ANTHROPIC_API_KEY"'"}}'
-exec sleep 600
+trap 'say '"'"'{"type":"text","text":"and one thing more"}'"'"'; exit' TERM
+sleep 600 &
+wait
 """
 
 
@@ -349,9 +351,11 @@ def test_a_stall_names_the_last_step_and_no_key(claude: Path, tmp_path: Path) ->
         (2, "event", ""),
         (2, "message", "the key is ***"),
         (2, "tool_call", "Bash pytest -q ***"),
+        (2, "message", "and one thing more"),  # as it was stopped
     ]
     assert [json.loads(event.raw or "")["type"] for event in steps.events] == [
         "system",
+        "assistant",
         "assistant",
         "assistant",
     ]
@@ -360,7 +364,7 @@ def test_a_stall_names_the_last_step_and_no_key(claude: Path, tmp_path: Path) ->
 
 def test_steps_are_told_while_the_command_runs(claude: Path, tmp_path: Path) -> None:
     waits = 'echo \'{"type":"result","is_error":false,"num_turns":1,"result":"done"}\''
-    program = HANGS_IN_A_TOOL.replace("exec sleep 600", f"read -r _ <{tmp_path}/fifo\n{waits}")
+    program = HANGS_IN_A_TOOL.replace("sleep 600 &\nwait", f"read -r _ <{tmp_path}/fifo\n{waits}")
     claude.write_text(program)
     os.mkfifo(tmp_path / "fifo")
 
