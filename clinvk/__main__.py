@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from typing import NoReturn
 
 
@@ -14,6 +15,9 @@ def main() -> NoReturn:
     gc.set_threshold(50_000)  # loading makes a lot that stays: to look through it is another tenth
     code = 1
     try:
+        _hide_broker()
+        if os.getpid() == 1:
+            _end_on_sigterm()
         from clinvk.cli.main import main as run_command_line
 
         run_command_line()
@@ -22,6 +26,24 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         code = 130
     os._exit(code)
+
+
+def _end_on_sigterm() -> None:
+    """Do what SIGTERM does everywhere but in the first process of a container."""
+    import signal
+
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+
+
+def _hide_broker() -> None:
+    """Let no other process read the broker's password from our environment or arguments.
+
+    First of all, where there seems to be one; other processes are hidden when they have the time.
+    """
+    if "CLINVK_BROKER_URL" in os.environ or any("://" in argument for argument in sys.argv):
+        from clinvk.privacy import seclude
+
+        seclude()
 
 
 if __name__ == "__main__":

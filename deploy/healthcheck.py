@@ -19,11 +19,13 @@ from contextlib import closing
 import redis
 
 from clinvk.core.worker_config import BROKER_URL
+from clinvk.privacy import seclude
 from clinvk.store.store import Store
 
 
 def main() -> int:
     """Look for the entry of this host's worker; returns the exit code."""
+    seclude()
     is_alive_enough = "--alive" in sys.argv[1:]
     host = socket.gethostname()
     try:

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 from clinvk.core.worker_config import BROKER_URL
@@ -19,6 +20,16 @@ from tests import harness
 HOST = socket.gethostname()
 CELERY = [*harness.PYTHON, "-m", "celery", "-A", "workers.app"]
 OURS = [*harness.PYTHON, "-m", "workers", "--queues", "clinvk.echo", "--concurrency", "6"]
+
+
+def worker_of(process: subprocess.Popen[bytes]) -> int:
+    """The process of the worker: a child of its supervisor, unless Celery's command started it."""
+    supervised = [
+        child.pid
+        for child in psutil.Process(process.pid).children()
+        if psutil.Process(process.pid).cmdline() == child.cmdline()
+    ]
+    return supervised[0] if supervised else process.pid
 
 
 class Workers:
@@ -38,7 +49,7 @@ class Workers:
             )
         self._processes.append(process)
         harness.wait_until(
-            lambda: process.pid in {entry["pid"] for entry in self.store.workers().values()},
+            lambda: worker_of(process) in {e["pid"] for e in self.store.workers().values()},
             "the worker to be announced",
         )
         return process

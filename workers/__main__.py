@@ -1,56 +1,21 @@
 """Start one worker: `python -m workers --queues clinvk.claude,clinvk.codex --concurrency 8`.
 
-The same as `celery -A workers.app worker -Q … -c …`, without the time that Celery's command line
-takes to load, and without the events that Celery's workers exchange.
+The worker is a child of this process, which supervises it (`workers/liveness/supervisor.py`), and
+so loads nothing that a worker needs.
 """
 
 from __future__ import annotations
 
 import argparse
-import socket
 import sys
-from collections.abc import Sequence
-from importlib import import_module
 
-from celery.app import backends
-
-from clinvk.backends import packaged_names
-from clinvk.store.connection import driver
-from clinvk.store.scripts import operations
-from workers.app import app
-from workers.liveness import worker_info
-
-IMPORTED_LATE = (
-    "celery.worker.autoscale",
-    "celery.worker.components",
-    "celery.worker.control",
-    "clinvk.broker.consumer",
-    "clinvk.broker.pool",
-    "workers.bootstep",
-)
-"""Modules that Celery imports only as it starts a worker, by their names."""
+from clinvk.privacy import seclude
+from workers import handover
+from workers.liveness import supervisor
 
 
-def load() -> None:
-    """Import now what a worker imports later, so that processes forked from this one have it."""
-    app.loader.import_default_modules()
-    app.finalize()
-    for module in IMPORTED_LATE:
-        import_module(module)
-    _ = app.Worker, app.control, app.events, app.log
-
-
-def look_up() -> None:
-    """Read and find out now, for the same reason, what a worker finds out once."""
-    backends.by_url(app.conf.result_backend, app.loader)
-    worker_info.clinvk_version()
-    packaged_names()
-    driver()
-    operations()
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a worker until it is told to stop; returns its exit code."""
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of a worker's command line."""
     parser = argparse.ArgumentParser(prog="python -m workers", description=__doc__)
     parser.add_argument("--queues", required=True, help="comma-separated names")
     parser.add_argument("--concurrency", type=int, default=3, help="tasks at once")
@@ -58,19 +23,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--name", default="clinvk", help="it is called NAME@HOST, a second one NAME-2@HOST"
     )
     parser.add_argument("--loglevel", default="WARNING")
-    options = parser.parse_args(arguments)
-    worker = app.Worker(
-        hostname=f"{options.name}@{socket.gethostname()}",
-        queues=options.queues,
-        concurrency=options.concurrency,
-        loglevel=options.loglevel,
-        quiet=True,  # no banner, which asks for much that it shows
-        without_gossip=True,
-        without_mingle=True,
-        without_heartbeat=True,
-    )
-    worker.start()
-    return int(worker.exitcode or 0)
+    parser.add_argument("--handover", type=int, metavar="FD", help=argparse.SUPPRESS)
+    return parser
+
+
+def main() -> int:
+    """Run a worker until it is told to stop; returns its exit code, in both processes."""
+    options = parser().parse_args()
+    if options.handover is not None:
+        handover.take_from_descriptor(options.handover)
+    seclude()
+    code = supervisor.supervise()
+    if code is None:  # in the worker
+        from workers import worker_process
+
+        code = worker_process.run(options)
+    return code
 
 
 if __name__ == "__main__":

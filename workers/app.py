@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from celery.signals import celeryd_init
 
 from clinvk.broker.app import create_app
-from clinvk.core.worker_config import BROKER_URL
+from clinvk.privacy import seclude
+from workers import handover
 from workers.liveness import node_name
 
-app = create_app(os.environ.get(BROKER_URL))
+seclude()  # before anything runs a task; Celery's own commands come here first
+app = create_app(handover.broker_url())
 app.conf.include = ["workers.tasks"]
 # By its name: whoever only inspects the fleet with this application does not load a worker.
 app.steps["worker"].add("workers.bootstep:WorkerBootstep")

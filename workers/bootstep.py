@@ -29,7 +29,7 @@ from clinvk.core.spec import queue_of
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.store.failure_detector import ANSWER_SECONDS
 from clinvk.store.store import Store
-from workers import context
+from workers import context, handover
 from workers.context import WorkerContext
 from workers.execution import process_tree
 from workers.execution.executor import Executor
@@ -67,7 +67,7 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         process_tree.become_subreaper()
         try:
             check_pool(parent.pool_cls)
-            self._set_up(parent, WorkerConfig.load())
+            self._set_up(parent, WorkerConfig.load(handover.config()))
         except ClinvkError as error:
             sys.stderr.writelines(f"{problem}\n" for problem in error.problems)
             raise SystemExit(error.exit_code) from error

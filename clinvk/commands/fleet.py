@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from clinvk.core.errors import UsageError
+from clinvk.privacy import seclude
 
 if TYPE_CHECKING:
     from clinvk.config.settings import Settings
@@ -22,6 +23,7 @@ def fleet(settings: Settings, broker: str | None) -> Iterator[CeleryClient]:
         BrokerError: the broker cannot be reached.
     """
     url = required_broker_url(settings, broker)
+    seclude()
     from clinvk.runs.celery_client import CeleryClient
 
     with closing(CeleryClient(url)) as client:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -13,9 +11,10 @@ from clinvk.config.settings import Settings
 from clinvk.core.broker_url import mask_password
 from clinvk.core.errors import UsageError
 from clinvk.core.spec import queue_of
-from clinvk.core.worker_config import BROKER_URL, WORKER_CONFIG
 from clinvk.output.streams import note
+from workers import handover
 from workers.execution import policy_file
+from workers.liveness import supervisor
 
 
 def run(
@@ -40,12 +39,9 @@ def run(
             f"clinvk worker {name}@{socket.gethostname()}: {', '.join(backends)}; "
             f"{concurrency} at once; {mask_password(url)}"
         )
-    os.environ[BROKER_URL] = url
-    os.environ[WORKER_CONFIG] = settings.worker.dump()
+    handover.give(url, settings.worker.dump())
     arguments = ["--queues", ",".join(map(queue_of, backends)), "--concurrency", str(concurrency)]
-    os.execv(  # noqa: S606
-        sys.executable, [sys.executable, "-m", "workers", *arguments, "--name", name]
-    )
+    supervisor.become([*arguments, "--name", name])
 
 
 def _backends(settings: Settings, queues: str | None) -> Sequence[str]:

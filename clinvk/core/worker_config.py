@@ -1,14 +1,13 @@
-"""The configuration of one worker: JSON in the variable CLINVK_WORKER_CONFIG.
+"""The configuration of one worker, as JSON.
 
 Written by whoever starts the worker (local mode, `clinvk worker`), so that a worker neither
-parses the user's configuration again nor needs the packages for it. Commands that a worker runs
-see none of its CLINVK_ variables.
+parses the user's configuration again nor needs the packages for it. `workers/handover.py` says how
+it gets there.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
@@ -57,14 +56,14 @@ class WorkerConfig:
     spill_reserve_bytes: int = 256 << 20
 
     @classmethod
-    def load(cls) -> Self:
-        """Read it from the environment; without it, the defaults.
+    def load(cls, text: str) -> Self:
+        """Read what `dump` wrote.
 
         Raises:
             ConfigError: it does not fit.
         """
         try:
-            return cls(**json.loads(os.environ.get(WORKER_CONFIG, "{}")))
+            return cls(**json.loads(text))
         except (ValueError, TypeError) as error:
             raise ConfigError([f"{WORKER_CONFIG}: {error}"]) from error
 

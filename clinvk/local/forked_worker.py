@@ -11,10 +11,9 @@ from typing import Any
 
 import redis
 
-from clinvk.core.worker_config import BROKER_URL
 from clinvk.store.connection import redis_url
-from workers import context
-from workers.__main__ import main
+from workers import context, handover, worker_process
+from workers.__main__ import parser
 
 
 def run(arguments: Sequence[str], directory: str, life_fd: int) -> int:
@@ -29,13 +28,15 @@ def run(arguments: Sequence[str], directory: str, life_fd: int) -> int:
             os._exit(1)
 
     threading.Thread(target=watch, name="clinvk-supervisor", daemon=True).start()
-    return main(arguments)
+    return worker_process.run(parser().parse_args(arguments))
 
 
 def _connect() -> Any:
     """Connect to the server now: its socket may be removed before the connection is needed."""
+    broker_url = handover.broker_url()
+    assert broker_url is not None
     connection = redis.Redis.from_url(
-        redis_url(os.environ[BROKER_URL]), single_connection_client=True, retry=None
+        redis_url(broker_url), single_connection_client=True, retry=None
     )
     with contextlib.suppress(redis.RedisError):
         connection.ping()

@@ -9,6 +9,7 @@ from clinvk.core.worker_config import WorkerConfig
 from clinvk.local import start
 from clinvk.local.server import bundled_server
 from clinvk.output.streams import note
+from clinvk.privacy import seclude
 from clinvk.runs.client import Client
 
 
@@ -53,6 +54,7 @@ def connect(
                     client.check_server()
                 yield client
     else:
+        seclude()
         from clinvk.runs.celery_client import CeleryClient
 
         with closing(CeleryClient(broker_url)) as client:

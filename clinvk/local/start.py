@@ -25,6 +25,7 @@ from clinvk.config import paths
 from clinvk.core.errors import BrokerError, ConfigError
 from clinvk.core.worker_config import BROKER_URL, WorkerConfig
 from clinvk.local import server
+from clinvk.privacy import seclude
 
 SLOTS_PER_WORKER = 4
 SOCKET_PATH_BYTES = 100
@@ -46,7 +47,6 @@ class LocalFleet:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
-            env={**os.environ, BROKER_URL: self.broker_url},
             start_new_session=True,
         )
         assert self._supervisor.stdout is not None
@@ -106,6 +106,7 @@ class LocalFleet:
         Raises:
             BrokerError: it ended, or did not come up in time.
         """
+        seclude()  # while there is nothing else to do, and before any task runs
         give_up_at = time.monotonic() + START_SECONDS
         while not server.is_up(str(self._directory)):
             self.check()

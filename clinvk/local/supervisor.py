@@ -9,10 +9,10 @@ all that was started, even when a worker is dead; then it removes the directory.
 supervisor itself is killed, the workers see the end of a pipe that it holds, and take down what
 they can reach (`clinvk.local.forked_worker`).
 
-Started as `python -m clinvk.local.supervisor DIRECTORY`, with the broker in the environment. On
-stdin it reads JSON objects, one a line:
+Started as `python -m clinvk.local.supervisor DIRECTORY`. On stdin it reads JSON objects, one a
+line:
 
-    {"server": argv, "workers": [arguments of workers.__main__, ...], "config": WORKER_CONFIG}
+    {"server": argv, "workers": [arguments of `python -m workers`, ...], "config": WORKER_CONFIG}
                                         what to start; the first line, and only that
     {"cancel": RUN, "reason": TEXT}     cancel a run
 
@@ -30,7 +30,10 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from clinvk.core.child_environment import passed
 from clinvk.local import server
+from clinvk.privacy import seclude
+from workers import handover
 from workers.execution import process_tree
 
 if TYPE_CHECKING:
@@ -44,6 +47,8 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 5.0
 WORKER_RESTARTS = 3
 SERVER_POLL_SECONDS = 0.002
+SERVER_ENVIRONMENT = ("LD_LIBRARY_PATH",)
+"""What the server gets of the environment beside the common variables; no key of any CLI."""
 
 
 class Orders:
@@ -100,9 +105,7 @@ class LocalSupervisor:
         first = self._first_order()
         if first is None:
             return
-        from clinvk.core.worker_config import WORKER_CONFIG
-
-        os.environ[WORKER_CONFIG] = first["config"]
+        handover.give(server.broker_url(self._directory), first["config"])
         self._start_server(first["server"])
         for arguments in first["workers"]:
             self._fork(arguments)
@@ -125,7 +128,11 @@ class LocalSupervisor:
         Stops waiting if something else happens first, such as the client's end or the server's.
         """
         self._server = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            env=passed(os.environ, SERVER_ENVIRONMENT),
         )
         look_up()  # while the server starts
         while not server.is_up(self._directory):
@@ -232,9 +239,9 @@ def load_worker() -> None:
 
     gc.disable()
     from clinvk.local import forked_worker  # noqa: F401
-    from workers.__main__ import load
+    from workers import worker_process
 
-    load()
+    worker_process.load()
 
 
 def look_up() -> None:
@@ -242,9 +249,9 @@ def look_up() -> None:
     import gc
     import tempfile
 
-    from workers import __main__ as worker
+    from workers import worker_process
 
-    worker.look_up()
+    worker_process.look_up()
     # Where that is not known yet, it is found out with a file: of a worker that is killed just
     # then, the file would stay.
     tempfile.gettempdir()
@@ -256,11 +263,12 @@ def standing_store() -> Store:
     """Return a store that is connected: the socket may be removed before it is needed."""
     import redis
 
-    from clinvk.core.worker_config import BROKER_URL
     from clinvk.store.failure_detector import ANSWER_SECONDS
     from clinvk.store.store import Store
 
-    store = Store.connect(os.environ[BROKER_URL], ANSWER_SECONDS)
+    broker_url = handover.broker_url()
+    assert broker_url is not None
+    store = Store.connect(broker_url, ANSWER_SECONDS)
     with contextlib.suppress(redis.RedisError):
         store.admit()  # nothing yet; it leaves the connection open
     return store
@@ -274,6 +282,8 @@ def report(which: str, returncode: int) -> None:
 
 def main() -> int:
     """Supervise the directory that is the only argument."""
+    seclude()
+    handover.give(server.broker_url(sys.argv[1]))
     process_tree.become_subreaper()
     wake_read, wake_write = os.pipe()
     for fd in (wake_read, wake_write):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
 from clinvk.broker.app import create_app
@@ -9,7 +12,7 @@ from clinvk.broker.message import template
 from clinvk.core.spec import ErrorKind, RunOptions, TaskSpec
 from clinvk.core.worker_config import BROKER_URL, WORKER_CONFIG, WorkerConfig
 from tests import harness
-from tests.worker_processes import HOST, OURS, Workers, assert_both_count, workers
+from tests.worker_processes import HOST, OURS, Workers, assert_both_count, worker_of, workers
 
 __all__ = ["workers"]
 
@@ -23,12 +26,12 @@ def test_two_workers_started_alike_both_count(workers: Workers) -> None:
 def test_a_worker_that_is_started_again_has_the_name_that_it_had(workers: Workers) -> None:
     first = workers.start(OURS)
     workers.start(OURS)
-    first.kill()
-    first.wait()
+    os.kill(worker_of(first), signal.SIGKILL)
+    assert first.wait() == -signal.SIGKILL
     again = workers.start(OURS)
     entries = workers.store.workers()
     assert sorted(entries) == [f"clinvk-2@{HOST}", f"clinvk@{HOST}"]
-    assert entries[f"clinvk@{HOST}"]["pid"] == again.pid
+    assert entries[f"clinvk@{HOST}"]["pid"] == worker_of(again)
 
 
 class Misplaced(TaskSpec):

@@ -1,10 +1,10 @@
 """A CLI for chaos that keeps its own record: `fakecli.py FOLDER`, and on stdin `NAME KIND SECONDS`.
 
-Each line of FOLDER/tasks.log is `WORD NANOSECONDS PID OWNER LEASE`: which worker process runs it,
-and which dispatch of which task it is (run:index:dispatch), from its environment. The word is
-start, end, or overlap: for each task there is a file that its process locks, and so do its
-children; where the lock is taken, another execution still lives. The kernel lets it go when the
-last of them has ended, however that happens.
+Each line of FOLDER/tasks.log is `WORD NANOSECONDS PID OWNER LEASE`: which worker process runs it
+(`NAME@HOST/PID`), and which dispatch of which task it is (run:index:dispatch). The word is start,
+end, or overlap: for each task there is a file that its process locks, and so do its children; where
+the lock is taken, another execution still lives. The kernel lets it go when the last of them has
+ended, however that happens.
 """
 
 import fcntl
@@ -67,5 +67,6 @@ def main() -> int:
 
 
 FOLDER = sys.argv[1]
-LEASE, OWNER = os.environ["CLINVK_TASK"], os.environ["CLINVK_OWNER"]
+LEASE = os.environ["CLINVK_TASK"]
+OWNER = f"{os.environ['CLINVK_OWNER'].partition('/')[0]}/{os.getppid()}"
 sys.exit(main())

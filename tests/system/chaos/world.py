@@ -11,6 +11,7 @@ import ctypes
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -122,14 +123,18 @@ class Unit:
         return b"workers" in _command(self.process.pid)
 
     @property
-    def owner(self) -> str:
-        """What its worker process calls itself; empty until its supervisor is there to be told."""
+    def worker(self) -> int | None:
+        """The process of its worker, a child of the one that we started, once it takes signals."""
         if not self.is_up or self.process is None:
-            return ""
+            return None
         pid = self.process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        found = (_command(int(child)) for child in children)
-        return next((w[-2].decode() for w in found if b"workers.liveness.supervisor" in w), "")
+        return next((int(child) for child in children if _catches_term(int(child))), None)
+
+    @property
+    def owner(self) -> str:
+        """What our CLI calls its worker process; empty until that takes signals."""
+        return f"{self.name}@{socket.gethostname()}/{self.worker}" if self.worker else ""
 
     @property
     def is_cut(self) -> bool:
@@ -145,6 +150,15 @@ class Unit:
         """Everything that runs on this machine."""
         wanted = Path(self.space).stat().st_ino
         return [pid for pid in pids() if _namespace(pid) == wanted]
+
+
+def _catches_term(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:  # it has ended
+        return False
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) & 1 << (signal.SIGTERM - 1))
 
 
 def _command(pid: int) -> list[bytes]:
@@ -188,6 +202,7 @@ class World:
         )
         self.server = Server(folder / "server", self._env("127.0.0.1"))
         self.crashes: list[str] = []
+        self._ending: list[subprocess.Popen[bytes]] = []
         self._ip = IPRoute()
         self.units: list[Unit] = []
         for number in range(machines):
@@ -225,6 +240,7 @@ class World:
 
     def supervise(self) -> None:
         """Start each worker that has ended, when its time has come."""
+        self._ending = [process for process in self._ending if process.poll() is None]
         for unit in self.units:
             if unit.process is not None and (status := unit.process.poll()) is not None:
                 # `clinvk worker` ends with 4 where no broker answers it; a worker never does.
@@ -242,12 +258,11 @@ class World:
         unit.process, unit.start_at = None, time.monotonic() + seconds
         unit.is_leaving = False
 
-    @staticmethod
-    def kill_worker(unit: Unit) -> None:
-        """Kill the worker process, and nothing else."""
+    def kill_worker(self, unit: Unit) -> None:
+        """Kill the worker process, and nothing else; its supervisor ends by itself."""
         assert unit.process is not None
-        unit.process.kill()
-        unit.process.wait()
+        kill(unit.worker or unit.process.pid)
+        self._ending.append(unit.process)
 
     @staticmethod
     def kill_unit(unit: Unit) -> None:

@@ -467,7 +467,7 @@ def test_grace_periods_agree_and_outlast_the_longest_task() -> None:
 def test_a_stop_reaches_the_worker_alone() -> None:
     assert "\nKillMode=mixed\n" in UNIT.read_text()
     assert "\nSTOPSIGNAL SIGTERM\n" in DOCKERFILE.read_text()
-    assert 'ENTRYPOINT ["tini", "--", "clinvk"]' in DOCKERFILE.read_text()
+    assert 'ENTRYPOINT ["clinvk"]' in DOCKERFILE.read_text()
 
 
 def test_the_user_of_the_image_is_the_one_of_the_pods() -> None:

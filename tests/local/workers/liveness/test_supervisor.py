@@ -1,0 +1,88 @@
+"""A worker and its supervisor: whichever of the two is killed, nothing that was started stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from clinvk.core.worker_config import WORKER_CONFIG, WorkerConfig
+from tests import escape, harness
+from tests.worker_processes import Workers, worker_of, workers
+
+__all__ = ["workers"]
+
+pytestmark = [
+    pytest.mark.usefixtures("temporary"),
+    pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers"),
+]
+
+WORKER = [*harness.PYTHON, "-m", "workers", "--queues", "clinvk.escape"]
+
+
+def start(workers: Workers) -> subprocess.Popen[bytes]:
+    """Start a worker of the backend whose processes escape."""
+    config = WorkerConfig(backends={"escape": {"command": escape.COMMAND}})
+    workers.env[WORKER_CONFIG] = config.dump()
+    return workers.start(WORKER)
+
+
+def submit(workers: Workers, prompt: str) -> None:
+    tasks = json.dumps([{"backend": "escape", "prompt": prompt, "on_worker_lost": "fail"}])
+    config = json.dumps({"backends": {"escape": {"command": escape.COMMAND}}})
+    path = Path(workers.env["TMPDIR"], "config.json")
+    path.write_text(config)
+    done = workers.clinvk("parallel", "--detach", "--config", str(path), stdin=tasks)
+    path.unlink()
+    assert done.status == 0, done.stderr
+
+
+def test_a_killed_worker_leaves_nothing(workers: Workers, tmp_path: Path) -> None:
+    process = start(workers)
+    submit(workers, f"stay {tmp_path}/pid")
+    pid = escape.escaped(tmp_path / "pid")
+    os.kill(worker_of(process), signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert escape.is_gone(pid)
+    assert [run.failed for run in workers.store.runs(1)] == [1]
+
+
+def test_a_worker_stops_when_its_supervisor_is_killed(workers: Workers, tmp_path: Path) -> None:
+    process = start(workers)
+    worker = worker_of(process)
+    submit(workers, f"stay {tmp_path}/pid")
+    pid = escape.escaped(tmp_path / "pid")
+    process.kill()
+    process.wait()
+    harness.wait_until(lambda: not harness.running(worker), "the worker to end")
+    harness.wait_until(lambda: escape.is_gone(pid), "what it started to end")
+
+
+def test_sigterm_drains_and_nothing_is_left(workers: Workers, tmp_path: Path) -> None:
+    process = start(workers)
+    submit(workers, f"leave {tmp_path}/pid")
+    pid = escape.escaped(tmp_path / "pid")
+    process.terminate()
+    assert process.wait() == 0
+    assert escape.is_gone(pid)
+    (run,) = workers.store.runs(1)
+    assert run.ended_ms is not None
+
+
+def test_sighup_starts_a_worker_anew(workers: Workers) -> None:
+    process = start(workers)
+    before = worker_of(process)
+    process.send_signal(signal.SIGHUP)
+
+    def pids() -> set[int]:
+        return {entry["pid"] for entry in workers.store.workers().values()}
+
+    harness.wait_until(lambda: pids() - {before, process.pid}, "another worker to be announced")
+    assert process.poll() is None
+    assert not harness.running(before)
+    assert pids() == {worker_of(process)}

@@ -1,0 +1,20 @@
+"""The tests of tests/local/workers/test_secrets.py as an ordinary user, who cannot read root's."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests import secret_hunt
+
+USER = 1000
+
+
+def test_in_local_mode() -> None:
+    with secret_hunt.hunt(USER) as hunted:
+        assert hunted.submit() == "found: nothing"
+
+
+@pytest.mark.parametrize("how", secret_hunt.STARTED_BY)
+def test_on_a_fleet(how: str) -> None:
+    with secret_hunt.hunt(USER) as hunted:
+        assert secret_hunt.on_a_fleet(hunted, how) == ["found: nothing"] * 2
