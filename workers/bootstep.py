@@ -31,7 +31,7 @@ from clinvk.store.failure_detector import ANSWER_SECONDS
 from clinvk.store.store import Store
 from workers import context, handover
 from workers.context import WorkerContext
-from workers.execution import process_tree
+from workers.execution import orphans, process_tree
 from workers.execution.executor import Executor
 from workers.liveness import worker_info
 from workers.liveness.connection import LivenessConnection
@@ -43,6 +43,12 @@ from workers.remote_control import answer_questions_only
 from workers.step_publisher import StepPublisher
 
 SUPPORTED_POOLS = {"clinvk.broker.pool", "celery.concurrency.thread", "celery.concurrency.solo"}
+
+UNCONTAINED = (
+    "a process that leaves its session and clears its environment outlives this worker if that is "
+    "killed (SIGKILL): start the worker with `clinvk worker` on Linux, or in a container or a unit "
+    "that is killed whole"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +104,8 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         if config.has_supervisor:
             self.supervisor = WorkerSupervisor.start(owner, url)
             atexit.register(self._dismiss_supervisor)  # tasks have ended by then
+            if not (self.supervisor.is_parent and process_tree.is_subreaper()):
+                logger.warning("%s", UNCONTAINED)
         parent.pool.abort = self._abort
         self.renewer.start()
         context.set_up(
@@ -128,6 +136,7 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         threading.Thread(target=self.renewer.close, name="clinvk-close", daemon=True).start()
 
     def _dismiss_supervisor(self) -> None:
+        process_tree.end_descendants(orphans.GRACE_SECONDS)
         if self.supervisor is not None and self.renewer is not None and self.renewer.is_idle:
             self.supervisor.dismiss()
 

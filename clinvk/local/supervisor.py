@@ -222,11 +222,7 @@ class LocalSupervisor:
 
     def _end_tasks(self) -> None:
         """End what dead workers left."""
-        for _ in range(10):  # a process may start another while it is being ended
-            tasks = process_tree.descendants(self._children())
-            if not tasks:
-                return
-            process_tree.end(tasks, GRACE_SECONDS)
+        process_tree.end_descendants(GRACE_SECONDS, self._children())
 
     def _children(self) -> set[int]:
         """Return the children that are no orphans."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from clinvk.backends.base import Command, ProcessResult
-from workers.execution import local_time, process_tree
+from workers.execution import local_time, orphans, process_tree
 from workers.execution.capture import Stderr, Stdout, memory_file
 from workers.execution.monitor import Monitor
 from workers.execution.process_tree import signal_group
@@ -30,11 +30,6 @@ from workers.execution.stop_signal import StopSignal
 
 TERM_GRACE_SECONDS = 5.0
 """Between TERM and KILL."""
-ORPHAN_GRACE_SECONDS = 2.0
-"""The same, for what a command left running when it ended by itself."""
-CLEAR_LOOKS = 2
-"""How many looks for orphans must find nothing: while one goes through the process table, a
-daemon may start the process that replaces it, and end."""
 STDERR_BYTES = 1 << 18
 
 
@@ -79,16 +74,17 @@ def run(
     Raises:
         OSError: it could not be started (no such program, an argument too long, …).
     """
-    started = time.monotonic()
+    started, tag = time.monotonic(), tags[process_tree.TASK_TAG]
     folder = limits.spill.folder()
     with (
         closing(Stdout(limits.output_bytes, limits.spill_bytes, limits.spill, folder)) as stdout,
         closing(Stderr(STDERR_BYTES, folder)) as stderr,
+        orphans.running(tag),
     ):
         environment = {**inherited, **_encoded(command.env), **_encoded(tags)}
         fds = confined.fds if confined else ()
         process = _start(command, stdout.fd, stderr.fd, cwd, environment, fds)
-        with _ended_by_errors(process, tags[process_tree.TASK_TAG]):
+        with _ended_by_errors(process, tag):
             deadline = None if timeout_seconds is None else started + timeout_seconds
             stopped_by = Monitor(
                 process,
@@ -101,9 +97,9 @@ def run(
                 signal_all=confined.signal if confined else signal_group,
             ).wait()
             duration_seconds = time.monotonic() - started
-            orphans = confined.end() if confined else None
-            if orphans is None:
-                orphans = _end_orphans(process.pid, tags[process_tree.TASK_TAG])
+            has_orphans = confined.end() if confined else None
+            if has_orphans is None:
+                has_orphans = orphans.end(process.pid, tag)
         if on_output is not None:
             _pass_on(stdout.rest(), on_output)
         return ProcessResult(
@@ -113,7 +109,7 @@ def run(
             ended_at=local_time.now(),
             duration_seconds=duration_seconds,
             stopped_by=stopped_by,
-            orphans=orphans and stopped_by is None,
+            orphans=has_orphans and stopped_by is None,
         )
 
 
@@ -149,7 +145,7 @@ def _ended_by_errors(process: subprocess.Popen[bytes], tag: str) -> Iterator[Non
     except BaseException:
         signal_group(process.pid, signal.SIGKILL)
         process.wait()
-        _end_orphans(process.pid, tag)
+        orphans.end(process.pid, tag)
         raise
 
 
@@ -169,26 +165,3 @@ def _pass_on(pieces: Iterable[bytes], on_output: Callable[[bytes], object]) -> N
 
 def _encoded(variables: Mapping[str, str]) -> dict[bytes, bytes]:
     return {os.fsencode(name): os.fsencode(value) for name, value in variables.items()}
-
-
-def _end_orphans(group: int, tag: str) -> bool:
-    """End what the command left behind, in its group or elsewhere; returns whether it did."""
-    in_group = found = signal_group(group, signal.SIGTERM)
-    clear = 0
-    while clear < CLEAR_LOOKS and (in_group or process_tree.orphans_alive()):
-        escaped = process_tree.tagged(process_tree.TASK_TAG, tag)
-        process_tree.end(escaped, ORPHAN_GRACE_SECONDS)
-        found = found or bool(escaped)
-        clear = 0 if escaped else clear + 1
-    if found:
-        _end_group(group)
-        process_tree.orphans_alive()
-    return found
-
-
-def _end_group(group: int) -> None:
-    """Send KILL to what is left of a group, and wait until it is gone."""
-    give_up_at = time.monotonic() + ORPHAN_GRACE_SECONDS
-    while signal_group(group, signal.SIGKILL) and time.monotonic() < give_up_at:
-        process_tree.orphans_alive()  # a zombie counts until it is reaped
-        time.sleep(0.005)

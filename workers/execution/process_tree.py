@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import os
 import sys
+import time
 from collections.abc import Iterable, Set
 from functools import cache
 from typing import TYPE_CHECKING
@@ -36,6 +37,11 @@ def become_subreaper() -> bool:
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         _subreaper = bool(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+    return _subreaper
+
+
+def is_subreaper() -> bool:
+    """Whether this process adopts its orphaned descendants."""
     return _subreaper
 
 
@@ -69,6 +75,62 @@ def _alive(child: int) -> bool:
         return os.waitpid(child, os.WNOHANG)[0] == 0
     except ChildProcessError:
         return False
+
+
+def adopted() -> list[psutil.Process] | None:
+    """Return the orphans that we have adopted; None where this system does not let us."""
+    children = _children() if _subreaper else None
+    if children is None:
+        return None
+    import psutil
+
+    found = []
+    for child in children:
+        if child not in _exempt and _alive(child):
+            with contextlib.suppress(psutil.Error):
+                found.append(psutil.Process(child))
+    return found
+
+
+def with_descendants(process: psutil.Process) -> list[psutil.Process]:
+    """Return a process and all that is below it."""
+    import psutil
+
+    try:
+        return [process, *process.children(recursive=True)]
+    except psutil.Error:
+        return [process]
+
+
+def tag_of(process: psutil.Process, name: str) -> str | None:
+    """Return a process's tag; None where it has none, or does not let it be read."""
+    import psutil
+
+    try:
+        return process.environ().get(name)
+    except psutil.Error:
+        return None
+
+
+def now_ticks() -> int:
+    """Return the time in the kernel's ticks since the machine was started; 0 where unknown."""
+    if sys.platform != "linux":
+        return 0
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _ticks_per_second())
+
+
+def start_ticks(pid: int) -> int:
+    """Return when a process was started, on the clock of `now_ticks`; 0 if it has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:  # noqa: PTH123
+            return int(stat.read().rpartition(b")")[2].split()[19])
+    except OSError:
+        return 0
+
+
+@cache
+def _ticks_per_second() -> int:
+    return os.sysconf("SC_CLK_TCK")
 
 
 def signal_group(group: int, number: int) -> bool:
@@ -107,6 +169,17 @@ def end(processes: Iterable[psutil.Process], grace_seconds: float) -> None:
         with contextlib.suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(alive, timeout=grace_seconds)
+
+
+def end_descendants(grace_seconds: float, except_children: Set[int] = frozenset()) -> None:
+    """End all that is below this process, but for the exempt; for when no task runs any more."""
+    known = _exempt | except_children
+    for _ in range(10):  # a process may start another while it is being ended
+        left = descendants(known)
+        if not left:
+            return
+        end(left, grace_seconds)
+        orphans_alive(except_children)  # reaps
 
 
 def descendants(except_children: Set[int]) -> list[psutil.Process]:

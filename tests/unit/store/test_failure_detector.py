@@ -7,7 +7,7 @@ import pytest
 from clinvk.store import failure_detector
 from clinvk.store.failure_detector import Overdue, Server, loss_reason, stop_deadline
 from workers.execution.monitor import SHORT_GRACE_SECONDS
-from workers.execution.process import ORPHAN_GRACE_SECONDS
+from workers.execution.orphans import GRACE_SECONDS
 
 DAY_MS = 86_400_000
 SERVER = Server("this", DAY_MS, frozenset({7}))
@@ -56,7 +56,7 @@ def test_a_message_that_nobody_claimed_is_published_again_but_not_right_after_a_
 def ended(stopped_at: float) -> float:
     """When nothing runs any more of a worker whose time to stop was this, at the latest."""
     notices = stopped_at + failure_detector.ANSWER_SECONDS
-    return notices + SHORT_GRACE_SECONDS + ORPHAN_GRACE_SECONDS
+    return notices + SHORT_GRACE_SECONDS + GRACE_SECONDS
 
 
 def test_a_worker_has_stopped_before_anybody_may_reap() -> None:

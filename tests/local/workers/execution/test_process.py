@@ -367,3 +367,59 @@ def test_output_that_cannot_be_looked_at_ends_the_command(
     monkeypatch.setattr(Stdout, "trim", fail)
     with pytest.raises(OSError, match="Input/output error"):
         execute("import time; time.sleep(600)")
+
+
+TWO_TASKS = """
+import os, sys, threading, time
+from pathlib import Path
+from clinvk.backends.base import Command
+from tests import escape, harness
+from workers.execution import orphans, process_tree
+from workers.execution.process import OutputLimits, run
+from workers.execution.spill import Spill
+from workers.execution.stop_signal import StopSignal
+
+folder = Path(sys.argv[1])
+process_tree.become_subreaper()
+results = {}
+
+def task(name, prompt):
+    with StopSignal() as stop:
+        results[name] = run(
+            Command(argv=escape.COMMAND, stdin=prompt.encode()),
+            inherited=os.environb,
+            tags={process_tree.TASK_TAG: f"{folder.name}-{os.getpid()}:{name}:1"},
+            stop=stop,
+            limits=OutputLimits(spill=Spill(directory=folder / "spill")),
+            timeout_seconds=2.0 if prompt.startswith("stay") else None,
+        )
+
+older = threading.Thread(target=task, args=("older", f"stay {folder}/older"))
+older.start()
+escape.escaped(folder / "older")
+other = threading.Thread(target=task, args=("younger", f"leave {folder}/younger"))
+other.start()
+other.join()
+younger = escape.escaped(folder / "younger")
+print("the younger one's, after it:", harness.running(younger), results["younger"].orphans)
+older.join()
+print("both, after the older:", harness.running(younger),
+      harness.running(escape.escaped(folder / "older")))
+other = threading.Thread(target=task, args=("alone", f"leave {folder}/alone"))
+other.start()
+other.join()
+print("of one alone:", harness.running(escape.escaped(folder / "alone")), results["alone"].orphans)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere orphans cannot be told apart")
+def test_what_has_no_tag_ends_with_the_last_task_that_it_may_be_of(tmp_path: Path) -> None:
+    asked = subprocess.run(
+        [PYTHON, "-c", TWO_TASKS, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert asked.stderr == ""
+    assert asked.stdout.splitlines() == [
+        "the younger one's, after it: True False",
+        "both, after the older: False False",
+        "of one alone: False True",
+    ]

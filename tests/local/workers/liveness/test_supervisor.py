@@ -49,7 +49,9 @@ def test_a_killed_worker_leaves_nothing(workers: Workers, tmp_path: Path) -> Non
     os.kill(worker_of(process), signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert escape.is_gone(pid)
-    assert [run.failed for run in workers.store.runs(1)] == [1]
+    (run,) = workers.store.runs(1)
+    assert workers.clinvk("wait", run.run_id).status == 1
+    assert "lost: its worker released it" in workers.clinvk("results", run.run_id).stdout
 
 
 def test_a_worker_stops_when_its_supervisor_is_killed(workers: Workers, tmp_path: Path) -> None:
