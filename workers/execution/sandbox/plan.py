@@ -123,6 +123,10 @@ def workdir_problem(workdir: str, home: str, private: str, cli: CliFiles) -> str
         return "other tasks' temporary files are there"
     if workdir in NEVER_EXACTLY or any(is_below(workdir, place) for place in NEVER_BELOW):
         return "it belongs to the system"
+    if is_below(workdir, home) and PurePath(workdir).relative_to(home).parts[0].startswith("."):
+        # ~/.ssh, ~/.config and what else decides about the next command of the user: who may
+        # choose a task's directory must not be able to write there.
+        return "it is in a hidden directory of the worker's user, where settings are"
     for path in (*cli.settings, *cli.credentials, *cli.copied):
         folder = str(PurePath(path).parent)
         if is_below(path, workdir) or (folder != home and is_below(workdir, folder)):

@@ -34,6 +34,7 @@ def test_where_the_files_of_a_cli_are_its_own(path: str, own: str | None) -> Non
     "workdir",
     [
         *("/", "/home", "/home/u", "/tmp", "/tmp/clinvk-tasks-x", "/etc/x", "/run/user/1", "/usr"),
+        *("/home/u/.ssh", "/home/u/.config/x", "/home/u/.local/bin"),
         *("/home/u/.codex", "/home/u/.codex/x", "/srv", "/srv/codex", "/proc/1/cwd", "/dev/shm"),
     ],
 )
@@ -41,7 +42,9 @@ def test_directories_that_no_task_gets(workdir: str) -> None:
     assert workdir_problem(workdir, "/home/u", PRIVATE.path, CLI)
 
 
-@pytest.mark.parametrize("workdir", ["/home/u/src/x", "/tmp/work", "/workspace", "/srv2", "/opt/x"])
+@pytest.mark.parametrize(
+    "workdir", ["/home/u/src/x", "/home/u/src/.x", "/tmp/work", "/workspace", "/srv2", "/opt/x"]
+)
 def test_directories_that_a_task_may_have(workdir: str) -> None:
     assert workdir_problem(workdir, "/home/u", PRIVATE.path, CLI) is None
 
