@@ -20,6 +20,7 @@ import sys
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # the same on every architecture
 RULE_PATH_BENEATH, RULE_NET_PORT = 1, 2
 PR_SET_NO_NEW_PRIVS, PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_SECCOMP = 38, 23, 24, 22
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 SECCOMP_MODE_FILTER = 2
 FILE_RIGHTS = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15
 """The rights that a rule on a file may have: execute, write, read, truncate, ioctl."""
@@ -75,7 +76,10 @@ def allow_path(ruleset: int, path: str, rights: int) -> None:
 
 
 def drop_capabilities() -> None:
-    """Leave nothing for a root user's commands to get back when they are started."""
+    """Leave no capability to the command, and none for a root user's to get back by its start."""
+    prctl("ambient capabilities", PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    if os.geteuid() != 0:
+        return
     capability = 0
     while (held := _libc.prctl(PR_CAPBSET_READ, capability, 0, 0, 0)) >= 0:
         if held:

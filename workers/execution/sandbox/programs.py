@@ -43,15 +43,14 @@ def _steps(program: str, search: str) -> Iterator[Path]:
             return
         named = waiting.pop()
         located = named if named.startswith("/") else shutil.which(named, path=search)
-        if located is None or not Path(located).is_file():
+        if located is None or not _is_file(located):
             return
         path = Path(located).absolute()
-        while path.is_symlink():
+        while os.path.islink(path):  # noqa: PTH114
             yield path
-            path = path.parent / path.readlink()
-            path = Path(os.path.normpath(path))
+            path = Path(os.path.normpath(path.parent / path.readlink()))
         yield path
-        yield path.resolve()
+        yield Path(os.path.realpath(path))
         waiting += _interpreter(path)
 
 
@@ -92,10 +91,10 @@ def _of_directory(directory: Path, home: str) -> Iterator[str]:
         directory = prefix
     yield from _allowed(directory, home)
     if directory.name in {"bin", "sbin"}:
-        if (prefix / "pyvenv.cfg").is_file():
+        if _is_file(prefix / "pyvenv.cfg"):
             yield from _allowed(prefix, home)
             yield from _base_of(prefix, home)
-        elif (prefix / "lib").is_dir():
+        elif _is_readable(prefix / "lib"):
             is_installation = prefix.name != ".local"  # where much else is, too
             yield from _allowed(prefix if is_installation else prefix / "lib", home)
 
@@ -105,12 +104,23 @@ def _base_of(environment: Path, home: str) -> Iterator[str]:
     for line in (environment / "pyvenv.cfg").read_text("utf-8", "replace").splitlines():
         name, _, value = line.partition("=")
         if name.strip() == "home" and Path(value.strip()).name == "bin":
-            yield from _allowed(Path(value.strip()).resolve().parent, home)
+            yield from _allowed(Path(os.path.realpath(value.strip())).parent, home)
 
 
 def _allowed(directory: Path, home: str) -> Iterator[str]:
     """Yield a directory, unless it is one in which much else is."""
     contains_home = Path(home).is_relative_to(directory)
     is_shallow = len(directory.parts) <= 2 or directory.parts[1] in {"etc", "proc", "run"}
-    if not contains_home and not is_shallow and directory.is_dir():
+    if not contains_home and not is_shallow and _is_readable(directory):
         yield str(directory)
+
+
+# Not those of pathlib, which raise where a directory above must not be entered.
+
+
+def _is_file(path: str | Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def _is_readable(directory: Path) -> bool:
+    return os.path.isdir(directory) and os.access(directory, os.R_OK | os.X_OK)  # noqa: PTH112

@@ -200,14 +200,17 @@ class Sandbox:
         def absolute(names: Sequence[str]) -> tuple[str, ...]:
             return tuple(os.path.normpath(_expanded(name, home)) for name in names)
 
+        def existing(names: Sequence[str]) -> tuple[str, ...]:
+            return tuple(filter(os.path.exists, absolute(names)))
+
         needed = programs.readable(
             (*run, *absolute(paths.programs)), environment.get("PATH", os.defpath), home
         )
         return CliFiles(
-            readable=(*needed, *absolute(named)),
-            settings=absolute((*USER_SETTINGS, *paths.settings)),
-            credentials=absolute(paths.credentials),
-            copied=absolute(paths.copied),
+            readable=(*needed, *existing(named)),
+            settings=existing((*USER_SETTINGS, *paths.settings)),
+            credentials=existing(paths.credentials),
+            copied=existing(paths.copied),
             directories=tuple(
                 (variable, absolute([path])[0]) for variable, path in paths.directories.items()
             ),
@@ -268,11 +271,11 @@ def _fill(plan: Plan, *, with_links: bool) -> None:
     for _, _, own in plan.own_directories():
         os.makedirs(own, exist_ok=True)  # noqa: PTH103
     for path in plan.cli.copied:
-        if (place := plan.own_place(path)) is not None and os.path.isfile(path):  # noqa: PTH113
+        if (place := plan.own_place(path)) is not None:
             os.makedirs(os.path.dirname(place), exist_ok=True)  # noqa: PTH103, PTH120
             shutil.copyfile(path, place)
     for path in (*plan.cli.settings, *plan.cli.credentials) if with_links else ():
-        if (place := plan.own_place(path)) is not None and os.path.exists(path):  # noqa: PTH110
+        if (place := plan.own_place(path)) is not None:
             os.makedirs(os.path.dirname(place), exist_ok=True)  # noqa: PTH103, PTH120
             os.symlink(path, place)  # noqa: PTH211
 
