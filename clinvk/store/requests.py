@@ -19,6 +19,7 @@ from typing import Any
 import redis
 
 from clinvk.core.spec import QUEUE_PATTERN
+from clinvk.store import decoding
 from clinvk.store.connection import Connection
 from clinvk.store.keys import key
 
@@ -30,8 +31,11 @@ SAY_AFTER_SECONDS = 5.0
 REPEAT_SECONDS = 10.0
 """After how long without an answer a request that was taken is made again."""
 BLOCK_MS = 1000
-TAKE = 100
-"""How many requests of one user a worker takes at a time."""
+MAX_REQUESTS = 100
+MAX_SUBMITTERS = 100
+MAX_BYTES = 1 << 16
+"""What a worker takes on between two renewals of its leases: how many requests, of how many users,
+how large each. Users beyond that have their turn later; larger requests are dropped."""
 RUN_PATTERN = r"[0-9A-Za-z][0-9A-Za-z_.-]{0,127}"
 TICKET_PATTERN = r"[0-9a-f]{32}"
 LIMITS = {"max_concurrency": r"\d{0,9}", "interval_ms": r"[\d.]{0,20}", "rate": r"[\w./ ]{0,30}"}
@@ -106,46 +110,56 @@ class Requests(Connection):
         `message` makes the template of a run's messages: that of a submitter is not used, for a
         worker would take it for Celery's.
         """
-        found = self.redis.smembers(key("submitters"))
+        found = self.redis.srandmember(key("submitters"), MAX_SUBMITTERS)
         self.submitters = [name.decode("utf-8", "replace") for name in found]
+        room = MAX_REQUESTS
         for submitter in self.submitters:
-            stream = key("requests", submitter)
-            for position, fields in self.redis.xrange(stream, count=TAKE):
-                if self.redis.xdel(stream, position):  # the first who does this has it
-                    self._serve_one(submitter, fields, message)
+            requests = self.call(
+                "take_requests", submitter=submitter, count=room, max_bytes=MAX_BYTES
+            )
+            for operation, arguments, ticket in requests:
+                self._serve_one(submitter, decoding.text(operation), arguments, ticket, message)
+            room -= len(requests)
+            if room <= 0:
+                return  # after the next renewal of leases there are more
 
     def _serve_one(
-        self, submitter: str, fields: Mapping[bytes, bytes], message: Callable[[str], str]
+        self,
+        submitter: str,
+        operation: str,
+        arguments: bytes,
+        ticket: bytes,
+        message: Callable[[str], str],
     ) -> None:
-        ticket = fields.get(b"ticket", b"").decode("utf-8", "replace")
-        if not re.fullmatch(TICKET_PATTERN, ticket):
+        if not re.fullmatch(TICKET_PATTERN, decoding.text(ticket)):
             logger.warning("a request of %r without a place for its answer was dropped", submitter)
             return
         try:
-            name, arguments = self._checked(submitter, fields)
-            if name == "open":
-                arguments["message"] = message(arguments["run"])
-            answer = {"answer": _decoded(self.call(name, **arguments))}
+            checked = self._checked(submitter, operation, arguments)
+            if operation == "open":
+                checked["message"] = message(checked["run"])
+            answer = {"answer": _decoded(self.call(operation, **checked))}
         except (RequestError, redis.ResponseError) as error:
             answer = {"error": str(error)}
+        place = key("answer", decoding.text(ticket))
         with self.redis.pipeline(transaction=False) as pipeline:
-            pipeline.xadd(key("answer", ticket), {"answer": json.dumps(answer)})
-            pipeline.pexpire(key("answer", ticket), REQUEST_MS)
+            pipeline.xadd(place, {"answer": json.dumps(answer)})
+            pipeline.pexpire(place, REQUEST_MS)
             pipeline.execute()
 
-    def _checked(self, submitter: str, fields: Mapping[bytes, bytes]) -> tuple[str, dict[str, Any]]:
-        """Return a request's operation with arguments that this user may ask for."""
-        name = fields.get(b"operation", b"").decode("utf-8", "replace")
-        if name not in CHECKS:
-            raise RequestError(f"no operation that may be asked for: {name[:40]!r}")
+    def _checked(self, submitter: str, operation: str, arguments: bytes) -> dict[str, Any]:
+        """Return the arguments of an operation that this user may ask for."""
+        if operation not in CHECKS:
+            raise RequestError(f"no operation that may be asked for: {operation[:40]!r}")
         try:
-            given = json.loads(fields.get(b"arguments", b""))
-            arguments = CHECKS[name](submitter, given)
+            checked = CHECKS[operation](submitter, json.loads(arguments))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise RequestError(f"the arguments of {name} do not fit: {error}") from error
-        if name == "cancel":
-            self._check_owner(submitter, arguments["run"])
-        return name, arguments
+            raise RequestError(f"the arguments of {operation} do not fit: {error}") from error
+        if operation == "cancel":
+            self._check_owner(submitter, checked["run"])
+        if operation == "limit" and not self.redis.sismember(key("queues"), checked["queue"]):
+            raise RequestError(f"no worker has ever served {checked['queue']}")
+        return checked
 
     def _check_owner(self, submitter: str, run: str) -> None:
         owner = self.redis.hget(key("run", run), "submitter")

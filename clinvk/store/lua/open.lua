@@ -16,7 +16,8 @@ if not fields[1] or redis.call('EXISTS', run_key(run)) == 1 then
   return {'gone', '', '', {{}, 0, {}}}
 end
 local total, lifetime_ms = integer(fields[2]), integer(fields[3])
-local queues, lengths = checked_queues(fields[1]), {}
+local queues, lengths = checked_queues(fields[1], MAX_QUEUES), {}
+if submitter ~= '' then check_known(queues) end
 for _, queue in ipairs(queues) do
   lengths[queue] = redis.call('LLEN', submission_pending_key(submission, queue))
 end

@@ -53,6 +53,14 @@ def serving(store: Store) -> Iterator[None]:
         thread.join()
 
 
+@pytest.fixture(autouse=True)
+def served(store: Store) -> None:
+    """A worker has served these queues once; it is gone."""
+    for queue in ("clinvk.a", "clinvk.b"):
+        store.announce("w", {"slots": 1, "queues": [queue]})
+    store.drain("w")
+
+
 def ask(store: Store, operation: str, submitter: str = "alice", **arguments: Any) -> Any:
     """Ask without a client's own checks, be served, and return what was answered."""
     store.redis.sadd(key("submitters"), submitter)
@@ -99,7 +107,7 @@ def test_limits_may_be_asked_for(store: Store) -> None:
     with serving(store):
         asking(store).limit("clinvk.a", max_concurrency=2, rate="5/min", interval_ms=12000.0)
         asking(store).admit()
-    (queue,) = store.queues()
+    (queue, _) = store.queues()
     assert (queue.name, queue.max_concurrency, queue.rate) == ("clinvk.a", 2, "5/min")
 
 
@@ -124,6 +132,7 @@ def test_the_name_is_the_streams_not_what_a_request_says(store: Store) -> None:
         ("limit", {"queue": "clinvk.a", "pairs": ["max_concurrency", "x"]}),
         ("limit", {"queue": "clinvk.a", "pairs": ["paused"]}),
         ("limit", {"queue": "clinvk.a", "pairs": None}),
+        ("limit", {"queue": "clinvk.neverserved", "pairs": []}),
     ],
 )
 def test_nothing_else_may_be_asked_for(
@@ -142,6 +151,7 @@ def test_nothing_else_may_be_asked_for(
         {"operation": "admit", "arguments": "{}", "ticket": "../x"},
         {"operation": "admit", "arguments": "{}", "ticket": TICKET + ":x"},
         {b"\xff": b"\xff"},
+        {"operation": "admit", "arguments": " " * (1 << 17), "ticket": TICKET},
     ],
 )
 def test_what_cannot_be_answered_is_dropped(store: Store, fields: dict[Any, Any]) -> None:
@@ -154,7 +164,30 @@ def test_what_cannot_be_answered_is_dropped(store: Store, fields: dict[Any, Any]
     assert store.redis.keys("clinvk:answer:*") == []
 
 
-@pytest.mark.parametrize("arguments", ["", "[]", "null", "[" * 100_000, '{"run": {}}'])
+def test_whoever_floods_workers_with_requests_does_not_keep_them_from_their_leases(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clinvk.store.requests.MAX_REQUESTS", 3)
+    monkeypatch.setattr("clinvk.store.requests.MAX_SUBMITTERS", 2)
+    names = ("alice", "bob", "carol")
+    for submitter in names:
+        store.redis.sadd(key("submitters"), submitter)
+        for _ in range(4):
+            store.redis.xadd(key("requests", submitter), {"x": "y"})
+        store.redis.pexpire(key("requests", submitter), 60_000)
+    store.redis.pexpire(key("submitters"), 60_000)
+
+    def waiting() -> int:
+        return sum(store.redis.xlen(key("requests", name)) for name in names)
+
+    store.serve(template)
+    assert waiting() == 9
+    for _ in range(100):  # which two users come next is chance
+        store.serve(template)
+    assert waiting() == 0
+
+
+@pytest.mark.parametrize("arguments", ["", "[]", "null", "[" * 50_000, '{"run": {}}'])
 def test_arguments_that_cannot_be_read_are_answered(store: Store, arguments: str) -> None:
     store.redis.sadd(key("submitters"), "alice")
     store.redis.pexpire(key("submitters"), 60_000)
@@ -178,6 +211,9 @@ def damage(field: str, value: str) -> Callable[[Store, str], None]:
         damage("queues", '["clinvk.a", "_kombu.binding.x"]'),
         damage("queues", '[["clinvk.a"]]'),
         damage("queues", "no JSON"),
+        damage("queues", '["clinvk.neverserved"]'),
+        damage("queues", json.dumps(["clinvk.a"] * 1001)),
+        damage("steps", json.dumps(["clinvk.a"] * 3)),
         damage("steps", '["celery.pidbox"]'),
         damage("total", "3"),
         damage("total", "-1"),
@@ -202,7 +238,7 @@ def test_a_forged_submission_becomes_no_run(
         asking(store).submit(RUN, specs("a a"), RunOptions())
     assert store.summary(RUN) is None
     assert store.redis.keys("clinvk:run:*") == []
-    assert [queue.name for queue in store.queues()] == []
+    assert store.redis.keys("clinvk:queue:*") == []
 
 
 def test_a_request_whose_answer_was_lost_is_made_again(
@@ -219,7 +255,7 @@ def test_a_request_whose_answer_was_lost_is_made_again(
     harness.wait_until(lambda: store.redis.xrange(stream), "the same request again")
     store.serve(template)
     done.join()
-    (queue,) = store.queues()
+    (queue, _) = store.queues()
     assert queue.max_concurrency == 2
 
 

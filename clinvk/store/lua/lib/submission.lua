@@ -1,13 +1,26 @@
 -- From what a submitter wrote to a run. A submitter may be anybody who reaches the server, so its
 -- record is read field by field, and nothing of it names a key that is not a queue's.
 
--- Return the queues of a JSON list, each one of a backend: their names become names of keys.
-local function checked_queues(text)
+local MAX_QUEUES = 1000
+
+-- Return the queues of a JSON list, at most `most`, each one of a backend: their names become names
+-- of keys, and all workers look into each.
+local function checked_queues(text, most)
   local queues = cjson.decode(text)
+  if #queues > most then error('too many queues') end
   for _, queue in ipairs(queues) do
     if not string.match(queue, '^clinvk%.[%w][%w_.|-]*$') then error('no queue: ' .. queue) end
   end
   return queues
+end
+
+-- A submitter uses the queues that there are.
+local function check_known(queues)
+  for _, queue in ipairs(queues) do
+    if redis.call('SISMEMBER', queues_key(), queue) == 0 then
+      error('no worker has ever served ' .. queue)
+    end
+  end
 end
 
 -- Give a key of a submission the name that it has in the run.
@@ -20,8 +33,8 @@ local function make_record(run, submission, submitter, total, lifetime_ms)
   local given = redis.call('HMGET', submission_key(submission), 'queues', 'max_parallel',
                            'priority', 'max_attempts', 'created_ms', 'fail_fast', 'kind', 'steps',
                            'user', 'max_wait_ms')
-  local queues, created_ms = checked_queues(given[1]), integer(given[5])
-  if given[8] then checked_queues(given[8]) end
+  local queues, created_ms = checked_queues(given[1], MAX_QUEUES), integer(given[5])
+  if given[8] then checked_queues(given[8], tonumber(total)) end
   write({'DEL', run_key(run)}, 'HSET', run_key(run), 'state', 'running', 'queues', given[1],
         'max_parallel', integer(given[2]), 'priority', integer(given[3]),
         'max_attempts', integer(given[4]), 'created_ms', created_ms,
