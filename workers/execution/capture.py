@@ -18,12 +18,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clinvk.backends.base import Captured
+from workers.execution.holes import punch
 from workers.execution.spill import Spill
 
 LOOK_BYTES = 1 << 20
 """How much of stdout is read at one look, so that a flood does not take the whole worker."""
 BACKLOG_BYTES = 64 << 20
-"""How much of stdout may wait to be read beyond its limit; of more, the newest is dropped."""
+"""How much of stdout may wait to be read beyond its limit; what is more is dropped unread."""
 CHUNK_BYTES = 1 << 18
 MOST_READS = 5
 """How often the end of a growing stderr is read again, before some of it may be lost."""
@@ -83,10 +84,10 @@ class Stdout:
                 return
 
     def trim(self) -> int:
-        """Truncate the file to the limit, as far as it was read, where somebody reads it.
+        """Drop what is over the limit, and was read, where somebody reads it.
 
-        What is written meanwhile is dropped as well. Where the disk's reserve is touched, what is
-        over the limit of a result makes room: then the tasks beside this one can write on.
+        Where the disk's reserve is touched, what is over the limit of a result makes room: then
+        the tasks beside this one can write on.
 
         Returns the size that is left, in bytes.
         """
@@ -96,23 +97,30 @@ class Stdout:
             return size
         may_wait = BACKLOG_BYTES
         if self._spill.is_reached(self.fd):
-            self._most_bytes, may_wait = self._output_bytes, 0
-        over = size - self._most_bytes
-        if over <= 0 or (over <= may_wait and self._is_behind(size)):
-            return size
+            self._most_bytes, may_wait = self._output_bytes, LOOK_BYTES
+        if size > self._most_bytes and not (self._read_bytes and self._drop_read(size, may_wait)):
+            self._truncate(size)
+        return min(size, self._most_bytes)
+
+    def _drop_read(self, size: int, may_wait: int) -> bool:
+        """Drop what was read, and of what was not, what is too much; returns whether that works."""
+        assert self._read_bytes is not None
+        if size - self._read_bytes > may_wait:
+            self._read_bytes = size
+        return punch(self.fd, self._most_bytes, self._read_bytes)
+
+    def _truncate(self, size: int) -> None:
+        """Truncate the file to the limit; what is written meanwhile is dropped as well."""
         os.ftruncate(self.fd, self._most_bytes)
-        self._dropped_bytes += over
+        self._dropped_bytes += size - self._most_bytes
         if self._read_bytes is not None:
             self._read_bytes = min(self._read_bytes, self._most_bytes)
-        return self._most_bytes
-
-    def _is_behind(self, size: int) -> bool:
-        """Whether somebody reads the file and has not read all of it."""
-        return self._read_bytes is not None and self._read_bytes < size
 
     def captured(self) -> Captured:
-        """Return what was written."""
+        """Return what was written; nothing writes any more."""
         size = self.trim()
+        if size < os.fstat(self.fd).st_size:
+            os.ftruncate(self.fd, size)
         head = _read(self.fd, 0, min(size, self._output_bytes))
         saved = self._spill.save(self.fd, size) if size > self._output_bytes else None
         return Captured(

@@ -9,6 +9,7 @@ import pytest
 
 from workers.execution import capture
 from workers.execution.capture import Stderr, Stdout
+from workers.execution.holes import punch
 from workers.execution.spill import Spill
 
 
@@ -61,14 +62,47 @@ def test_what_is_not_read_yet_waits_beyond_the_limit(
     output = stdout(tmp_path)
     os.write(output.fd, bytes(range(250)))
     assert b"".join(output.unread()) == bytes(range(64))
-    assert output.trim() == 250
+    output.trim()
     assert b"".join(output.unread()) == bytes(range(64, 128))
     os.write(output.fd, b"x" * 500)
-    assert output.trim() == 100  # of a flood, what is too much for the disk
+    output.trim()  # of a flood, what is too much for the disk
     assert output.written_bytes == 750
     assert b"".join(output.rest()) == b""
     os.write(output.fd, b"goes on")
     assert b"".join(output.rest()) == b"goes on"
+    assert output.captured().size == 757
+    output.close()
+
+
+def test_what_is_dropped_leaves_the_disk(tmp_path: Path) -> None:
+    output = stdout(tmp_path, spill_bytes=1 << 20)
+    for _ in range(32):
+        os.write(output.fd, b"x" * (1 << 20))
+        assert sum(map(len, output.unread())) == 1 << 20
+        assert output.trim() == 1 << 20
+    assert os.fstat(output.fd).st_blocks * 512 <= 2 << 20
+    assert output.captured().size == 32 << 20
+    output.close()
+
+
+@pytest.mark.parametrize("can_punch", [True, False])
+def test_what_is_written_while_stdout_is_trimmed_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, can_punch: bool
+) -> None:
+    """Where a file system has no holes, what comes at that very moment is lost, and no more."""
+    output = stdout(tmp_path)
+
+    def write_and_punch(*arguments: int) -> bool:
+        os.write(output.fd, b"meanwhile")
+        return can_punch and punch(*arguments)
+
+    monkeypatch.setattr(capture, "punch", write_and_punch)
+    os.write(output.fd, b"x" * 250)
+    read = b"".join(output.unread())
+    output.trim()
+    os.write(output.fd, b"the end")
+    read += b"".join(output.rest())
+    assert read == b"x" * 250 + (b"meanwhile" if can_punch else b"") + b"the end"
     output.close()
 
 
