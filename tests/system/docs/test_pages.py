@@ -187,7 +187,9 @@ def test_data_is_well_formed(path: Path, desk: Desk) -> None:
             continue
         value = readers[block.language](block.text)
         kinds = {"tasks": "parallel", "steps": "chain"}
-        lists = [key for key in kinds if isinstance(value, dict) and isinstance(value.get(key), list)]
+        lists = [
+            key for key in kinds if isinstance(value, dict) and isinstance(value.get(key), list)
+        ]
         kind = kinds[lists[0]] if lists else None
         if kind and "results" not in value:  # type: ignore[operator]
             file = desk.directory / f"checked.{block.language}"
