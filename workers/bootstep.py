@@ -85,6 +85,8 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         owner = new_owner(name)
         observers = Observers([LogObserver()])
         executor = Executor(config, name, owner, observers, queues)
+        for line in executor.unenforced_limits():
+            logger.warning("%s", line)
         recent = RecentResults()
         patient = Dispatcher(app, Store.connect(url), recent, patience_seconds=math.inf)
         quick = Dispatcher(app, Store.connect(url, ANSWER_SECONDS), recent)

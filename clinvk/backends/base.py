@@ -126,6 +126,7 @@ class ProcessResult:
     `returncode` is -N for signal N. `stopped_by` is set when we ended it: never infer that
     from the code, since some CLIs exit 0 when they are stopped. `orphans` says that it left
     processes behind, which were ended. `ended_at` is in the time zone of the machine that ran it.
+    `limit_reached` is a limit that the task went over, such as `memory_bytes: 500000000`.
     """
 
     returncode: int
@@ -135,6 +136,7 @@ class ProcessResult:
     duration_seconds: float = 0.0
     orphans: bool = False
     stopped_by: StoppedBy | None = None
+    limit_reached: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,6 +56,11 @@ class UnifiedSection(_Section):
     max_attempts: Annotated[int, Field(ge=1)] = RunOptions().max_attempts
 
 
+TaskMemory = Annotated[int, Field(ge=1 << 20)] | None
+TaskProcesses = Annotated[int, Field(ge=1)] | None
+"""What one task may use."""
+
+
 class BackendSection(_Section):
     """`backends.<name>`: one backend's defaults. With a `command`, it defines a new backend.
 
@@ -73,6 +78,8 @@ class BackendSection(_Section):
     command: Annotated[list[str], Field(min_length=1)] | None = None
     env: dict[str, str] = {}
     pass_env: list[str] = []
+    memory_bytes: TaskMemory = None
+    processes: TaskProcesses = None
     paths: list[str] = []
 
 
@@ -110,6 +117,8 @@ class WorkerSection(_Section):
 
     policy: UserPath | None = None
     pass_env: list[str] = []
+    memory_bytes: TaskMemory = None
+    processes: TaskProcesses = None
     remote_control: bool = False
     sandbox: Annotated[SandboxChoice | Literal["require"], BeforeValidator(_off)] = "auto"
 

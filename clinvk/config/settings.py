@@ -72,6 +72,7 @@ class Settings:
                 for name, entry in self.config.backends.items()
                 if entry.env or entry.pass_env
             },
+            task_limits=self._task_limits(),
             policy_file=self.config.worker.policy,
             sandbox="auto" if chosen == "require" else chosen,
             sandbox_require=chosen == "require" or self.config.sandbox.require,
@@ -79,6 +80,15 @@ class Settings:
             paths={n: entry.paths for n, entry in self.config.backends.items() if entry.paths},
             **self.config.limits.model_dump(),
         )
+
+    def _task_limits(self) -> dict[str, dict[str, int]]:
+        """Return what one task may use: of any backend, named `*`, and of single backends."""
+        sections = {"*": self.config.worker, **self.config.backends}
+        found = {
+            name: section.model_dump(include={"memory_bytes", "processes"}, exclude_none=True)
+            for name, section in sections.items()
+        }
+        return {name: limits for name, limits in found.items() if limits}
 
     def installed(self) -> list[str]:
         """Return the enabled backends whose programs are on this machine.

@@ -29,7 +29,8 @@ class WorkerConfig:
     of any backend, say what else commands get of the worker's environment, or beside it. `queues`
     is `{name: {max_concurrency, rate, interval_ms}}`. `has_supervisor` is off where the worker's
     parent does what a supervisor would, `checks_server` where it has started the server itself.
-    `remote_control` allows Celery's orders to workers.
+    `remote_control` allows Celery's orders to workers. `task_limits` are `{name: {memory_bytes,
+    processes}}`, what one task may use, by backend, where `*` is all of them.
     `paths` are files and directories that sandboxed CLIs may read, by backend; `network` is
     `"on"`, `"off"` or `{"ports": [...]}`. With `sandbox_require` a task whose mode cannot be
     enforced is refused.
@@ -43,6 +44,7 @@ class WorkerConfig:
     sandbox_require: bool = False
     network: str | Mapping[Literal["ports"], Sequence[int]] = "on"
     paths: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    task_limits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     reports_versions: bool = True
     has_supervisor: bool = True
     checks_server: bool = True

@@ -29,6 +29,7 @@ from workers.execution.sandbox.sandbox import Sandbox
 from workers.execution.spill import Spill
 from workers.execution.step_feed import StepFeed
 from workers.execution.stop_signal import StopSignal
+from workers.execution.task_limits import TaskLimits
 from workers.observers import Observers, TaskStarted
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Executor:
         self._observers = observers or Observers()
         self._preparation = Preparation(config, worker, queues)
         self._environments = Environments(config)
+        self._task_limits = TaskLimits(config)
         self._limits = OutputLimits(
             output_bytes=config.output_bytes,
             spill_bytes=config.spill_bytes,
@@ -85,6 +87,10 @@ class Executor:
     def environment(self, backend: Backend) -> Mapping[bytes, bytes]:
         """Return what the commands of a backend get of this worker's environment."""
         return self._environments.of(backend)
+
+    def unenforced_limits(self) -> list[str]:
+        """Return a line for each configured limit of tasks that cannot be enforced here."""
+        return self._task_limits.missing()
 
     @property
     def sandbox(self) -> Sandbox:
@@ -136,7 +142,8 @@ class Executor:
         masker = NOTHING
         try:
             task = self._preparation.prepare(claim.spec, results)
-            warnings, sandbox = task.warnings, task.decision.enforcement
+            unlimited = self._task_limits.warnings(task.spec.backend)
+            warnings, sandbox = (*task.warnings, *unlimited), task.decision.enforcement
             masker = masking.masker(self._environments.secrets(task.backend, task.command))
             feed = StepFeed(lease, claim.attempts, task.spec.steps, masker, self._observers)
             tz = self._environments.time_zone(task.backend)
@@ -168,11 +175,15 @@ class Executor:
         if stop.reason is not None:
             raise RefusedError(ErrorKind.CANCELED, "canceled before it started")
         self._observers.notify(TaskStarted(lease, task.spec))
+        inherited = self._environments.of(task.backend)
         try:
-            with self._preparation.wrapped(task, self._environments.of(task.backend)) as wrapped:
+            with (
+                self._preparation.wrapped(task, inherited) as wrapped,
+                self._task_limits.limited(task.spec.backend, wrapped.command, inherited) as limited,
+            ):
                 process = run(
-                    wrapped.command,
-                    inherited=self._environments.of(task.backend),
+                    limited.command,
+                    inherited=inherited,
                     tags={process_tree.TASK_TAG: str(lease), process_tree.OWNER_TAG: self.owner},
                     stop=stop,
                     limits=self._limits,
@@ -183,7 +194,7 @@ class Executor:
                     on_output=reader.take if reader.wants_output else None,
                     confined=wrapped.confined,
                 )
-                return wrapped.finished(process)
+                return wrapped.finished(limited.finished(process))
         except SandboxFailedError as error:
             raise RefusedError(ErrorKind.FAILED, f"{error} (worker {self.worker})") from error
         except WorkdirError as error:
@@ -207,7 +218,7 @@ class Executor:
         if process.orphans:
             warning = f"{task.spec.backend} left processes running; they were stopped"
             parsed = replace(parsed, warnings=(*parsed.warnings, warning))
-        return self._explain_missing(task, parsed, process)
+        return self._explain_missing(task, _within(parsed, process), process)
 
     def _explain_missing(
         self, task: PreparedTask, parsed: ParsedOutput, process: ProcessResult
@@ -249,6 +260,16 @@ class Executor:
 def _stopped(parsed: ParsedOutput, error: str, kind: ErrorKind) -> ParsedOutput:
     """Put our own reason for stopping the CLI in the place of what it said."""
     return replace(parsed, error=error, error_kind=kind, retry_at=None)
+
+
+def _within(parsed: ParsedOutput, process: ProcessResult) -> ParsedOutput:
+    """Say that a task went over one of its limits: as its error, or a warning if it is ok."""
+    if process.limit_reached is None or process.stopped_by is not None:
+        return parsed
+    words = f"went over its limit ({process.limit_reached})"
+    if parsed.error_kind is None:
+        return replace(parsed, warnings=(*parsed.warnings, words))
+    return replace(parsed, error=f"{words}: {parsed.error}")
 
 
 def _status(error_kind: ErrorKind | None) -> TaskStatus:

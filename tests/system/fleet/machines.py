@@ -175,7 +175,7 @@ class Fleet:
         self._server = self._start_server()
 
     def of_worker(self, worker: subprocess.Popen[bytes]) -> list[psutil.Process]:
-        """The processes of a worker: itself, its supervisor, its commands."""
+        """The processes of a worker: its supervisor, itself, its commands."""
         process = psutil.Process(worker.pid)
         return [process, *process.children(recursive=True)]
 
