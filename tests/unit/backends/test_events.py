@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from pathlib import Path
 
@@ -9,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clinvk.backends import base, packaged_names
+from clinvk.backends import base, gemini, packaged_names
 from clinvk.backends.base import Captured, ProcessResult
 from clinvk.core.steps import STEP_CHARS, Step, StepKind
-from tests.unit.backends.commands import ENDED_AT, REGISTRY
+from tests.unit.backends.commands import ENDED_AT, REGISTRY, parse, steps
 from tests.unit.backends.test_outcomes import CASES, Case
 
 LINES = sorted({line for case in CASES for line in case.process.stdout.text().splitlines() if line})
@@ -35,18 +36,18 @@ BACKENDS = [*packaged_names(), "mytool"]
 )
 def test_no_lines_can_make_a_reader_raise(backend: str, lines: list[str], returncode: int) -> None:
     reader = REGISTRY.get(backend).reader()
-    steps = [step for line in lines for step in reader.read(line, ENDED_AT)]
+    told = [step for line in lines for step in reader.read(line, ENDED_AT)]
     parsed = reader.finish(
         ProcessResult(
             returncode=returncode, stdout=Captured(), stderr=Captured(), ended_at=ENDED_AT
         )
     )
-    for step in steps:
+    for step in told:
         assert isinstance(step.kind, StepKind)
         assert len(step.text) <= STEP_CHARS
         assert step.text.isprintable()
         assert step.until is None or datetime.fromisoformat(step.until)
-    acted = any(step.can_change for step in steps)
+    acted = any(step.can_change for step in told)
     assert parsed.acted == (None if backend == "mytool" else acted)
     assert parsed.retry_at is None or parsed.error_kind is not None
 
@@ -84,3 +85,21 @@ def test_a_line_that_comes_in_pieces_is_passed_over(
         returncode=0, stdout=Captured(path=path), stderr=Captured(), ended_at=ENDED_AT
     )
     assert base.parse(REGISTRY.get(backend), process) == case.read()[0]
+
+
+def test_an_event_of_megabytes_is_one_small_step() -> None:
+    huge = "word " * 400_000
+    event = {"type": "tool_result", "status": "success", "output": huge}
+    (result,) = steps("gemini", json.dumps(event).encode())
+    assert (result.size_bytes, result.text) == (len(huge), "")
+    answer = {"type": "message", "role": "assistant", "content": huge}
+    (message,) = steps("gemini", f"{json.dumps(answer)}\n{json.dumps({'type': 'x'})}".encode())
+    assert len(message.text) == STEP_CHARS
+
+
+def test_what_gemini_holds_of_an_answer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gemini, "LINE_CHARS", 100)
+    delta = json.dumps({"type": "message", "role": "assistant", "content": "x" * 40})
+    end = json.dumps({"type": "result", "status": "success"})
+    parsed = parse("gemini", 0, "\n".join([*[delta] * 1000, end]).encode())
+    assert parsed.output == "x" * 120
