@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator
 from importlib import resources
 
+import redis
+
 from clinvk.store.scripts import operations, work_of
 
 READS = frozenset(
@@ -22,8 +24,6 @@ READS = frozenset(
     )
 )
 """Commands that change nothing."""
-OPTIONS = frozenset({"BEFORE", "LIMIT", "MAXLEN", "NX", "PX", "WITHSCORES", "XX"})
-"""Words in capitals that are no command but an argument of one."""
 SUBCOMMANDS = {"ACL WHOAMI", "CLIENT ID", "CLIENT LIST", "SCRIPT LOAD"}
 OF_REDIS_PY = frozenset({"close", "execute", "pipeline"})
 """Methods of redis-py's clients that send no command."""
@@ -54,7 +54,13 @@ def reading_scripts() -> set[str]:
 
 def _in_lua(text: str) -> set[str]:
     code = re.sub(r"--.*", "", text)
-    return {first or second for first, second in IN_LUA.findall(code)} - OPTIONS
+    words = {first or second for first, second in IN_LUA.findall(code)}
+    return set(filter(_is_command, words))
+
+
+def _is_command(word: str) -> bool:
+    """Whether a word in capitals is a command, and not an argument of one such as COUNT."""
+    return word == "DEL" or hasattr(redis.Redis, word.lower())
 
 
 def of_python() -> set[str]:
