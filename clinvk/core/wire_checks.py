@@ -164,9 +164,18 @@ def _mapping_of(inner: Check) -> Check:
 
 
 def _object_of(kind: type) -> Check:
+    missing = dataclasses.MISSING
+    needed = [
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.default is missing and field.default_factory is missing
+    ]
+
     def check(value: Any) -> str | None:
         if not isinstance(value, dict):
             return "must be an object"
+        if lacking := [name for name in needed if name not in value]:
+            return f"has no {lacking[0]}"
         return next((f"is not valid: {wrong}" for _, wrong in problems(kind, value)), None)
 
     return check

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from annotated_types import Ge
@@ -205,7 +205,7 @@ class _WorkerEntry:
     slots: Annotated[int, Ge(0)]
     queues: list[str]
     version: str | None = None
-    clis: dict[str, str | None] | None = None
+    clis: dict[str, str | None] = field(default_factory=dict)
 
 
 def queue(

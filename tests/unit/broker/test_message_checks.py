@@ -7,11 +7,13 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
 
 from clinvk.broker import message_checks
 from clinvk.broker.app import create_app
 from clinvk.broker.message import AGGREGATE, EXECUTE, template
 from clinvk.broker.message_checks import BadMessageError
+from tests import forged
 
 RUN, QUEUE = "20260102-030405-abcdef01", "clinvk.my-tool.2"
 PIDBOX, REPLIES = "clinvk@host.celery.pidbox", "0f-1.reply.celery.pidbox"
@@ -106,3 +108,9 @@ def test_anything_else_is_refused(message: object, why: str) -> None:
 def test_a_command_that_celery_could_not_read_is_refused(body: object, why: str) -> None:
     with pytest.raises(BadMessageError, match=f"^{why}"):
         message_checks.check(of_body(body), PIDBOX)
+
+
+@settings(deadline=None, max_examples=150)
+@given(forged.messages())
+def test_any_message_is_refused_or_can_be_taken(message: Any) -> None:
+    forged.check_message(message)

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
 
 from clinvk.core import wire_checks
 from clinvk.core.errors import WireError
 from clinvk.core.spec import RunOptions, TaskResult, TaskSpec, TaskStatus
+from tests import forged
 
 SPEC = {"v": 1, "backend": "echo", "prompt": "x"}
 RESULT = {"v": 1, "index": 0, "status": "ok", "exit_code": 0, "duration_seconds": 1}
@@ -94,6 +96,24 @@ def test_what_can_be_read_of_a_result_is_kept() -> None:
 def test_a_result_without_what_it_needs_is_refused(name: str, value: object) -> None:
     with pytest.raises(WireError, match="cannot decode a TaskResult: "):
         TaskResult.from_wire(encode(RESULT, **{name: value}))
+
+
+def test_a_part_of_a_result_that_lacks_something_costs_no_more_than_the_part() -> None:
+    result = TaskResult.from_wire(encode(RESULT, output="paid for", sandbox={"by": "bwrap"}))
+    assert (result.output, result.sandbox) == ("paid for", None)
+    assert "sandbox has no mode" in result.warnings[0]
+
+
+@settings(deadline=None, max_examples=150)
+@given(forged.SPECS)
+def test_any_task_is_refused_or_can_be_started(wire: bytes) -> None:
+    forged.check_spec(wire)
+
+
+@settings(deadline=None, max_examples=150)
+@given(forged.RESULTS)
+def test_any_result_can_be_shown(wire: bytes) -> None:
+    forged.check_result(wire)
 
 
 def test_null_stands_for_a_field_that_is_not_set() -> None:

@@ -1,0 +1,1 @@
+"""Many random things in the place of what clinvk reads from Redis."""

@@ -1,0 +1,35 @@
+"""Ten thousand forged tasks, messages and records; the unit tests have fewer of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests import forged
+
+
+@pytest.mark.parametrize(
+    ("examples", "strategy", "check"),
+    [
+        (3000, forged.SPECS, forged.check_spec),
+        (3000, forged.messages(), forged.check_message),
+        (2000, forged.RESULTS, forged.check_result),
+        (1000, forged.RUNS, forged.check_run),
+        (1000, forged.WORKERS, forged.check_worker),
+    ],
+    ids=["specs", "messages", "results", "runs", "workers"],
+)
+def test_whatever_is_forged_is_refused_or_can_be_used(
+    examples: int, strategy: st.SearchStrategy[Any], check: Callable[[Any], None]
+) -> None:
+    profile = settings(
+        deadline=None,
+        max_examples=examples,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    profile(given(strategy)(check))()
