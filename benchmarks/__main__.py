@@ -153,9 +153,9 @@ def note_peak(process: psutil.Process, peaks: dict[str, float], role: str | None
     peaks[role] = max(peaks.get(role, 0.0), resident)
 
 
-def measured(name: str) -> Iterator[Figure]:
+def measured(name: str, **options: object) -> Iterator[Figure]:
     """Measure what has a module of its own; it is imported only for that."""
-    for row in import_module(f"benchmarks.{name}").measure():
+    for row in import_module(f"benchmarks.{name}").measure(**options):
         yield Figure(*row)
 
 
@@ -169,6 +169,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Figure]]] = {
     "round_trips": partial(measured, "round_trips"),
     "scale": partial(measured, "scale"),
     "fleet": partial(measured, "fleet"),
+    "steps": partial(measured, "steps", seconds=30.0),
 }
 
 
@@ -176,7 +177,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], metavar="NAME")
     parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--seconds", type=float, default=30.0, metavar="S", help="how long `steps` watches a worker"
+    )
     options = parser.parse_args()
+    BENCHMARKS["steps"] = partial(measured, "steps", seconds=options.seconds)
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
     print(f"{machine}, Python {platform.python_version()}\n")
     print("| what | clinvk | against | ratio |\n|---|---|---|---|")
