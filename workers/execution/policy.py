@@ -123,11 +123,11 @@ class Policy:
         Raises:
             PolicyError: this machine does not accept it.
         """
-        self._check_backend(spec, is_configured and not is_enforced)
-        if not is_configured or is_enforced:
+        if not is_configured or spec.sandbox_mode in SANDBOX_ORDER:
             self._check_mode(
                 "sandbox_mode", spec.sandbox_mode, SANDBOX_ORDER, self.max_sandbox_mode
             )
+        self._check_backend(spec, is_configured and not is_enforced)
         if not is_configured:
             approval = spec.approval_mode or "default"
             self._check_mode("approval_mode", approval, APPROVAL_ORDER, self.max_approval_mode)

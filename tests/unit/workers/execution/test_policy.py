@@ -165,7 +165,23 @@ def test_enforced_modes_are_those_of_configured_backends_too() -> None:
 
     assert said(None) is None
     assert said("read-only") is None
-    assert said("full") == 'backends: "mytool" has no modes, and is not named there'
+    assert said("full") == 'max_sandbox_mode: "full" is over "workspace"'
+
+
+@pytest.mark.parametrize("can_enforce", [False, True])
+def test_a_configured_backend_that_is_named_gets_no_more_than_the_maximum(
+    can_enforce: bool,
+) -> None:
+    """Else a task would leave the sandbox by asking for none."""
+    policy = Policy(max_sandbox_mode="workspace", backends=["mytool"])
+
+    def said(mode: str | None) -> str | None:
+        task = spec(backend="mytool", sandbox_mode=mode)
+        return refusal(policy, task, is_configured=True, can_enforce=can_enforce)
+
+    assert said("full") == 'max_sandbox_mode: "full" is over "workspace"'
+    assert said("workspace") is None
+    assert said(None) is None
 
 
 def test_an_enforced_mode_does_not_name_tools_or_arguments() -> None:
