@@ -67,11 +67,12 @@ def desk(tmp_path: Path) -> Desk:
     programs = tmp_path / "bin"
     programs.mkdir()
     program(programs / "clinvk", *harness.CLINVK)
+    # What a CLI consists of is beside it: a sandbox shows no other directory of the user's.
+    fake = shutil.copy(Path(__file__).with_name("fakecli.py"), programs)
     for name in CLIS:
-        transcript = pages.ROOT / "tests" / "transcripts" / name / "success.json"
-        assert transcript.exists()
-        fake = str(Path(__file__).with_name("fakecli.py"))
-        program(programs / name, sys.executable, fake, str(transcript))
+        recorded = pages.ROOT / "tests" / "transcripts" / name / "success.json"
+        transcript = shutil.copy(recorded, programs / f"{name}.json")
+        program(programs / name, sys.executable, str(fake), str(transcript))
     directory = tmp_path / "desk"
     directory.mkdir()
     shutil.copytree(pages.ROOT / "examples", directory / "examples")
