@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -31,6 +32,8 @@ NORMAL_QUIET_SECONDS = 300.0
 """The same where it just takes its time."""
 
 Entry = Mapping[str, str]
+_COUNT = re.compile("[0-9]{1,15}")
+"""A number of a task or a dispatch: anyone who reaches the broker could have written another."""
 
 
 class EventReader:
@@ -74,12 +77,13 @@ class EventReader:
             return
         self._quiet_since = self._looked_at = self._reached_at
         has_steps = False
-        for entry, result in self._with_results(entries):
+        for entry, result in self._with_results([each for each in entries if self._fits(each)]):
             if entry["kind"] in ENDS and not has_steps:
                 has_steps = True
                 yield from self._new_steps()  # what a task did comes before its end
             yield from self._events_of(entry, result)
             self._position = entry["position"]
+        self._position = entries[-1]["position"]
         if self._reached_at - self._steps_read_at > STEPS_BLOCK_MS / 1000:
             yield from self._new_steps()
         self._entries_seen += len(entries)
@@ -100,6 +104,16 @@ class EventReader:
             _, entries = client.store.wait_events(self._run.id, self._position, block_ms)
         return entries
 
+    def _fits(self, entry: Entry) -> bool:
+        """Whether an event is one that this run can have: others are passed over."""
+        match entry.get("kind"):
+            case "started" | "finished":
+                index, dispatch = entry.get("index", ""), entry.get("dispatch", "")
+                are_counts = _COUNT.fullmatch(index) and _COUNT.fullmatch(dispatch)
+                return bool(are_counts) and int(index) < self._run.total
+            case kind:
+                return kind is not None
+
     def _with_results(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, TaskResult | None]]:
         """Yield the entries with the results that they tell of, and no more in memory than that."""
         for page in pages(entries):
@@ -109,24 +123,27 @@ class EventReader:
                 yield entry, next(results) if entry["kind"] == "finished" else None
 
     def _events_of(self, entry: Entry, result: TaskResult | None) -> Iterator[Event]:
-        at_ms, index = int(entry["at_ms"]), int(entry.get("index", -1))
+        at_ms = int(entry["at_ms"])
         match entry["kind"]:
             case "started":
-                if self._has_ended[index]:
-                    raise self._lost_results()
-                dispatch, worker = int(entry["dispatch"]), entry["worker"]
-                yield Event(
-                    kind="started", at_ms=at_ms, index=index, dispatch=dispatch, worker=worker
-                )
+                yield self._started(entry, at_ms)
             case "finished":
+                index, dispatch = int(entry["index"]), int(entry["dispatch"])
                 if result is not None and not self._has_ended[index]:
-                    yield self._finished(index, result, at_ms, int(entry["dispatch"]))
+                    yield self._finished(index, result, at_ms, dispatch)
             case "repaired":
-                yield Event(kind="repaired", at_ms=at_ms, why=entry["why"])
+                yield Event(kind="repaired", at_ms=at_ms, why=entry.get("why", ""))
             case "ended":
                 yield from self._unseen(at_ms)
                 yield Event(kind="ended", at_ms=at_ms)
             # Others are of a newer version, or nobody has a use for them.
+
+    def _started(self, entry: Entry, at_ms: int) -> Event:
+        index, dispatch = int(entry["index"]), int(entry["dispatch"])
+        if self._has_ended[index]:
+            raise self._lost_results()
+        worker = entry.get("worker", "")
+        return Event(kind="started", at_ms=at_ms, index=index, dispatch=dispatch, worker=worker)
 
     def _finished(self, index: int, result: TaskResult, at_ms: int, dispatch: int) -> Event:
         self._has_ended[index] = True

@@ -12,6 +12,7 @@ from clinvk.runs import step_reader
 from clinvk.runs.client import StepsWanted
 from clinvk.runs.event_reader import EventReader
 from clinvk.runs.run_reader import RunReader
+from clinvk.store.keys import key
 from clinvk.store.store import Store
 from clinvk.store.types import Lease
 
@@ -80,3 +81,29 @@ def test_a_step_of_a_task_that_the_run_does_not_have_is_passed_over(
     store.redis.hset(name, "1", b"1:" + step(7, "forged").to_wire())
     assert "forged" not in seen(ended_run, "all")
     assert "0b" in seen(ended_run, "all")
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"kind": "started"},
+        {"kind": "started", "index": "0", "dispatch": "x"},
+        {"kind": "finished", "index": "x", "dispatch": "1"},
+        {"kind": "finished", "index": "-1", "dispatch": "1"},
+        {"kind": "finished", "index": "2", "dispatch": "1"},
+        {"kind": "finished", "index": "9" * 5000, "dispatch": "1"},
+        {"kind": "lost", "index": "x"},
+        {"no kind": "x"},
+    ],
+)
+def test_events_that_a_run_cannot_have_are_passed_over(
+    ended_run: RunReader, forged: dict[str, str]
+) -> None:
+    before = seen(ended_run, "none")
+    redis = ended_run.client.store.redis
+    entries = redis.xrange(key("events", RUN))
+    redis.delete(key("events", RUN))
+    for fields in (forged, *(fields for _, fields in entries)):
+        redis.xadd(key("events", RUN), fields)
+    redis.expire(key("events", RUN), 60)
+    assert seen(ended_run, "none") == before
