@@ -1,8 +1,8 @@
 """All that is Celery, for clients and workers, and why it is here.
 
-Celery moves the messages, runs the pool of threads, and carries orders to workers, such as the
-revocation of a task. Since workers are ordinary Celery workers, the tools that exist for those can
-be used: `celery inspect` and `celery control`, and Flower. KEDA scales by what the store counts:
+Celery moves the messages, runs the pool of threads, and carries questions to workers. Since workers
+are ordinary Celery workers, the tools that exist for those can be used: `celery inspect` and
+Flower, and `celery control` where a machine allows it (`workers/remote_control.py`). KEDA scales by what the store counts:
 the broker's lists are nearly always empty, because only what a free slot can take is published.
 
 The store (`clinvk/store`) decides what is true: which tasks exist, which of them may run, who has
