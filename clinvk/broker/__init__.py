@@ -2,8 +2,9 @@
 
 Celery moves the messages, runs the pool of threads, and carries questions to workers. Since workers
 are ordinary Celery workers, the tools that exist for those can be used: `celery inspect` and
-Flower, and `celery control` where a machine allows it (`workers/remote_control.py`). KEDA scales by what the store counts:
-the broker's lists are nearly always empty, because only what a free slot can take is published.
+Flower, and `celery control` where a machine allows it (`workers/remote_control.py`). KEDA scales by
+what the store counts: the broker's lists are nearly always empty, because only what a free slot can
+take is published.
 
 The store (`clinvk/store`) decides what is true: which tasks exist, which of them may run, who has
 which, how each ended. Celery is never asked. A message says no more than "there is dispatch 2 of

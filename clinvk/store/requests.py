@@ -111,7 +111,8 @@ class Requests(Connection):
         worker would take it for Celery's.
         """
         found = self.redis.srandmember(key("submitters"), MAX_SUBMITTERS)
-        self.submitters = [name.decode("utf-8", "replace") for name in found]
+        names = [decoding.text(name) for name in found]
+        self.submitters = [*dict.fromkeys([*names, *self.submitters])][:MAX_SUBMITTERS]
         room = MAX_REQUESTS
         for submitter in self.submitters:
             requests = self.call(
