@@ -60,7 +60,7 @@ def find_server(configured: str | None) -> str:
         BrokerError: there is none.
     """
     if configured is not None:
-        found = shutil.which(expanded(configured))
+        found = shutil.which(str(expanded(configured)))
         if found is None:
             raise BrokerError(f"local.server: {configured} is not an executable file")
         return found
