@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from clinvk.broker.app import create_app
 from clinvk.core.worker_config import BROKER_URL, WORKER_CONFIG, WorkerConfig
 from tests import harness
-from tests.worker_processes import CELERY, Workers, assert_both_count, workers
+from tests.worker_processes import CELERY, OURS, Workers, assert_both_count, workers
+from workers.bootstep import UNCONTAINED
 
 __all__ = ["workers"]
 
@@ -69,6 +72,15 @@ def test_a_machine_may_allow_orders(workers: Workers) -> None:
     create_app(workers.env[BROKER_URL]).control.shutdown()
     harness.wait_until(lambda: process.poll() is not None, "the worker to obey")
     assert process.returncode == 0
+
+
+def test_a_worker_without_a_supervisor_above_it_says_what_it_cannot_contain(
+    workers: Workers, tmp_path: Path
+) -> None:
+    workers.start(OURS)
+    assert UNCONTAINED not in (tmp_path / "workers.log").read_text()
+    workers.start([*CELERY, "worker", "-Q", "clinvk.echo"])
+    assert UNCONTAINED in (tmp_path / "workers.log").read_text()
 
 
 def test_a_pool_of_processes_is_refused(workers: Workers) -> None:
