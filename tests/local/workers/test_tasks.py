@@ -17,8 +17,10 @@ from celery.exceptions import Ignore
 from clinvk.broker.app import create_app
 from clinvk.broker.dispatcher import Dispatcher
 from clinvk.core.error_log import ErrorLog
-from clinvk.core.spec import RunOptions, TaskSpec
+from clinvk.core.spec import RunOptions, TaskSpec, queue_of
+from clinvk.core.steps import StepRecord
 from clinvk.core.worker_config import WorkerConfig
+from clinvk.store.failure_detector import ANSWER_SECONDS
 from clinvk.store.store import Store
 from clinvk.store.types import Lease, Recorded
 from workers import context, tasks
@@ -36,6 +38,7 @@ from workers.observers import (
     TaskStarted,
     WorkerEvent,
 )
+from workers.step_publisher import StepPublisher
 
 RUN = "run"
 LEASE = Lease(RUN, 0, 1)
@@ -54,9 +57,9 @@ class Worker:
         self.events.append(event)
         self.on_event(event)
 
-    def submit(self, tasks: int = 1) -> None:
-        self.store.announce("w", {"slots": tasks, "queues": ["clinvk.py"]})
-        specs = [TaskSpec(backend="py", prompt="hello")] * tasks
+    def submit(self, tasks: int = 1, backend: str = "py", **fields: Any) -> None:
+        self.store.announce("w", {"slots": tasks, "queues": [queue_of(backend)]})
+        specs = [TaskSpec(backend=backend, prompt="hello", **fields)] * tasks
         self.store.submit(RUN, specs, RunOptions(max_parallel=tasks))
 
     def of_task(self) -> list[type]:
@@ -129,6 +132,26 @@ def test_the_end_is_seen_when_the_result_is_recorded(worker: Worker) -> None:
     worker.submit()
     execute()
     assert [result.output for result in recorded] == ["hello"]
+
+
+@pytest.mark.parametrize(("detail", "raw"), [("summary", [False]), ("full", [True]), ("off", [])])
+def test_the_steps_of_a_task_are_recorded_before_its_result(
+    worker: Worker, broker_url: str, detail: str, raw: list[bool]
+) -> None:
+    publisher = StepPublisher(Store.connect(broker_url, ANSWER_SECONDS))
+    context.current().observers.add(publisher)
+    recorded: list[list[StepRecord]] = []
+
+    def look(event: WorkerEvent) -> None:
+        if isinstance(event, TaskEnded):
+            recorded.append(list(worker.store.steps_since(RUN, 0).records))
+
+    worker.on_event = look
+    worker.submit(backend="echo", steps=detail)
+    assert execute()
+    (steps,) = recorded
+    told = [(step.kind, step.text, step.attempt, step.raw is not None) for step in steps]
+    assert told == [("message", "hello", 1, is_raw) for is_raw in raw]
 
 
 def test_a_task_of_a_worker_that_shuts_down_is_released(worker: Worker) -> None:
