@@ -129,9 +129,16 @@ class Preparation:
     ) -> str | None:
         """Check a task against the policy; returns the directory that it runs in."""
         try:
-            workdir = None if spec.workdir is None else str(Path(spec.workdir).expanduser())
             is_configured = spec.backend in self._configured
             self._policy.check(spec, backend, is_configured=is_configured, is_enforced=is_enforced)
+        except PolicyError as error:
+            raise self._refused(error) from error
+        return self._found(spec)
+
+    def _found(self, spec: TaskSpec) -> str | None:
+        """Find the directory that a task asks for, which need not be there."""
+        try:
+            workdir = None if spec.workdir is None else str(Path(spec.workdir).expanduser())
             return self._policy.directory(workdir)
         except PolicyError as error:
             raise self._refused(error) from error

@@ -96,6 +96,13 @@ def test_what_a_result_tells(execute: Any) -> None:
             "/gone is not installed on worker w@h: ",
         ),
         (py(workdir="/no/where"), ErrorKind.INVALID, "workdir /no/where does not exist on worker"),
+        (
+            py(workdir="/etc/hostname"),
+            ErrorKind.INVALID,
+            "workdir /etc/hostname is not a directory",
+        ),
+        (py(workdir="~nosuchuser/x"), ErrorKind.INVALID, "workdir ~nosuchuser/x cannot be found"),
+        (py(workdir="a\0b"), ErrorKind.INVALID, "workdir a\0b is not a path (embedded null byte)"),
         (py(extra=["a\0b"]), ErrorKind.INVALID, "cannot start py: embedded null byte"),
         (py(extra=["x" * 3_000_000]), ErrorKind.TOO_LARGE, "cannot start "),
     ],
