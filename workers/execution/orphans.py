@@ -7,6 +7,10 @@ none of those runs any more. A process that never left its parents is found by i
 Where this process adopts orphans (`process_tree.become_subreaper`), they are all among its
 children. Elsewhere they are looked for in the whole process table, by their tags, and those without
 one are not found.
+
+What replaces itself by a new process again and again, without a tag, begins anew each time. On a
+worker that always runs some older task it lives until that one ends, or the worker does. A cgroup
+of the task's own (`cgroups`) or a sandbox knows better.
 """
 
 from __future__ import annotations

@@ -129,8 +129,11 @@ def supervise() -> int | None:
     process_tree.become_subreaper()
     ours, theirs = socket.socketpair()
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)  # none is lost before there is a worker
+    # Some systems drop what would be ignored, even while it is blocked.
+    signal.signal(signal.SIGCHLD, lambda *_: None)
     worker = os.fork()
     if worker == 0:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         ours.close()
         _parent = theirs
         os.setsid()  # what the terminal sends comes through the supervisor, and only once
