@@ -56,6 +56,6 @@ def make_directory(path: Path, mode: int) -> None:
         OSError: it cannot be made.
     """
     if not path.is_dir():
-        if path.parent != path:
+        if not path.parent.exists():
             make_directory(path.parent, mode)
         path.mkdir(mode=mode, exist_ok=True)
