@@ -254,6 +254,8 @@ def leave_a_process(world: World) -> str | None:
                 os.setsid()
                 if os.fork() != 0:
                     os._exit(0)
+            for fd in range(3):  # or whoever reads the output of this would wait for them
+                os.dup2(os.open(os.devnull, os.O_RDWR), fd)
             marker = f"{world['marker']}-{'daemon' if escapes else 'child'}"
             sleep = f"import time; {marker!r}; time.sleep(600)"
             os.execve(sys.executable, [sys.executable, "-I", "-S", "-c", sleep], {})

@@ -1,0 +1,152 @@
+"""The sandbox holds the real CLIs, told by their model to leave it, and lets them work."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system.realcli import fakeapi
+from tests.system.realcli.test_end_to_end import BACKENDS, asked, run
+from tests.system.realcli.toolcalls import edit, prompt, read, shell, write
+from tests.system.sandbox import escapes
+
+pytestmark = pytest.mark.timeout(300)
+
+SETTINGS = {
+    "claude": ".claude/settings.json",
+    "codex": ".codex/config.toml",
+    "gemini": ".gemini/settings.json",
+}
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Iterator[Path]:
+    """What no task may reach: a sibling's directory, a key, a server."""
+    for name in ("sibling", "home/.ssh", "home/.claude"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "sibling/secret").write_text("of a sibling\n")
+    (tmp_path / "home/.ssh/id_ed25519").write_text("key\n")
+    (tmp_path / "home/.claude/settings.json").write_text("{}\n")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s"))
+        server.listen()
+        yield tmp_path
+
+
+def checkout(tmp_path: Path, backend: str) -> Path:
+    """Make a checkout to work in."""
+    folder = tmp_path / backend
+    folder.mkdir()
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    (folder / "kept").write_text("one\ntwo\n")
+    return folder
+
+
+def attack(tmp_path: Path, folder: Path, mode: str) -> str:
+    """Return a shell command that tries every escape."""
+    world = {
+        "home": str(tmp_path / "home"),
+        "sibling": str(tmp_path / "sibling"),
+        "spill": str(tmp_path / "home/.clinvk/outputs"),
+        "workdir": str(folder),
+        "socket": str(tmp_path / "s"),
+        "abstract": "nobody listens there",
+        "secret": "redis+socket://",
+        "marker": tmp_path.name,
+        "worker": 1 << 21,
+        "neighbour": 1 << 21,
+        "is_writable": mode == "workspace",
+        "has_namespace": True,
+    }
+    script = Path(escapes.__file__).read_text()
+    (folder / "escapes.py").write_text(script)
+    python = shlex.quote(sys.executable)
+    return f"echo {shlex.quote(json.dumps(world))} | {python} -I -S escapes.py"
+
+
+@pytest.mark.parametrize("mode", ["read-only", "workspace"])
+def test_no_attempt_succeeds(outside: Path, mode: str) -> None:
+    folders = {backend: checkout(outside, backend) for backend in BACKENDS}
+    secrets = {path: path.read_text() for path in (outside / "sibling").iterdir()}
+    tasks = [
+        {
+            "backend": backend,
+            "approval_mode": "none",
+            "sandbox_mode": mode,
+            "workdir": str(folder),
+            "timeout_seconds": 60,
+            "prompt": prompt(
+                f"{backend}-{mode}",
+                shell(attack(outside, folder, mode)),
+                write(str(outside / "sibling/by_its_own_tool"), "planted\n"),
+                write(str(outside / "home" / SETTINGS[backend]), "planted\n"),
+                shell("nohup setsid sleep 600 >/dev/null 2>&1 & echo left"),
+            ),
+        }
+        for backend, folder in folders.items()
+    ]
+    _, document = run(outside, tasks)
+    for backend, result in zip(BACKENDS, document["results"], strict=True):
+        assert result.get("error") is None, backend
+        assert result["sandbox"] == {"mode": mode, "by": "bwrap+landlock", "gaps": []}
+    tried = [found for request in asked(outside) if (found := attempts(request["tool_results"]))]
+    assert tried
+    for found in tried:
+        assert set(found) == {attempt.__name__ for attempt in escapes.ATTEMPTS}
+        assert {name: how for name, how in found.items() if how is not None} == {}
+    assert {path: path.read_text() for path in (outside / "sibling").iterdir()} == secrets
+    for settings in SETTINGS.values():
+        assert "planted" not in (outside / "home" / settings).read_text()
+    for folder in folders.values():
+        assert not (folder / ".git/hooks/pre-commit").exists()
+
+
+def attempts(results: list[str]) -> dict[str, str | None]:
+    """Find what `escapes.py` printed among the results of tools."""
+    for result in results:
+        text = result.encode().decode("unicode_escape") if '\\"' in result else result
+        start = text.find('{"write_outside"')
+        if start >= 0:
+            return dict(json.JSONDecoder().raw_decode(text[start:])[0])
+    return {}
+
+
+def test_they_work_in_a_workspace(tmp_path: Path) -> None:
+    tasks: list[dict[str, Any]] = []
+    for backend in BACKENDS:
+        folder = checkout(tmp_path, backend)
+        calls = (
+            shell("git add -A && git -c user.name=a -c user.email=a@b commit -qm x && echo did"),
+            write("made.txt", "a line\n"),
+            read("kept"),
+            edit("kept", "two", "three"),
+        )
+        tasks.append(
+            {
+                "backend": backend,
+                "approval_mode": "none",
+                "sandbox_mode": "workspace",
+                "workdir": str(folder),
+                "timeout_seconds": 60,
+                "prompt": prompt(backend, *calls),
+            }
+        )
+    status, document = run(tmp_path, tasks)
+    assert [result.get("error") for result in document["results"]] == [None] * 3
+    for backend, result in zip(BACKENDS, document["results"], strict=True):
+        assert result["output"] == fakeapi.answer_to(backend)
+        assert (tmp_path / backend / "made.txt").read_text() == "a line\n"
+        assert (tmp_path / backend / "kept").read_text() == "one\nthree\n"
+        log = subprocess.run(
+            ["git", "log", "--oneline"], cwd=tmp_path / backend, capture_output=True, check=True
+        )
+        assert log.stdout
+    assert status == 0
