@@ -168,6 +168,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Figure]]] = {
     "makespan": partial(measured, "makespan"),
     "round_trips": partial(measured, "round_trips"),
     "scale": partial(measured, "scale"),
+    "sandbox": partial(measured, "sandbox"),
     "fleet": partial(measured, "fleet"),
     "steps": partial(measured, "steps", seconds=30.0),
 }

@@ -79,6 +79,9 @@ class Restricted:
         self._buffer += _read(self._status_fd)
         while b"\n" in self._buffer:
             line, _, self._buffer = self._buffer.partition(b"\n")
+            if line.startswith(b"error "):  # the launcher's
+                self._said["error"] = os.fsdecode(line[len(b"error ") :])
+                continue
             with contextlib.suppress(ValueError):
                 self._said.update(json.loads(line))
         return self._said

@@ -6,10 +6,9 @@ signals and abstract sockets. A right that a version does not know is not restri
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from clinvk.core.network import Network
@@ -39,7 +38,7 @@ FAILED = 125
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What the launcher is told, as JSON.
+    """What the launcher is told.
 
     `paths` has the rights beneath each path. `ruleset_bytes` is how much of the ruleset's
     structure the kernel's version knows. `seccomp` is a filter's program. `status_fd` is where the
@@ -54,13 +53,23 @@ class Rules:
     ports: list[int] = field(default_factory=list)
     seccomp: list[tuple[int, int, int, int]] = field(default_factory=list)
     drops_capabilities: bool = False
-    status_fd: int | None = None
+    status_fd: int = -1
     keeps_status_fd: bool = False
 
 
 def launch(rules: Rules) -> tuple[str, ...]:
     """Return the launcher's command line, up to where the command's own begins."""
-    return (*PYTHON, LAUNCHER, json.dumps(asdict(rules), separators=(",", ":")))
+    numbers = {
+        "handled": (rules.handled_fs, rules.handled_net, rules.scoped),
+        "ruleset_bytes": (rules.ruleset_bytes,),
+        "ports": rules.ports,
+        "seccomp": [number for instruction in rules.seccomp for number in instruction],
+        "drops_capabilities": (rules.drops_capabilities,),
+        "status": (rules.status_fd, rules.keeps_status_fd),
+    }
+    lines = [f"{name} {' '.join(str(int(n)) for n in found)}" for name, found in numbers.items()]
+    lines += [f"path {rights} {path}" for path, rights in rules.paths if "\n" not in path]
+    return (*PYTHON, LAUNCHER, "\n".join(lines))
 
 
 def is_needed_around_bubblewrap(network: Network, abi: int) -> bool:

@@ -2,7 +2,8 @@
 
     python -I -S launcher.py RULES COMMAND...
 
-RULES is one JSON object, see `workers.execution.sandbox.landlock.Rules`. A restriction that cannot
+RULES are lines of a name and numbers, see `workers.execution.sandbox.landlock.Rules`: JSON would
+take as long to load as all the rest. A restriction that cannot
 be applied ends this process before the command starts: its message goes to stderr and to
 `status_fd`. It imports little, since that would be most of its time, and nothing of clinvk, since
 it is run without site-packages.
@@ -11,7 +12,6 @@ it is run without site-packages.
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import stat
 import struct
@@ -26,6 +26,9 @@ FILE_RIGHTS = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15
 """The rights that a rule on a file may have: execute, write, read, truncate, ioctl."""
 FAILED = 125
 """The exit code where the command was not started."""
+
+Rules = dict[str, list[int]]
+PATHS: list[tuple[int, str]] = []
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -46,15 +49,15 @@ def prctl(what: str, *arguments: int) -> None:
         raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
-def restrict(rules: dict) -> None:  # type: ignore[type-arg]
+def restrict(rules: Rules) -> None:
     """Apply the rules to this process and all that it starts."""
-    handled = struct.pack("QQQ", rules["handled_fs"], rules["handled_net"], rules["scoped"])
-    handled = handled[: rules["ruleset_bytes"]]
-    ruleset = call("ruleset", CREATE_RULESET, handled, len(handled), 0)
-    for path, rights in rules["paths"]:
+    (size,), handled = rules["ruleset_bytes"], [*rules["handled"]]
+    structure = struct.pack("QQQ", *handled)[:size]
+    ruleset = call("ruleset", CREATE_RULESET, structure, len(structure), 0)
+    for rights, path in PATHS:
         allow_path(ruleset, path, rights)
     for port in rules["ports"]:
-        rule = struct.pack("QQ", rules["handled_net"], port)
+        rule = struct.pack("QQ", handled[1], port)
         call(f"port {port}", ADD_RULE, ruleset, RULE_NET_PORT, rule, 0)
     call("restriction", RESTRICT_SELF, ruleset, 0)
     os.close(ruleset)
@@ -87,32 +90,45 @@ def drop_capabilities() -> None:
         capability += 1
 
 
-def filter_calls(program: list) -> None:  # type: ignore[type-arg]
-    """Install a seccomp filter, given as instructions of four numbers each."""
-    code = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
+def filter_calls(numbers: list[int]) -> None:
+    """Install a seccomp filter, whose instructions are four numbers each."""
+    instructions = [numbers[at : at + 4] for at in range(0, len(numbers), 4)]
+    code = b"".join(struct.pack("HBBI", *instruction) for instruction in instructions)
     buffer = ctypes.create_string_buffer(code, len(code))
-    head = struct.pack("HxxxxxxP", len(program), ctypes.addressof(buffer))
+    head = struct.pack("HxxxxxxP", len(instructions), ctypes.addressof(buffer))
     pointer = ctypes.create_string_buffer(head, len(head))
     prctl("seccomp", PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(pointer), 0, 0)
 
 
+def parse(text: str) -> Rules:
+    """Read the rules; the paths go to PATHS."""
+    rules: Rules = {}
+    for part in text.split("\n"):
+        name, _, value = part.partition(" ")
+        if name == "path":
+            rights, _, path = value.partition(" ")
+            PATHS.append((int(rights), path))
+        else:
+            rules[name] = [int(number) for number in value.split()]
+    return rules
+
+
 def main() -> int:
     """Restrict and start; returns only where that failed."""
-    rules, command = json.loads(sys.argv[1]), sys.argv[2:]
+    rules, command = parse(sys.argv[1]), sys.argv[2:]
+    status_fd, is_kept = rules["status"]
     try:
         prctl("no_new_privs", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        if rules["drops_capabilities"]:
+        if rules["drops_capabilities"][0]:
             drop_capabilities()
         restrict(rules)
         if rules["seccomp"]:
             filter_calls(rules["seccomp"])
-        if rules["status_fd"] is not None:
-            os.set_inheritable(rules["status_fd"], rules["keeps_status_fd"])
+        os.set_inheritable(status_fd, bool(is_kept))
         os.execv(command[0], command)  # noqa: S606
     except OSError as error:
         message = f"Landlock: {error.strerror}"
-        if rules["status_fd"] is not None:
-            os.write(rules["status_fd"], json.dumps({"error": message}).encode() + b"\n")
+        os.write(status_fd, f"error {message}\n".encode())
         sys.stderr.write(message + "\n")
     return FAILED
 

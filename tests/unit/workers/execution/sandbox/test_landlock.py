@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from clinvk.core.network import Network
 from tests.unit.workers.execution.sandbox.plans import PRIVATE, plan
-from workers.execution.sandbox import landlock
+from workers.execution.sandbox import landlock, launcher
 from workers.execution.sandbox.bubblewrap import Bound
 from workers.execution.sandbox.plan import CliFiles
 
@@ -76,10 +74,17 @@ def test_where_landlock_adds_to_bubblewrap() -> None:
     assert needed(Network(), 6)
 
 
-def test_the_launcher_is_told_in_json() -> None:
-    argv = landlock.launch(landlock.around_bubblewrap(Network((443,)), 7, 9))
+def test_what_the_launcher_is_told() -> None:
+    argv = landlock.launch(landlock.around_bubblewrap(Network((443, 80)), 7, 9))
     assert argv[-2] == landlock.LAUNCHER
-    assert json.loads(argv[-1])["ports"] == [443]
+    assert launcher.parse(argv[-1]) == {
+        "handled": [0, landlock.CONNECT_TCP, 3],
+        "ruleset_bytes": [24],
+        "ports": [443, 80],
+        "seccomp": [],
+        "drops_capabilities": [0],
+        "status": [9, 1],
+    }
 
 
 SOCKET, IO_URING, GETPID = 41, 425, 39
