@@ -102,8 +102,9 @@ class TaskGroups:
     def __init__(self, root: Path = ROOT, own: Path = OWN) -> None:
         self._hierarchies: dict[str, _Hierarchy] = {}
         self._numbers = itertools.count(1)
+        groups = _own_groups(own)  # once: to hand a controller on may move us
         for name, controller in _CONTROLLERS.items():
-            if hierarchy := _find(controller, root, own):
+            if hierarchy := _find(controller, root, groups):
                 self._hierarchies[name] = hierarchy
         self.missing = frozenset(_CONTROLLERS) - set(self._hierarchies)
         for hierarchy in self._hierarchies.values():
@@ -135,9 +136,8 @@ class TaskGroups:
             group.close()
 
 
-def _find(controller: str, root: Path, own: Path) -> _Hierarchy | None:
+def _find(controller: str, root: Path, groups: Mapping[str, str]) -> _Hierarchy | None:
     """Find the worker's own group for a controller, if groups can be made below it."""
-    groups = _own_groups(own)
     for base in (root, root / "unified"):
         directory = base / groups.get("", "").lstrip("/")
         if controller in _words(directory / "cgroup.controllers") and _delegated(
@@ -152,12 +152,15 @@ def _find(controller: str, root: Path, own: Path) -> _Hierarchy | None:
 
 
 def _own_groups(own: Path) -> dict[str, str]:
-    """Return our groups by controller; that of version 2 has an empty name."""
+    """Return our groups by controller; that of version 2 has an empty name.
+
+    A supervisor that starts another worker is in the group that it moved to with the first.
+    """
     groups = {}
     with contextlib.suppress(OSError):
         for line in own.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
-            groups.update(dict.fromkeys(controllers.split(","), path))
+            groups.update(dict.fromkeys(controllers.split(","), path.removesuffix(f"/{WORKER}")))
     return groups
 
 

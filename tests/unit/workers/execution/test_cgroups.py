@@ -91,6 +91,16 @@ def test_the_worker_moves_out_of_a_group_of_its_own(root: Path) -> None:
     assert "+" in (unit / "cgroup.subtree_control").read_text()
 
 
+def test_a_worker_that_is_started_anew_finds_the_group_that_it_moved_out_of(root: Path) -> None:
+    leaf = root / "fs" / UNIT / "clinvk-worker"
+    leaf.mkdir()
+    (leaf / "cgroup.controllers").write_text("memory pids\n")
+    (root / "own").write_text(f"0::/{UNIT}/clinvk-worker\n")
+    with groups(root).make(Limits(processes=5)):
+        assert list((root / "fs" / UNIT).glob("clinvk-task-*"))
+        assert not list(leaf.glob("clinvk-task-*"))
+
+
 def test_a_group_with_processes_of_others_is_left_alone(root: Path) -> None:
     unit = root / "fs" / UNIT
     (unit / "cgroup.subtree_control").write_text("")
