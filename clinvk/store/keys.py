@@ -17,7 +17,7 @@ KEYS = {
     # What users who may not act themselves ask of workers (requests.py).
     "submitters": "clinvk:submitters",  # set: their names
     "requests": "clinvk:requests:{}",  # stream: what one of them asks
-    "answer": "clinvk:answer:{}",  # stream of one entry: the answer to one request
+    "answer": "clinvk:answer:{}:{}",  # stream of one entry: the answer to one request
     # Runs.
     "run": "clinvk:run:{}",  # hash: state, options, counters, times
     "specs": "clinvk:run:{}:specs",  # hash: index -> TaskSpec

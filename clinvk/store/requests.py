@@ -22,6 +22,7 @@ from clinvk.core.spec import QUEUE_PATTERN
 from clinvk.store import decoding
 from clinvk.store.connection import Connection
 from clinvk.store.keys import key
+from clinvk.store.leases import CLAIM_TIMEOUT_MS
 
 REQUEST_MS = 3_600_000
 """How long a request, and the answer to one, stays. No longer than a submission."""
@@ -38,7 +39,8 @@ MAX_BYTES = 1 << 16
 how large each. Users beyond that have their turn later; larger requests are dropped."""
 RUN_PATTERN = r"[0-9A-Za-z][0-9A-Za-z_.-]{0,127}"
 TICKET_PATTERN = r"[0-9a-f]{32}"
-LIMITS = {"max_concurrency": r"\d{0,9}", "interval_ms": r"[\d.]{0,20}", "rate": r"[\w./ ]{0,30}"}
+NUMBER = r"(\d{1,12}(\.\d{1,17})?)?"
+LIMITS = {"max_concurrency": r"\d{0,9}", "interval_ms": NUMBER, "rate": r"[\w./ ]{0,30}"}
 LIMITS["paused"] = "1?"
 LIMITS["paused_until"] = r"\d{0,15}"
 
@@ -71,7 +73,8 @@ class Requests(Connection):
         self, request: Mapping[str, str], submitter: str, patience_seconds: float
     ) -> bytes:
         """Ask, and wait for the answer; once more if it was lost together with a worker."""
-        answer, has_said, begun_at = key("answer", request["ticket"]), False, time.monotonic()
+        answer = key("answer", submitter, request["ticket"])
+        has_said, begun_at = False, time.monotonic()
         asked_at, position = begun_at, self._put(submitter, request)
         while not self.redis.xread({answer: "0"}, count=1, block=BLOCK_MS):
             now = time.monotonic()
@@ -142,7 +145,7 @@ class Requests(Connection):
             answer = {"answer": _decoded(self.call(operation, **checked))}
         except (RequestError, redis.ResponseError) as error:
             answer = {"error": str(error)}
-        place = key("answer", decoding.text(ticket))
+        place = key("answer", submitter, decoding.text(ticket))
         with self.redis.pipeline(transaction=False) as pipeline:
             pipeline.xadd(place, {"answer": json.dumps(answer)})
             pipeline.pexpire(place, REQUEST_MS)
@@ -170,7 +173,7 @@ class Requests(Connection):
 
 def _matching(pattern: str, value: object) -> str:
     text = str(value)
-    if not re.fullmatch(pattern, text):
+    if not re.fullmatch(pattern, text, re.ASCII):
         raise ValueError(f"not {pattern}: {text[:60]!r}")
     return text
 
@@ -179,10 +182,17 @@ def _open(submitter: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "run": _matching(RUN_PATTERN, given["run"]),
         "submitter": submitter,
-        "claim_timeout_ms": int(_matching(r"\d{1,6}", given["claim_timeout_ms"])),
-        "once_key": str(given["once_key"]),
+        "claim_timeout_ms": CLAIM_TIMEOUT_MS,
+        "once_key": _once_key(submitter, str(given["once_key"])),
         "digest": _matching(r"[0-9a-f]{0,64}", given["digest"]),
     }
+
+
+def _once_key(submitter: str, given: str) -> str:
+    """Return the key of a run, which is the submitter's own: nobody takes another's first."""
+    if given and not given.startswith(f"{submitter}:"):
+        raise ValueError("the key of the run is not the submitter's")
+    return given
 
 
 def _cancel(_submitter: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,8 +206,8 @@ def _aggregate(_submitter: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {"run": _matching(RUN_PATTERN, given["run"])}
 
 
-def _admit(_submitter: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    return {"claim_timeout_ms": int(_matching(r"\d{1,6}", given["claim_timeout_ms"]))}
+def _admit(_submitter: str, _given: Mapping[str, Any]) -> dict[str, Any]:
+    return {"claim_timeout_ms": CLAIM_TIMEOUT_MS}
 
 
 def _limit(_submitter: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class Runs(Connection):
             submitter=submitter,
             message=message,
             claim_timeout_ms=leases.CLAIM_TIMEOUT_MS,
-            once_key=submission_key,
+            once_key=self._own(submission_key),
             digest=digest,
         )
         if verdict == b"taken":
@@ -150,11 +150,17 @@ class Runs(Connection):
 
     def submitted(self, submission_key: str) -> tuple[str, str] | None:
         """Return the run that a submitter's key stands for and its digest, if there is one."""
-        entry = self.redis.get(key("submitted", submission_key))
+        entry = self.redis.get(key("submitted", self._own(submission_key)))
         if entry is None:
             return None
         run, digest = decoding.submitted(entry)
         return (run, digest) if self.summary(run) else None
+
+    def _own(self, submission_key: str) -> str:
+        """Return the key of a run under which a user who may only ask finds it: its own."""
+        if submission_key and self.submitter is not None:
+            return f"{self.submitter}:{submission_key}"
+        return submission_key
 
     def cancel(self, run: str, reason: str) -> Canceled:
         """Cancel a run; the second time changes nothing."""

@@ -69,8 +69,8 @@ def ask(store: Store, operation: str, submitter: str = "alice", **arguments: Any
     store.redis.xadd(key("requests", submitter), fields)
     store.redis.pexpire(key("requests", submitter), 60_000)
     store.serve(template)
-    ((_, answer),) = store.redis.xrange(key("answer", TICKET))
-    store.redis.delete(key("answer", TICKET))
+    ((_, answer),) = store.redis.xrange(key("answer", submitter, TICKET))
+    store.redis.delete(key("answer", submitter, TICKET))
     return json.loads(answer[b"answer"])
 
 
@@ -103,6 +103,16 @@ def test_a_run_of_somebody_who_may_act_is_not_canceled_by_who_may_only_ask(store
     assert answer == {"error": f"run {RUN} is not one of alice's, who may cancel only those"}
 
 
+def test_a_key_of_a_run_is_the_submitters_own(store: Store) -> None:
+    with serving(store):
+        first = asking(store).submit(RUN, specs("a"), RunOptions(), "nightly", "00")
+        again = asking(store).submit(RUN + "1", specs("a"), RunOptions(), "nightly", "00")
+        other = asking(store, "bob").submit(RUN + "2", specs("a"), RunOptions(), "nightly", "00")
+    assert (first.run, again.run, other.run) == (RUN, RUN, RUN + "2")
+    assert asking(store).submitted("nightly") == (RUN, "00")
+    assert asking(store, "bob").submitted("nightly") == (RUN + "2", "00")
+
+
 def test_limits_may_be_asked_for(store: Store) -> None:
     with serving(store):
         asking(store).limit("clinvk.a", max_concurrency=2, rate="5/min", interval_ms=12000.0)
@@ -124,8 +134,11 @@ def test_the_name_is_the_streams_not_what_a_request_says(store: Store) -> None:
         ("announce", {}),
         ("", {}),
         ("open", {}),
-        ("open", {"run": "x:y", "claim_timeout_ms": 1, "once_key": "", "digest": ""}),
-        ("open", {"run": RUN, "claim_timeout_ms": "nan", "once_key": "", "digest": ""}),
+        ("open", {"run": "x:y", "once_key": "", "digest": ""}),
+        ("open", {"run": RUN, "once_key": "", "digest": "x"}),
+        ("open", {"run": "20260102-030405-abcdef02", "once_key": "bob:k", "digest": ""}),
+        ("limit", {"queue": "clinvk.a", "pairs": ["interval_ms", "..."]}),
+        ("limit", {"queue": "clinvk.a", "pairs": ["max_concurrency", "\u0663"]}),
         ("cancel", {"run": "*", "reason": "x"}),
         ("limit", {"queue": "clinvk:run:x", "pairs": []}),
         ("limit", {"queue": "clinvk.a", "pairs": ["turn", 5]}),
@@ -196,7 +209,7 @@ def test_arguments_that_cannot_be_read_are_answered(store: Store, arguments: str
     )
     store.redis.pexpire(key("requests", "alice"), 60_000)
     store.serve(template)
-    ((_, answer),) = store.redis.xrange(key("answer", TICKET))
+    ((_, answer),) = store.redis.xrange(key("answer", "alice", TICKET))
     assert "the arguments of cancel do not fit" in json.loads(answer[b"answer"])["error"]
 
 
