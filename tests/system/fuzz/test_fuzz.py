@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 from tests import forged
 
 
+@pytest.mark.timeout(300)  # on a busy machine; ten seconds each on an idle one
 @pytest.mark.parametrize(
     ("examples", "strategy", "check"),
     [
-        (3000, forged.SPECS, forged.check_spec),
-        (3000, forged.messages(), forged.check_message),
-        (2000, forged.RESULTS, forged.check_result),
-        (1000, forged.RUNS, forged.check_run),
-        (1000, forged.WORKERS, forged.check_worker),
+        (2500, forged.SPECS, forged.check_spec),
+        (2500, forged.messages(), forged.check_message),
+        (2500, forged.RESULTS, forged.check_result),
+        (1250, forged.RUNS, forged.check_run),
+        (1250, forged.WORKERS, forged.check_worker),
     ],
     ids=["specs", "messages", "results", "runs", "workers"],
 )
