@@ -123,6 +123,7 @@ def worker(server: Server, tmp_path: Path) -> Iterator[None]:
     assert harness.keys_without_lifetime(server.admin) == []
 
 
+@pytest.mark.timeout(300)  # some twenty commands, one after the other
 @pytest.mark.usefixtures("worker")
 def test_a_submitter_does_all_that_a_user_does(server: Server) -> None:
     def ok(*arguments: str, stdin: str | None = None, status: int = 0) -> str:
@@ -162,6 +163,7 @@ def test_a_submitter_cancels_no_run_of_another(server: Server) -> None:
     assert server.clinvk("submitter", "cancel", run).status == 0
 
 
+@pytest.mark.timeout(300)  # some twenty commands, one after the other
 @pytest.mark.usefixtures("worker")
 def test_a_monitor_sees_all_and_changes_nothing(server: Server) -> None:
     run = server.clinvk("submitter", "parallel", "--detach", stdin=TASKS).stdout.strip()
