@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,7 +27,7 @@ from clinvk.store.store import Store
 
 CLINVK = [sys.executable, "-m", "clinvk"]
 BACKEND = "claude"
-TASKS, EVENTS = 16, 200
+TASKS, FEW_TASKS, EVENTS = 16, 2, 200
 SETTLE_SECONDS = 5.0
 WATCH_SECONDS = 30.0
 PROGRAM = """#!{python} -IS
@@ -66,7 +65,7 @@ class Load:
 
 
 @contextmanager
-def load(folder: Path, detail: str) -> Iterator[Load]:
+def load(folder: Path, detail: str, tasks: int = TASKS) -> Iterator[Load]:
     """Have a worker read the events of its tasks, in this detail of steps."""
     folder.mkdir()
     program = folder / "bin" / BACKEND
@@ -76,17 +75,17 @@ def load(folder: Path, detail: str) -> Iterator[Load]:
     config, file = folder / "config.yaml", folder / "tasks.jsonl"
     config.write_text(f'steps: "{detail}"\n')
     file.write_text(json.dumps({"backend": BACKEND, "prompt": "x"}) + "\n")
-    file.write_text(file.read_text() * TASKS)
+    file.write_text(file.read_text() * tasks)
     path = os.environ["PATH"]
     os.environ["PATH"] = f"{program.parent}{os.pathsep}{path}"
     try:
         with (
             server(folder) as (url, store),
-            workers(url, store, config, BACKEND, 1, TASKS),
+            workers(url, store, config, BACKEND, 1, tasks),
         ):
             (entry,) = store.workers().values()
             argv = [*CLINVK, "parallel", "--broker", url, "--config", str(config), "--detach"]
-            argv += ["--file", str(file), "--max-parallel", str(TASKS)]
+            argv += ["--file", str(file), "--max-parallel", str(tasks)]
             run = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
             time.sleep(SETTLE_SECONDS)
             yield Load(url, store, run, psutil.Process(entry["pid"]))
@@ -109,7 +108,9 @@ def measure(seconds: float) -> Iterator[Row]:
             early = resident(loaded.worker)
             rest = watched(loaded, 0.9 * seconds)
             late = resident(loaded.worker)
-            delays = sorted(followed(loaded, min(seconds, WATCH_SECONDS)))
+            of_many = sorted(followed(loaded, min(seconds, WATCH_SECONDS)))
+        with load(Path(name) / "few", "summary", FEW_TASKS) as loaded:
+            of_few = sorted(followed(loaded, min(seconds, WATCH_SECONDS)))
     weights = (0.1, 0.9)
     used, of_server, calls = (
         sum(weight * value for weight, value in zip(weights, pair, strict=True))
@@ -119,14 +120,10 @@ def measure(seconds: float) -> Iterator[Row]:
     yield "the server's share of a core", 100 * of_server, "%", None, ""
     yield "memory of the worker at the end", late, "MiB", early, f"after {seconds / 10:.0f} s"
     yield "calls of Redis, of the worker in all", calls, "/s", None, ""
-    yield (
-        f"from print to `logs --follow`, p50 ({len(delays)} steps)",
-        (1000 * statistics.median(delays)),
-        "ms",
-        None,
-        "",
-    )
-    yield "the same, p99", 1000 * delays[int(0.99 * len(delays))], "ms", None, ""
+    for tasks, delays in ((TASKS, of_many), (FEW_TASKS, of_few)):
+        p50, p99 = (1000 * delays[int(share * len(delays))] for share in (0.5, 0.99))
+        yield f"{tasks} such tasks: from print to `logs --follow`, p50", p50, "ms", None, ""
+        yield f"the same, p99 of {len(delays)} steps", p99, "ms", None, ""
 
 
 def watched(loaded: Load, seconds: float) -> tuple[float, float, float]:
