@@ -119,8 +119,9 @@ def _app() -> Any:
     def nothing(run: str, index: int, dispatch: int) -> None:
         """Stand for the task of a worker."""
 
-    app.task(name=EXECUTE)(nothing)
     app.finalize()
+    if EXECUTE not in app.tasks:  # it is where a worker's module is loaded
+        app.task(name=EXECUTE)(nothing)
     return app
 
 

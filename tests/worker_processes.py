@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -24,11 +25,11 @@ OURS = [*harness.PYTHON, "-m", "workers", "--queues", "clinvk.echo", "--concurre
 
 def worker_of(process: subprocess.Popen[bytes]) -> int:
     """The process of the worker: a child of its supervisor, unless Celery's command started it."""
-    supervised = [
-        child.pid
-        for child in psutil.Process(process.pid).children()
-        if psutil.Process(process.pid).cmdline() == child.cmdline()
-    ]
+    own, supervised = psutil.Process(process.pid), []
+    for child in own.children():
+        with contextlib.suppress(psutil.Error):  # a command that ends just now
+            if child.cmdline() == own.cmdline():
+                supervised.append(child.pid)
     return supervised[0] if supervised else process.pid
 
 

@@ -12,6 +12,7 @@ from clinvk.runs.celery_client import CeleryClient
 @pytest.fixture
 def client(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> CeleryClient:
     monkeypatch.setattr(event_reader, "BLOCK_MS", 10)
+    monkeypatch.setattr(event_reader, "LOOK_SECONDS", 0.005)
     monkeypatch.setattr(event_reader, "QUIET_SECONDS", 0.05)
     return CeleryClient(broker_url)
 

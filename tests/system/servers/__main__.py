@@ -23,13 +23,14 @@ from tests.system.servers.install import SUPPORTED, Server, version_of
 TESTS = (
     "tests/local/store",
     "tests/local/broker",
+    "tests/system/broker",
     "tests/local/workers/liveness",
     "tests/local/commands",
     "tests/local/test_local_mode.py",
     "tests/local/test_lost_data.py",
 )
-FLEET = "tests/system/fleet"
-"""Takes minutes: on the oldest server only, and with all other tests on clinvk's own."""
+LONG = ("tests/system/fleet", "tests/system/store")
+"""Take minutes: on the oldest server only, and with all other tests on clinvk's own."""
 
 
 def main() -> None:
@@ -47,7 +48,7 @@ def main() -> None:
 def _on(server: Server) -> bool:
     """Run the tests on one server; whether all of them passed."""
     program = server.checked()
-    tests = (*TESTS, FLEET) if server is SUPPORTED[0] else TESTS
+    tests = (*TESTS, *LONG) if server is SUPPORTED[0] else TESTS
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"

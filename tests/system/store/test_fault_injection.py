@@ -6,7 +6,7 @@ and so on, until it goes through. After a failure either nothing has changed, or
 operation goes on with other runs, everything is in order once it is asked again and runs are
 audited.
 
-    FAULT_EXAMPLES=100 python -m pytest -n 0 -s tests/local/store/test_fault_injection.py
+    FAULT_EXAMPLES=100 python -m pytest -n 0 -s tests/system/store/test_fault_injection.py
 """
 
 from __future__ import annotations

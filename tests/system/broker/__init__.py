@@ -1,0 +1,1 @@
+"""Tests of users of the server, which start servers of their own."""
