@@ -11,8 +11,8 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from clinvk.backends.base import Backend, Captured, ParsedOutput, ProcessResult
-from clinvk.core.spec import Enforcement, ErrorKind, TaskResult, TaskStatus
+from clinvk.backends.base import Backend, ParsedOutput, ProcessResult
+from clinvk.core.spec import Enforcement, ErrorKind, TaskResult
 from clinvk.core.timestamps import rfc3339
 from clinvk.core.user_paths import expanded_default
 from clinvk.core.worker_config import WorkerConfig
@@ -21,6 +21,7 @@ from workers.execution import masking, process_tree
 from workers.execution.environment import Environments
 from workers.execution.live_reader import LiveReader
 from workers.execution.masking import NOTHING, Masker
+from workers.execution.outcome import cut, exit_code, judged, status_of
 from workers.execution.preparation import Preparation, PreparedTask, ReadResults, RefusedError
 from workers.execution.process import OutputLimits, run
 from workers.execution.sandbox.confined import SandboxFailedError
@@ -112,8 +113,8 @@ class Executor:
         parsed, process = execution.parsed, execution.process
         return TaskResult(
             index=lease.index,
-            status=_status(parsed.error_kind),
-            exit_code=_exit_code(process, parsed),
+            status=status_of(parsed.error_kind),
+            exit_code=exit_code(process, parsed),
             duration_seconds=round(process.duration_seconds, 3) if process else 0.0,
             output=parsed.output if parsed.error_kind is None else None,
             output_file=str(process.stdout.path) if process and process.stdout.path else None,
@@ -150,7 +151,8 @@ class Executor:
             reader = LiveReader(task.spec.backend, task.backend.reader(), feed.saw, tz)
             with closing(task):
                 process = self._run(task, lease, stop, reader, feed)
-            parsed = self._judge(task, process, reader.finish(process), feed.last_before_stall)
+            parsed = judged(reader.finish(process), process, task.spec, feed.last_before_stall)
+            parsed = self._explain_missing(task, parsed, process)
         except RefusedError as refusal:
             parsed = ParsedOutput(error=str(refusal), error_kind=refusal.kind)
         except Exception as error:  # a bug of ours must not cost the run, nor be tried again
@@ -165,7 +167,7 @@ class Executor:
         is_cut = process is not None and process.stdout.size > self._limits.output_bytes
         parsed = masker.parsed(execution.parsed, is_cut=is_cut)
         if process is not None:
-            parsed = self._within_limits(parsed, process)
+            parsed = cut(parsed, process.stdout, self._limits.output_bytes, self.worker)
         warnings = tuple(map(masker.line, execution.warnings))
         return replace(execution, parsed=parsed, warnings=warnings)
 
@@ -202,24 +204,6 @@ class Executor:
         except (OSError, ValueError) as error:
             raise self._preparation.explain(task, error) from error
 
-    def _judge(
-        self, task: PreparedTask, process: ProcessResult, parsed: ParsedOutput, last_step: str
-    ) -> ParsedOutput:
-        """Add what we know; our own reason for stopping the CLI overrides what it says."""
-        if process.stopped_by == "timeout":
-            error = f"stopped after {task.spec.timeout_seconds:g} s"
-            parsed = _stopped(parsed, error, ErrorKind.TIMEOUT)
-        elif process.stopped_by == "stalled":
-            last = f" (last: {last_step})" if last_step else ""
-            error = f"no output for {task.spec.stall_timeout_seconds:g} s{last}"
-            parsed = _stopped(parsed, error, ErrorKind.TIMEOUT)
-        elif process.stopped_by == "canceled":
-            parsed = _stopped(parsed, "canceled", ErrorKind.CANCELED)
-        if process.orphans:
-            warning = f"{task.spec.backend} left processes running; they were stopped"
-            parsed = replace(parsed, warnings=(*parsed.warnings, warning))
-        return self._explain_missing(task, _within(parsed, process), process)
-
     def _explain_missing(
         self, task: PreparedTask, parsed: ParsedOutput, process: ProcessResult
     ) -> ParsedOutput:
@@ -234,64 +218,3 @@ class Executor:
             f"if it needs the variable, name it in backends.{task.spec.backend}.pass_env there"
         )
         return replace(parsed, warnings=(*parsed.warnings, warning))
-
-    def _where_it_is(self, stdout: Captured) -> str:
-        """Say how much of a long output was kept, and where."""
-        if stdout.path is None:
-            return "the rest is lost"
-        is_whole = stdout.saved_bytes == stdout.size
-        kept = "all of it is" if is_whole else f"its first {stdout.saved_bytes} bytes are"
-        return f"{kept} in {stdout.path} on {self.worker}"
-
-    def _within_limits(self, parsed: ParsedOutput, process: ProcessResult) -> ParsedOutput:
-        limit, stdout = self._limits.output_bytes, process.stdout
-        if stdout.size > limit:
-            warning = (
-                f"the output of {stdout.size} bytes is over the limit of {limit}: "
-                f"{self._where_it_is(stdout)}"
-            )
-            parsed = replace(parsed, warnings=(*parsed.warnings, warning))
-        if parsed.output is not None and len(parsed.output) > limit // 4:  # may be over, in UTF-8
-            kept_bytes = parsed.output.encode("utf-8", "replace")[:limit]
-            parsed = replace(parsed, output=kept_bytes.decode("utf-8", "ignore"))
-        return parsed
-
-
-def _stopped(parsed: ParsedOutput, error: str, kind: ErrorKind) -> ParsedOutput:
-    """Put our own reason for stopping the CLI in the place of what it said."""
-    return replace(parsed, error=error, error_kind=kind, retry_at=None)
-
-
-def _within(parsed: ParsedOutput, process: ProcessResult) -> ParsedOutput:
-    """Say that a task went over one of its limits: as its error, or a warning if it is ok."""
-    if process.limit_reached is None or process.stopped_by is not None:
-        return parsed
-    words = f"went over its limit ({process.limit_reached})"
-    if parsed.error_kind is None:
-        return replace(parsed, warnings=(*parsed.warnings, words))
-    return replace(parsed, error=f"{words}: {parsed.error}")
-
-
-def _status(error_kind: ErrorKind | None) -> TaskStatus:
-    match error_kind:
-        case None:
-            return TaskStatus.OK
-        case ErrorKind.TIMEOUT:
-            return TaskStatus.TIMEOUT
-        case ErrorKind.CANCELED:
-            return TaskStatus.CANCELED
-        case _:
-            return TaskStatus.FAILED
-
-
-def _exit_code(process: ProcessResult | None, parsed: ParsedOutput) -> int:
-    """Return the CLI's own code; -1 when we stopped it or never started it.
-
-    A CLI that exits 0 without an answer has failed, with 1, so that scripts which look at the
-    exit code alone see it.
-    """
-    if process is None or process.stopped_by is not None:
-        return -1
-    if process.returncode == 0 and parsed.error_kind is not None:
-        return 1
-    return process.returncode
