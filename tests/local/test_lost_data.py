@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -173,17 +172,21 @@ class Fleet:
         file.write_text(json.dumps({"tasks": tasks, "max_parallel": 4}))
         argv = [*harness.CLINVK, "parallel", "--json", "--file", str(file)]
         argv += ["--config", str(self.config), "--broker", self.url]
-        return subprocess.Popen(
-            argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
-        )
+        with self.messages.open("w") as stderr:
+            return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=stderr, text=True)
+
+    @property
+    def messages(self) -> Path:
+        """What the client writes to stderr."""
+        return self.folder / "messages"
 
 
-def sleepers() -> list[psutil.Process]:
-    """The commands of tasks that take long."""
+def sleepers(seconds: str) -> list[psutil.Process]:
+    """The commands of tasks that take so long."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.cmdline() == ["sleep", "600"] and harness.running(process.pid):
+            if process.cmdline() == ["sleep", seconds] and harness.running(process.pid):
                 found.append(process)
     return found
 
@@ -196,25 +199,28 @@ def test_a_run_whose_data_is_gone_ends_with_what_is_known(
     server.start()
     fleet = Fleet(tmp_path, server.url)
     with fleet.worker(slots=3):
-        client = fleet.parallel("a-0", "b-600", "c-600")
+        long = f"600.{server.port}"  # tells these tasks from those of other tests
+        client = fleet.parallel("a-0", f"b-{long}", f"c-{long}")
         store = Store.connect(server.url)
         harness.wait_until(
             lambda: any(run.ok == 1 and run.running == 2 for run in store.runs(9)), "one result"
         )
+        harness.wait_until(lambda: "a-0" in fleet.messages.read_text(), "the client to have it")
         if how == "flushed":
             server.client.flushall()
         else:
             server.kill()
             server.start()
-        stdout, stderr = client.communicate(timeout=harness.TIMEOUT_SECONDS)
+        stdout, _ = client.communicate(timeout=harness.TIMEOUT_SECONDS)
+        stderr = fleet.messages.read_text()
         assert client.returncode == 4, stderr
         assert "is gone from the broker" in stderr
         results = json.loads(stdout)["results"]
         assert [result["status"] for result in results] == ["ok", "lost", "lost"]
         assert results[0]["output"] == "did a-0"
         # Nobody will ask for these any more.
-        harness.wait_until(lambda: not sleepers(), "the worker to stop its commands")
-    assert sorted(fleet.begun()) == ["a-0", "b-600", "c-600"]
+        harness.wait_until(lambda: not sleepers(long), "the worker to stop its commands")
+    assert sorted(fleet.begun()) == ["a-0", f"b-{long}", f"c-{long}"]
 
 
 def test_a_replica_that_was_behind_takes_over(servers: list[Server], tmp_path: Path) -> None:
@@ -245,7 +251,8 @@ def take_over(first: Server, second: Server, proxy: Proxy, tmp_path: Path) -> No
         recorded = recorded_by(ahead, stale.run_id)
         proxy.switch(second.port)
         first.kill()
-        _, stderr = client.communicate(timeout=harness.TIMEOUT_SECONDS)
+        client.communicate(timeout=harness.TIMEOUT_SECONDS)
+        stderr = fleet.messages.read_text()
         assert client.returncode in (0, 4), stderr
         harness.wait_until(
             lambda: all(run.ended_ms is not None for run in behind.runs(9)), "the run to end"
