@@ -38,6 +38,8 @@ def execute(run: str, index: int, dispatch: int) -> bool:
         raise Ignore from error
     if recorded is None or not recorded.ok:
         raise Ignore
+    if recorded.is_last and here.renewer.is_draining:
+        _close(here, run)  # perhaps no worker is left that would take the message of the body
     if recorded.message is not None:
         here.consumer.take(*recorded.message)
     return recorded.is_last
@@ -67,6 +69,10 @@ def _run(here: WorkerContext, lease: Lease, claim: Claim) -> Recorded | None:
 @app.task(name=AGGREGATE)  # type: ignore[untyped-decorator]
 def aggregate(run: str) -> None:
     """Close the run: the chord's body."""
-    here = context.current()
+    _close(context.current(), run)
+
+
+def _close(here: WorkerContext, run: str) -> None:
+    """Close a run whose results are all in; the second time changes nothing."""
     if here.dispatcher.store.aggregate(run):
         here.observers.notify(RunEnded(run))

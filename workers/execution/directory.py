@@ -52,6 +52,12 @@ class Directory:
         by_number = f"/.vol/{found.st_dev}/{found.st_ino}"  # macOS: a directory by its inode
         return by_number if Path(by_number).is_dir() else self.path
 
+    @property
+    def real_path(self) -> str:
+        """Where it is, without symbolic links."""
+        path = Path(self.start_path)
+        return str(path.readlink() if _HAS_PROC else path.resolve())
+
     def close(self) -> None:
         """Close the descriptor."""
         os.close(self.fd)

@@ -103,7 +103,7 @@ class Preparation:
             confinement = Confinement(
                 sandboxed=decision.is_enforced,
                 project_settings=self._policy.allows_project_settings(spec),
-                directory=os.path.realpath(directory.start_path),
+                directory=directory.real_path,
             )
             command = backend.command(spec, confinement)
         except BaseException:
@@ -175,9 +175,8 @@ class Preparation:
         self, task: PreparedTask, inherited: Mapping[bytes, bytes]
     ) -> AbstractContextManager[Wrapped]:
         """Give the command of a task as it is started, in its sandbox if there is one."""
-        environment = {os.fsdecode(name): os.fsdecode(value) for name, value in inherited.items()}
         return self.sandbox.wrap(
-            task.decision, task.command, task.backend, task.directory, environment
+            task.decision, task.command, task.backend, task.directory, inherited
         )
 
     def explain(self, task: PreparedTask, error: OSError | ValueError) -> RefusedError:

@@ -49,6 +49,7 @@ class LeaseRenewer:
     Attributes:
         announcement: what the fleet knows of this worker.
         failures: how often Redis could not be used.
+        is_draining: whether this worker takes no more tasks.
         is_closing: whether it stops what runs, to shut down.
     """
 
@@ -76,7 +77,7 @@ class LeaseRenewer:
         self._held = HeldLeases()
         self._errors = ErrorLog(logger)
         self._closing = threading.Event()
-        self._is_draining = False
+        self.is_draining = False
         self.failures = 0
         self.is_closing = False
         self._thread = threading.Thread(target=self._run, name="clinvk-lease-renewer", daemon=True)
@@ -99,7 +100,7 @@ class LeaseRenewer:
         Called before the result is recorded, so that no slot is promised that will be gone.
         """
         self._held.mark_ended(lease)
-        if self._is_draining:
+        if self.is_draining:
             self._announce_drain()
 
     @property
@@ -109,7 +110,7 @@ class LeaseRenewer:
 
     def drain(self) -> None:
         """Take no more tasks; the leases of those that run are renewed until they end."""
-        self._is_draining = True
+        self.is_draining = True
         self._announce_drain()
 
     def _announce_drain(self) -> None:
@@ -163,7 +164,7 @@ class LeaseRenewer:
             logger.warning("Redis can be used again")
         self._held.stop("canceled", to_stop)
         self._redeliver_to_new_server()  # before the announcement, which has more dispatched
-        if leases or not self._is_draining:
+        if leases or not self.is_draining:
             self._attempt("announcing this worker", self.announcement.publish)
 
     def _open_connection(self) -> str:

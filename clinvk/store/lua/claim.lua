@@ -33,5 +33,6 @@ if not is_repeated then
   touch_sometimes(run)
 end
 local tries = tries_of(run, index)
+local history = not tries.is_new and redis.call('HGET', history_key(run), index)
 return {'go', spec, losses + 1, queue, tries.model or '', integer(tries.waited_ms), tries.rejections,
-        tries.retries, redis.call('HGET', history_key(run), index) or ''}
+        tries.retries, history or ''}

@@ -25,11 +25,10 @@ TESTS = (
     "tests/local/broker",
     "tests/system/broker",
     "tests/local/workers/liveness",
-    "tests/local/commands",
     "tests/local/test_local_mode.py",
     "tests/local/test_lost_data.py",
 )
-LONG = ("tests/system/fleet", "tests/system/store")
+LONG = ("tests/local/commands", "tests/system/fleet", "tests/system/store")
 """Take minutes: on the oldest server only, and with all other tests on clinvk's own."""
 
 

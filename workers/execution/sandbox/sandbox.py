@@ -149,9 +149,11 @@ class Sandbox:
         command: Command,
         backend: Backend,
         directory: Directory,
-        environment: Mapping[str, str],
+        inherited: Mapping[bytes, bytes],
     ) -> Iterator[Wrapped]:
         """Give a task's command as it is started, in its sandbox if there is one.
+
+        `inherited` is the environment that it gets beside its own variables.
 
         Raises:
             OSError: the program is not there.
@@ -160,7 +162,8 @@ class Sandbox:
         if decision.network is None or decision.enforcement is None:
             yield Wrapped(command=command, confined=None, cwd=directory.start_path)
             return
-        environment = {**environment, **command.env}
+        decoded = {os.fsdecode(name): os.fsdecode(value) for name, value in inherited.items()}
+        environment = {**decoded, **command.env}
         home = os.path.normpath(environment.get("HOME") or NOWHERE)
         program = _located(command.argv[0], environment)
         cli = self._files(backend, [program], environment, home)

@@ -23,7 +23,10 @@ end
 -- Say why one queue may not dispatch one more task now; nil if it may.
 local function why_queue_closed(queue, admission)
   local state = redis.call('HMGET', queue_key(queue), 'paused', 'max_concurrency',
-                           'interval_ms', 'last_ms', 'gate', 'paused_until')
+                           'interval_ms', 'last_ms', 'gate', 'paused_until', 'limited_ms',
+                           'model_gates')
+  admission.was_limited[queue] = state[5] or state[7]
+  admission.has_model_gates[queue] = state[8]
   if state[1] == '1' then
     local wait_ms = state[6] and state[6] - admission.now
     if not wait_ms then return 'paused' end
@@ -102,7 +105,7 @@ end
 local function take_turn(run, queue, chosen, admission)
   local turn = write(nil, 'HINCRBY', queue_key(queue), 'turn', 1)
   write(nil, 'HSET', queue_key(chosen), 'last_ms', integer(admission.now))
-  touch_shared(queue_key(chosen))
+  if chosen ~= queue then touch_shared(queue_key(chosen)) end
   write(nil, 'HSET', run_key(run), 'turn:' .. queue, integer(turn))
   local record = record_of(run)
   if redis.call('HLEN', in_flight_key(run)) >= record.max_parallel then
@@ -117,7 +120,7 @@ end
 -- Where a model's gate is closed, hold the task at the head of a list that is for this model.
 -- Returns whether it was.
 local function hold_for_model(run, queue, chosen, admission)
-  if redis.call('HGET', queue_key(chosen), 'model_gates') ~= '1' then return false end
+  if not admission.has_model_gates[chosen] then return false end
   local index = redis.call('LINDEX', pending_key(run, queue), 0)
   local _, model = route_of_task(run, index)
   local gate = model ~= '' and gate_of(chosen, model)
@@ -147,13 +150,16 @@ local function dispatch_task(run, queue, chosen, admission)
         'ZADD', leases_key(chosen), integer(admission.now + admission.claim_timeout_ms), lease)
   touch_shared(leases_key(chosen))
   take_turn(run, queue, chosen, admission)
-  local tries = end_wait(run, queue, index)
-  note_start(chosen, '', lease, admission)
-  if redis.call('HGET', queue_key(chosen), 'model_gates') == '1' then
-    local _, model = route_of_task(run, index)
-    if model ~= '' then note_start(chosen, model, lease, admission) end
+  local worker
+  if record_of(run).has_tries or admission.was_limited[chosen] then
+    worker = end_wait(run, queue, index).worker
+    note_start(chosen, '', lease)
   end
-  publish(run, index, dispatch, chosen, tries.worker)
+  if admission.has_model_gates[chosen] then
+    local _, model = route_of_task(run, index)
+    if model ~= '' then note_start(chosen, model, lease) end
+  end
+  publish(run, index, dispatch, chosen, worker)
   admission.dispatched[#admission.dispatched + 1] = {run, tonumber(index), tonumber(dispatch),
                                                      chosen}
   admission.runs[run] = true
@@ -222,7 +228,8 @@ end
 
 local function new_admission(claim_timeout_ms)
   return {now = now_ms(), claim_timeout_ms = tonumber(claim_timeout_ms), retry_ms = 3600000,
-          dispatched = {}, runs = {}, slots = {}, taken = {}, free = 0, held = 0, failures = {}}
+          dispatched = {}, runs = {}, slots = {}, taken = {}, free = 0, held = 0, was_limited = {}, has_model_gates = {},
+          failures = {}}
 end
 
 -- Make tasks pending that were held until now.

@@ -7,15 +7,20 @@
 --   worker      the only one that can go on with it
 --
 -- A task that was never put back waits as long as its queue's gate is closed. The queue's hash has the
--- sum of that in `limited_ms`, and a run's record what it was when the run was opened.
+-- sum of that in `limited_ms`, and a run's record what it was when the run was opened. A run of which
+-- no task was ever put back or held up has no `has_tries` in its record, and pays for none of this.
 
 local function tries_of(run, index)
-  local entry = redis.call('HGET', tries_key(run), index)
+  local entry = record_of(run).has_tries and redis.call('HGET', tries_key(run), index)
   if entry then return cjson.decode(entry) end
   return {waited_ms = 0, since_ms = 0, rejections = 0, retries = 0, is_new = true}
 end
 
 local function save_tries(run, index, tries)
+  if tries.is_new then
+    set_field(run_key(run), 'has_tries', '1')
+    record_of(run).has_tries = true
+  end
   tries.is_new = nil
   set_field(tries_key(run), index, cjson.encode(tries))
   keep(run, tries_key(run))
