@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.system.realcli import fakeapi
+from tests.system.realcli import fakeapi, mcp_server
 from tests.system.realcli.test_end_to_end import BACKENDS, asked, run
-from tests.system.realcli.toolcalls import edit, prompt, read, shell, write
+from tests.system.realcli.toolcalls import edit, prompt, read, shell, tool, write
 from tests.system.sandbox import escapes
 
 pytestmark = pytest.mark.timeout(300)
@@ -150,3 +150,28 @@ def test_they_work_in_a_workspace(tmp_path: Path) -> None:
         )
         assert log.stdout
     assert status == 0
+
+
+def test_an_mcp_server_of_the_user_works(tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "server.py").write_text(Path(mcp_server.__file__).read_text())
+    (tmp_path / "home").mkdir()
+    server = {"command": sys.executable, "args": ["-I", "-S", str(tools / "server.py")]}
+    (tmp_path / "home/.claude.json").write_text(json.dumps({"mcpServers": {"notes": server}}))
+    config = tmp_path / "config.yaml"
+    config.write_text(f"backends: {{claude: {{paths: ['{tools}']}}}}\n")
+    task = {
+        "backend": "claude",
+        "approval_mode": "none",
+        "sandbox_mode": "workspace",
+        "timeout_seconds": 60,
+        "prompt": prompt("mcp", tool("mcp__notes__say", text="hello")),
+    }
+    _, document = run(tmp_path, [task], "--config", str(config))
+    (result,) = document["results"]
+    assert result.get("error") is None
+    assert result["sandbox"]["by"] == "bwrap+landlock"
+    assert result["acted"] is True  # for all that is known of a tool of somebody's server
+    said = [text for request in asked(tmp_path) for text in request["tool_results"]]
+    assert any("the server says hello" in text for text in said)
