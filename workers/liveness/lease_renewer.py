@@ -156,6 +156,7 @@ class LeaseRenewer:
     def _renew(self) -> None:
         asked_at = self._clock()
         connection_id = self._open_connection()
+        self._note_signals()  # what was canceled before it, the renewal tells
         leases = self._held.all()
         to_stop = self._store.renew(self._owner, connection_id, leases)
         self._connection_id = connection_id
@@ -204,12 +205,17 @@ class LeaseRenewer:
         admission = self._attempt("admitting tasks", self._dispatcher.admit)
         return admission.retry_after_ms if admission else SIGNAL_BLOCK_MS
 
-    def _stop_canceled_runs(self, timeout_ms: int) -> None:
-        """Wait for runs to be canceled, and stop what runs of them here."""
+    def _note_signals(self) -> str:
+        """Return after which signal to wait for more."""
         if self._signals_after is None:
             self._signals_after = self._store.last_signal()
+        return self._signals_after
+
+    def _stop_canceled_runs(self, timeout_ms: int) -> None:
+        """Wait for runs to be canceled, and stop what runs of them here."""
+        after = self._note_signals()
         block_ms = max(1, min(SIGNAL_BLOCK_MS, timeout_ms))
-        self._signals_after, canceled = self._store.wait_signals(self._signals_after, block_ms)
+        self._signals_after, canceled = self._store.wait_signals(after, block_ms)
         self._held.stop("canceled", self._held.of_runs(canceled))
         for run in canceled:
             self._observers.notify(RunCanceled(run))
