@@ -99,7 +99,7 @@ class Stdout:
         if self._spill.is_reached(self.fd):
             self._most_bytes, may_wait = self._output_bytes, LOOK_BYTES
         if size > self._most_bytes and not (self._read_bytes and self._drop_read(size, may_wait)):
-            self._truncate(size)
+            self._truncate()
         return min(size, self._most_bytes)
 
     def _drop_read(self, size: int, may_wait: int) -> bool:
@@ -109,8 +109,9 @@ class Stdout:
             self._read_bytes = size
         return punch(self.fd, self._most_bytes, self._read_bytes)
 
-    def _truncate(self, size: int) -> None:
+    def _truncate(self) -> None:
         """Truncate the file to the limit; what is written meanwhile is dropped as well."""
+        size = os.fstat(self.fd).st_size  # what comes before the next line is not counted
         os.ftruncate(self.fd, self._most_bytes)
         self._dropped_bytes += size - self._most_bytes
         if self._read_bytes is not None:

@@ -220,10 +220,12 @@ def clean_up(words: bytes) -> None:
     told = json.loads(line) if line else {}
     in_order = rest == DISMISSED
     end_commands(None if in_order else told.get("owner"))
-    if told and not in_order:
-        from workers.execution.sandbox import private
+    if in_order:
+        return
+    from workers.execution.sandbox import private
 
-        private.remove_stale()
+    private.remove_stale()
+    if told:  # or it ended before it held any
         release_leases(told["owner"], told["broker_url"])
 
 

@@ -25,6 +25,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests import harness
+from workers.execution.sandbox.private import remove_stale
 
 CLONE_NEWNET = 0x40000000
 ROOT_QDISC = 0xFFFFFFFF
@@ -372,4 +373,5 @@ class World:
                 unit.process.wait()
             netns.remove(Path(unit.space).name)
         self.server.stop(signal.SIGKILL)
+        remove_stale()  # what a machine left that was killed whole, as its next worker would
         self._ip.close()

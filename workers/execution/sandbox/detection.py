@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -25,6 +24,7 @@ from workers.execution.sandbox.command_line import command_line, confined_by
 from workers.execution.sandbox.git_directory import Checkout
 from workers.execution.sandbox.mechanism import Mechanism
 from workers.execution.sandbox.plan import CliFiles, Plan, PrivateDirectory
+from workers.execution.sandbox.private import passing_directory
 from workers.execution.sandbox.system_files import system_files
 
 CANARY = (
@@ -94,8 +94,8 @@ def landlock_abi() -> int:
 
 def try_out(mechanism: Mechanism) -> str | None:
     """Run the canary; returns what is wrong with the mechanism, None if nothing."""
-    with tempfile.TemporaryDirectory(prefix="clinvk-canary-") as name:
-        base = Path(name).resolve()
+    with passing_directory() as made:
+        base = made.resolve()
         private = PrivateDirectory(str(base / "private"))
         work, hidden = base / "work", base / "hidden"
         for path in (*private.directories, str(work), str(hidden)):

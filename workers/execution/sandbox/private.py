@@ -49,12 +49,33 @@ class PrivateDirectories:
     def _directory(self) -> Path:
         with self._making:
             if self._base is None or not self._base.exists():  # a cleaner of /tmp may be at work
-                remove_stale()
-                self._base = Path(tempfile.mkdtemp(prefix=PREFIX))
+                self._base, _ = _locked_base()  # the lock is held until this process ends
                 atexit.register(remove, str(self._base))
-                lock_fd = os.open(self._base / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-                fcntl.flock(lock_fd, fcntl.LOCK_EX)  # until this process ends
             return self._base
+
+
+@contextlib.contextmanager
+def passing_directory() -> Iterator[Path]:
+    """Make a directory that is gone after, and that others remove if this process is killed."""
+    base, lock_fd = _locked_base()
+    try:
+        yield base
+    finally:
+        remove(str(base))
+        os.close(lock_fd)
+
+
+def _locked_base() -> tuple[Path, int]:
+    """Make a directory and lock it; returns it, and the descriptor of its lock."""
+    remove_stale()
+    while True:
+        base = Path(tempfile.mkdtemp(prefix=PREFIX))
+        with contextlib.suppress(FileNotFoundError):
+            lock_fd = os.open(base / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(lock_fd, fcntl.LOCK_EX)
+            if (base / LOCK).exists():  # or somebody took it for stale before it was locked
+                return base, lock_fd
+            os.close(lock_fd)
 
 
 def remove_stale() -> None:

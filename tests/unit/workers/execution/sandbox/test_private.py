@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from workers.execution.sandbox.private import PrivateDirectories, remove_stale
+from workers.execution.sandbox.private import (
+    PrivateDirectories,
+    passing_directory,
+    remove_stale,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -30,11 +34,14 @@ def test_it_is_empty_private_and_gone_afterwards(folder: Path) -> None:
     assert not Path(first.path).exists()
 
 
-def test_what_a_killed_worker_left_is_removed_and_what_is_in_use_is_not(folder: Path) -> None:
+@pytest.mark.parametrize("make", ["PrivateDirectories().make()", "passing_directory()"])
+def test_what_a_killed_worker_left_is_removed_and_what_is_in_use_is_not(
+    folder: Path, make: str
+) -> None:
     code = (
         "import os, tempfile; tempfile.tempdir = os.environ['FOLDER']\n"
-        "from workers.execution.sandbox.private import PrivateDirectories\n"
-        "made = PrivateDirectories().make().__enter__(); os.kill(os.getpid(), 9)"
+        "from workers.execution.sandbox.private import PrivateDirectories, passing_directory\n"
+        f"held = {make}; held.__enter__(); os.kill(os.getpid(), 9)"
     )
     subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "FOLDER": str(folder)}, check=False
@@ -44,3 +51,11 @@ def test_what_a_killed_worker_left_is_removed_and_what_is_in_use_is_not(folder: 
         assert not left.exists()
         remove_stale()
         assert Path(private.path).exists()
+
+
+def test_a_passing_directory_is_gone_afterwards(folder: Path) -> None:
+    with passing_directory() as made:
+        (made / "file").touch()
+        remove_stale()
+        assert (made / "file").exists()
+    assert list(folder.iterdir()) == []
