@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -82,7 +82,7 @@ class Wire:
         for name, default in _defaults(type(self)):  # type: ignore[arg-type]
             value = getattr(self, name)
             if value != default:
-                body[name] = value.to_dict() if isinstance(value, Usage | Enforcement) else value
+                body[name] = _plain(value)
         try:
             return _COMPACT.encode(body).encode()
         except UnicodeEncodeError:  # half a surrogate pair, which only an escape can carry
@@ -126,6 +126,15 @@ class Wire:
         return cls(**body)
 
 
+def _plain(value: Any) -> Any:
+    """Return a field's value as what JSON has for it."""
+    if isinstance(value, Usage | Enforcement):
+        return value.to_dict()
+    if isinstance(value, list) and value and isinstance(value[0], Try):
+        return [entry.to_dict() for entry in value]
+    return value
+
+
 @cache
 def _defaults(kind: type[Wire]) -> tuple[tuple[str, Any], ...]:
     """Return a type's fields, each with its default to compare with."""
@@ -143,9 +152,11 @@ class TaskSpec(Wire):
     `inputs` maps each placeholder in the prompt to the index of the task in the same run whose
     output replaces it (`clinvk.core.placeholders`). `alternatives` are backends that may run it as
     well as `backend`: whichever is free first. `fallback` are `backend` or `backend:model`, to be
-    tried in this order where it cannot be had. `max_wait_seconds` is for how long limits may hold
-    it up in all; None is for ever. `retries` counts other tries, for errors of `retry_on` and for
-    what passes. `retry_after_changes` allows a new start although tools may have changed things.
+    tried in this order where it cannot be had. `variants` has, for an entry of these two, the
+    fields that are others there, since defaults differ by backend. `max_wait_seconds` is for how
+    long limits may hold it up in all; None is for ever. `retries` counts other tries, for errors of
+    `retry_on` and for what passes. `retry_after_changes` allows a new start although tools may have
+    changed things.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
@@ -173,6 +184,7 @@ class TaskSpec(Wire):
     max_attempts: Annotated[int, Ge(1)] | None = None
     alternatives: list[str] = field(default_factory=list)
     fallback: list[Annotated[str, Predicate(not_blank)]] = field(default_factory=list)
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     max_wait_seconds: Annotated[float, Ge(0)] | None = None
     retries: Annotated[int, Ge(0)] | None = None
     retry_on: list[ErrorKind] | None = None
@@ -195,6 +207,18 @@ class TaskSpec(Wire):
         """The queues of its fallbacks."""
         return [queue_of(entry.partition(":")[0]) for entry in self.fallback]
 
+    def variant(self, entry: str) -> Self:
+        """Return the task as it is for an entry of `alternatives` or `fallback`.
+
+        Raises:
+            WireError: its variant has fields that do not fit.
+        """
+        backend, _, model = entry.partition(":")
+        changes = {"model": model or None, **self.variants.get(entry, {}), "backend": backend}
+        for _, wrong in wire_checks.problems(TaskSpec, changes):
+            raise WireError(f"variant {entry}: {wrong}")
+        return replace(self, **{**changes, "alternatives": [], "fallback": [], "variants": {}})
+
 
 GIVEN_BY_RUN = frozenset(
     {
@@ -202,6 +226,7 @@ GIVEN_BY_RUN = frozenset(
         "steps",
         "alternatives",
         "fallback",
+        "variants",
         "max_wait_seconds",
         "retries",
         "retry_on",
@@ -261,6 +286,24 @@ class Enforcement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Try:
+    """An execution of a task whose end is not the task's result; fields as in `TaskResult`."""
+
+    backend: str
+    model: str | None = None
+    error: str | None = None
+    error_kind: ErrorKind | None = None
+    retry_at: str | None = None
+    duration_seconds: float = 0.0
+    cost_usd: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name, without those that have nothing to say."""
+        given = dataclasses.asdict(self)
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskResult(Wire):
     """The result of one task of a run.
 
@@ -269,7 +312,10 @@ class TaskResult(Wire):
     an output that is too large to be kept with the rest is stored; who reads a result from the
     store finds it in `output`. `retry_at` is when the limit that the CLI hit opens, where it said
     so. `acted` says whether the CLI called a tool that can change something; None where its output
-    does not tell.
+    does not tell. `backend` is the one that answered, where the task has several. Limits held the
+    task up for `waited_seconds` in all and refused it `rejections` times. `tried` are the
+    executions before the one that this is the result of, oldest first; losses of workers are not
+    among them.
     """
 
     index: int
@@ -284,6 +330,10 @@ class TaskResult(Wire):
     error_kind: ErrorKind | None = None
     retry_at: str | None = None
     acted: bool | None = None
+    backend: str | None = None
+    waited_seconds: float | None = None
+    rejections: int = 0
+    tried: list[Try] = field(default_factory=list)
     attempts: int = 1
     worker: str | None = None
     model: str | None = None
@@ -355,7 +405,14 @@ class TaskResult(Wire):
             body["usage"] = Usage(**body["usage"])
         if body.get("sandbox") is not None:
             body["sandbox"] = Enforcement(**body["sandbox"])
+        if body.get("tried"):
+            body["tried"] = [_try(entry) for entry in body["tried"]]
         return cls(**body)
+
+
+def _try(body: dict[str, Any]) -> Try:
+    kind = body.get("error_kind")
+    return Try(**{**body, "error_kind": ErrorKind(kind) if kind is not None else None})
 
 
 _NEEDED = frozenset({"index", "status", "exit_code", "duration_seconds"})

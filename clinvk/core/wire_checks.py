@@ -105,6 +105,7 @@ _SCALARS: Mapping[Any, Check] = {
     int: _is_integer,
     bool: _is_boolean,
     float: _is_finite_number,
+    Any: lambda _: None,  # checked where it is used
 }
 
 

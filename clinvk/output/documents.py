@@ -26,6 +26,9 @@ ENTRY_KEYS: Mapping[str, tuple[type[TaskResult | TaskSpec], str]] = {
     "error_kind": (TaskResult, "error_kind"),
     "retry_at": (TaskResult, "retry_at"),
     "acted": (TaskResult, "acted"),
+    "waited_seconds": (TaskResult, "waited_seconds"),
+    "rejections": (TaskResult, "rejections"),
+    "tried": (TaskResult, "tried"),
     "attempts": (TaskResult, "attempts"),
     "worker": (TaskResult, "worker"),
     "sandbox": (TaskResult, "sandbox"),
@@ -98,6 +101,9 @@ def entry(spec: TaskSpec, result: TaskResult) -> dict[str, Any]:
         key: getattr(result if kind is TaskResult else spec, field)
         for key, (kind, field) in ENTRY_KEYS.items()
     }
+    values["backend"] = result.backend or spec.backend
+    values["tried"] = [each.to_dict() for each in result.tried]
+    values["rejections"] = result.rejections or None
     values["usage"] = result.usage and result.usage.to_dict()
     values["sandbox"] = result.sandbox and result.sandbox.to_dict()
     values["output"] = (result.output or "") if result.status is TaskStatus.OK else None

@@ -1,11 +1,12 @@
-"""Results that no CLI gave, and the exit codes of errors."""
+"""Variants of tasks, results that no CLI gave, and the exit codes of errors."""
 
 from __future__ import annotations
 
 import pytest
 
 from clinvk.core import errors
-from clinvk.core.spec import ErrorKind, TaskResult, TaskStatus
+from clinvk.core.errors import WireError
+from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus, Try
 
 
 @pytest.mark.parametrize(
@@ -46,3 +47,32 @@ def test_results_that_no_cli_gave(
 )
 def test_exit_codes(error: errors.ClinvkError, exit_code: int) -> None:
     assert error.exit_code == exit_code
+
+
+def test_a_variant_has_its_own_fields() -> None:
+    spec = TaskSpec(
+        backend="a",
+        prompt="x",
+        model="m",
+        fallback=["b:n", "c"],
+        variants={"b:n": {"extra": ["-y"]}, "c": {"model": "o", "timeout_seconds": 3}},
+    )
+    spec = TaskSpec.from_wire(spec.to_wire())
+    assert spec.variant("b:n") == TaskSpec(backend="b", prompt="x", model="n", extra=["-y"])
+    assert spec.variant("c") == TaskSpec(backend="c", prompt="x", model="o", timeout_seconds=3)
+    assert spec.variant("d") == TaskSpec(backend="d", prompt="x")
+
+
+@pytest.mark.parametrize("fields", [{"prompt": ""}, {"extra": "x"}, {"other": 1}])
+def test_a_variant_with_fields_that_do_not_fit(fields: dict[str, object]) -> None:
+    spec = TaskSpec(backend="a", prompt="x", fallback=["b"], variants={"b": fields})
+    with pytest.raises(WireError, match="variant b: "):
+        spec.variant("b")
+
+
+def test_a_result_keeps_what_was_tried_before() -> None:
+    tried = [Try(backend="a", error="no", error_kind=ErrorKind.QUOTA), Try(backend="b", cost_usd=1)]
+    result = TaskResult(
+        index=0, status=TaskStatus.OK, exit_code=0, duration_seconds=1, tried=tried, rejections=2
+    )
+    assert TaskResult.from_wire(result.to_wire()) == result

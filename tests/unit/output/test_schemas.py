@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from clinvk.core.errors import TaskFileError
-from clinvk.core.spec import Enforcement, ErrorKind, TaskResult, TaskSpec, TaskStatus, Usage
+from clinvk.core.spec import Enforcement, ErrorKind, TaskResult, TaskSpec, TaskStatus, Try, Usage
 from clinvk.output import documents
 from clinvk.taskfile import reader
 from clinvk.taskfile.schema import TASKS
@@ -37,6 +37,9 @@ FULL = documents.entry(
         error_kind=ErrorKind.FAILED,
         retry_at="2026-01-02T03:04:05.678Z",
         acted=False,
+        waited_seconds=1.5,
+        rejections=1,
+        tried=[Try(backend="echo", error="e", error_kind=ErrorKind.RATE_LIMITED)],
         worker="w@h",
         sandbox=Enforcement(mode="read-only", by="landlock", gaps=["metadata"]),
         model="m",
