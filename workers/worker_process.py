@@ -16,7 +16,6 @@ from clinvk.backends import packaged_names
 from clinvk.store.connection import driver
 from clinvk.store.scripts import operations
 from workers.app import app
-from workers.liveness import worker_info
 
 IMPORTED_LATE = (
     "celery.worker.autoscale",
@@ -41,7 +40,6 @@ def load() -> None:
 def look_up() -> None:
     """Read and find out now, for the same reason, what a worker finds out once."""
     backends.by_url(app.conf.result_backend, app.loader)
-    worker_info.clinvk_version()
     packaged_names()
     driver()
     operations()

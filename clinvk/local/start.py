@@ -86,9 +86,11 @@ class LocalFleet:
         """Have everything taken down, and wait for that unless `at_once`."""
         assert self._supervisor.stdin is not None
         assert self._supervisor.stdout is not None
-        self._supervisor.stdin.close()
         if not self._is_ordered:
-            self._supervisor.kill()  # it has started nothing yet
+            # It has started nothing, and shall not begin to take things down: what it writes for
+            # that, as it is killed, would stay.
+            self._supervisor.kill()
+        self._supervisor.stdin.close()
         if not (self._is_ordered and at_once):
             self._supervisor.wait()
             # Already gone, unless the supervisor itself was killed.
@@ -118,27 +120,24 @@ class LocalFleet:
         """Fail if the server or a worker cannot be kept up.
 
         Raises:
-            BrokerError: with the last line that they left in their log.
+            BrokerError: with the last line in the log of what ended.
         """
         code = self._supervisor.poll()
-        if code is None and b'"server"' not in self._read_reports():
+        reports = self._read_reports()
+        if code is None and "server" not in {report["exited"] for report in reports}:
             return
         if code is not None and code < 0:
             raise BrokerError(f"local mode ended: its supervisor was killed by signal {-code}")
-        reason = self._last_log_line() or self._reports.decode("utf-8", "replace").strip()
-        raise BrokerError(f"the local worker ended: {reason or 'no reason given'}")
+        if not reports:
+            raise BrokerError(f"local mode ended: its supervisor ended with exit code {code}")
+        last = reports[-1]
+        said = last["said"] or f"with exit code {last['returncode']}"
+        raise BrokerError(f"the local {last['exited']} ended: {said}")
 
-    def _read_reports(self) -> bytes:
+    def _read_reports(self) -> list[dict[str, Any]]:
         assert self._supervisor.stdout is not None
         self._reports += self._supervisor.stdout.read() or b""
-        return self._reports
-
-    def _last_log_line(self) -> str:
-        try:
-            lines = (self._directory / "worker.log").read_text("utf-8", "replace").split("\n")
-        except OSError:
-            return ""
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return [json.loads(line) for line in self._reports.splitlines()]
 
 
 _expected: LocalFleet | None = None

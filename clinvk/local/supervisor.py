@@ -16,7 +16,9 @@ line:
                                         what to start; the first line, and only that
     {"cancel": RUN, "reason": TEXT}     cancel a run
 
-and on stdout it reports, in the same form: `{"exited": "worker" | "server", "returncode": N}`.
+and on stdout it reports, in the same form, what has ended and the last line of the log:
+`{"exited": "worker" | "server" | "supervisor", "returncode": N, "said": TEXT}`. The directory with
+the log may be gone when the client reads that.
 """
 
 from __future__ import annotations
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 5.0
 WORKER_RESTARTS = 3
 SERVER_POLL_SECONDS = 0.002
+MOST_SAID = 500
+"""How much of a last line is reported, in characters: a report is one write to a pipe."""
 SERVER_ENVIRONMENT = ("LD_LIBRARY_PATH",)
 """What the server gets of the environment beside the common variables; no key of any CLI."""
 
@@ -187,20 +191,27 @@ class LocalSupervisor:
         assert self._server is not None
         process_tree.orphans_alive(self._children())  # reaps the ended
         if self._server.poll() is not None:
-            report("server", self._server.returncode)
+            self._report("server", self._server.returncode)
             return False
         for pid in list(self._workers):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended == 0:
                 continue
             arguments = self._workers.pop(pid)
-            report("worker", os.waitstatus_to_exitcode(status))
+            self._report("worker", os.waitstatus_to_exitcode(status))
             self._end_tasks()
             self._restarts += 1
             if self._restarts > WORKER_RESTARTS:
                 return False
             self._fork(arguments)
         return True
+
+    def _report(self, which: str, returncode: int) -> None:
+        from pathlib import Path
+
+        log = Path(self._directory, "worker.log").read_text("utf-8", "replace")
+        lines = [line.strip() for line in log.split("\n") if line.strip()]
+        report(which, returncode, lines[-1] if lines else "")
 
     def take_down(self) -> None:
         """End everything and remove the directory."""
@@ -270,10 +281,11 @@ def standing_store() -> Store:
     return store
 
 
-def report(which: str, returncode: int) -> None:
-    """Tell the client that a child has ended."""
+def report(which: str, returncode: int, said: str) -> None:
+    """Tell the client that a process has ended, and what it said last."""
+    line = json.dumps({"exited": which, "returncode": returncode, "said": said[-MOST_SAID:]})
     with contextlib.suppress(OSError):
-        os.write(1, json.dumps({"exited": which, "returncode": returncode}).encode() + b"\n")
+        os.write(1, line.encode() + b"\n")
 
 
 def main() -> int:
@@ -290,6 +302,9 @@ def main() -> int:
     supervisor = LocalSupervisor(sys.argv[1], Orders(wake_read))
     try:
         supervisor.run()
+    except Exception as error:
+        report("supervisor", 1, f"{type(error).__name__}: {error}")
+        raise
     finally:
         supervisor.take_down()
     return 0

@@ -126,8 +126,14 @@ def test_a_run_canceled_before_a_worker_is_up_ends(private: Client) -> None:
 
 
 def supervisor() -> psutil.Process:
-    """The supervisor, which the workers are forked from."""
-    return min(processes("clinvk.local.supervisor"), key=psutil.Process.create_time)
+    """The supervisor, which the workers are forked from.
+
+    It may just have been started: the kernel lets whoever starts a program go on before it shows
+    the program's command line.
+    """
+    word = "clinvk.local.supervisor"
+    harness.wait_until(lambda: processes(word), "the supervisor to be seen")
+    return min(processes(word), key=psutil.Process.create_time)
 
 
 def workers() -> list[psutil.Process]:
@@ -290,11 +296,39 @@ def test_the_directory_is_private_and_no_port_is_open(private: Client) -> None:
 
 
 def test_a_worker_that_cannot_start_is_an_error_with_its_last_words(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "celery.py").write_text("raise ImportError('Celery is broken')")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{harness.ROOT}")
+    told = "the local supervisor ended: ImportError: Celery is broken"
+    with pytest.raises(BrokerError, match=told), _connect():
+        pass
+
+
+def test_a_supervisor_that_cannot_start_is_an_error_that_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(start, "sys", type("S", (), {"executable": "/bin/false"}))
-    with pytest.raises(BrokerError, match="the local worker ended"), _connect():
+    with pytest.raises(BrokerError, match="its supervisor ended with exit code 1"), _connect():
         pass
+
+
+NOT_INSTALLED = """
+import importlib.metadata
+there = importlib.metadata.Distribution.discover
+def discover(**of):
+    return (found for found in there(**of) if found.name != "clinvk")
+importlib.metadata.Distribution.discover = discover
+"""
+"""Python runs it at its start: no package of this name is installed."""
+
+
+def test_a_source_tree_runs_tasks_without_being_installed(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(NOT_INSTALLED)
+    paths = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{harness.ROOT}"}
+    task = '{"backend": "echo", "prompt": "hi"}'
+    done = harness.clinvk("parallel", "--quiet", stdin=task, env=paths)
+    assert (done.status, done.stderr) == (0, "")
 
 
 def test_a_server_program_that_is_not_there_is_named(tmp_path: Path) -> None:

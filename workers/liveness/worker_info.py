@@ -9,10 +9,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from importlib.metadata import version
 from typing import Any
 
+from clinvk import __version__
 from clinvk.backends.base import Backend
 from clinvk.store.store import Store
 from workers.observers import WorkerEvent, WorkerStarted
@@ -78,19 +77,13 @@ def entry(slots: int, queues: Sequence[str]) -> dict[str, Any]:
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "version": clinvk_version(),
+        "version": __version__,
         "python": platform.python_version(),
         "slots": slots,
         "queues": list(queues),
         "started_ms": int(time.time() * 1000),
         "clis": {},
     }
-
-
-@cache
-def clinvk_version() -> str:
-    """Return the version of what is installed here."""
-    return version("clinvk")
 
 
 class VersionObserver:
