@@ -85,6 +85,23 @@ UNCONFINED = Confinement()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """What is asked of a CLI's session, which holds what was said and done in a task.
+
+    `keep`: the CLI must keep it, since another execution may want to go on with it. `resume` is the
+    id (`ParsedOutput.session_id`) of the session to go on with; the prompt of the spec is then what
+    comes next in it.
+    """
+
+    keep: bool = False
+    resume: str | None = None
+
+
+NO_SESSION = Session()
+"""Nothing is kept, nothing is gone on with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Captured:
     """What a process wrote to one stream.
 
@@ -144,8 +161,11 @@ class ParsedOutput:
     """What the CLI meant. A task is ok exactly when `error_kind` is None.
 
     `error` is one readable line. Fields that the CLI did not report stay None. `retry_at` is when
-    the limit that it hit opens, and has a time zone. `acted` says whether it called a tool that can
-    change something; an unknown tool can.
+    the limit that it hit opens, and has a time zone. `limited_model` says that a `usage_limit` is
+    that of the model alone, so that others of the same account may go on. `at_capacity` says that
+    the service was `overloaded` for lack of capacity, so that asking for less helps; otherwise
+    something is broken there. `acted` says whether it called a tool that can change something; an
+    unknown tool can.
     """
 
     output: str | None = None
@@ -156,6 +176,8 @@ class ParsedOutput:
     usage: Usage | None = None
     cost_usd: float | None = None
     retry_at: datetime | None = None
+    limited_model: bool = False
+    at_capacity: bool = False
     acted: bool | None = None
     warnings: tuple[str, ...] = ()
 
@@ -211,6 +233,10 @@ class Backend(ABC):
         version_argv: prints the CLI's version on one line and exits 0.
         is_demo: whether it is for trying things out, and never meant by "all backends".
         limits_turns: whether its CLI keeps `max_turns`.
+        can_resume: whether its CLI can go on with a session of an earlier run; then `command` gets
+            a `Session`.
+        counts_session: whether `ParsedOutput.usage` of a resumed run counts all that the session
+            has used, and not this run alone.
         pass_env: which variables of the worker's environment its CLI gets, as shell-style
             patterns, beside those that every command gets (`clinvk/core/child_environment.py`).
         pass_env_if: more such patterns, by the variable that switches them on.
@@ -223,6 +249,8 @@ class Backend(ABC):
     version_argv: tuple[str, ...]
     is_demo: bool = False
     limits_turns: bool = False
+    can_resume: bool = False
+    counts_session: bool = False
     pass_env: tuple[str, ...] = ()
     pass_env_if: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     sandbox_modes: frozenset[str] = frozenset()
@@ -233,12 +261,29 @@ class Backend(ABC):
         return SandboxPaths()
 
     @abstractmethod
-    def command(self, spec: TaskSpec, confinement: Confinement = UNCONFINED) -> Command:
-        """Build the command line that runs `spec`. The prompt goes to stdin, never to argv."""
+    def command(
+        self,
+        spec: TaskSpec,
+        confinement: Confinement = UNCONFINED,
+        session: Session = NO_SESSION,
+    ) -> Command:
+        """Build the command line that runs `spec`. The prompt goes to stdin, never to argv.
+
+        Without `can_resume` it is never called with a `session`, and need not know of it.
+        """
 
     @abstractmethod
     def reader(self) -> OutputReader:
         """Return a reader for the output of one process."""
+
+
+def build_command(
+    backend: Backend, spec: TaskSpec, confinement: Confinement, session: Session = NO_SESSION
+) -> Command:
+    """Build the command line of a task; only a backend that `can_resume` is told of a session."""
+    if backend.can_resume:
+        return backend.command(spec, confinement, session)
+    return backend.command(spec, confinement)
 
 
 def parse(

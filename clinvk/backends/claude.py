@@ -16,6 +16,7 @@ from typing import Any
 
 from clinvk.backends import outcomes, parsing, steps
 from clinvk.backends.base import (
+    NO_SESSION,
     UNCONFINED,
     Backend,
     Command,
@@ -24,6 +25,7 @@ from clinvk.backends.base import (
     ParsedOutput,
     ProcessResult,
     SandboxPaths,
+    Session,
     unsupported,
 )
 from clinvk.backends.events import EventReader
@@ -106,6 +108,8 @@ MESSAGES = 64
 """How many messages can be written at a time: one by each of its agents."""
 _RESET_TEXT = timedelta(minutes=1)
 """The text of a limit leaves out the seconds of its reset."""
+_MODEL_LIMIT = re.compile(r"(?i:hit|reached) your [A-Z]\w+( [\d.]+)? limit\b")
+"""Of its limits only those of models have names with capitals."""
 _NOT_SENT = re.compile(r"Unknown command: /|/\S+ isn't available in this environment")
 """Its own answer, with exit code 0, to a prompt that begins like one of its commands."""
 
@@ -118,6 +122,7 @@ class Claude(Backend):
     install_hint = "npm install -g @anthropic-ai/claude-code"
     version_argv = ("claude", "--version")
     limits_turns = True
+    can_resume = True
     pass_env = (
         *("ANTHROPIC_*", "CLAUDE_*", "DISABLE_*", "ENABLE_*", "API_TIMEOUT_MS", "IS_SANDBOX"),
         *("BASH_DEFAULT_TIMEOUT_MS", "BASH_MAX_*", "MAX_THINKING_TOKENS", "MAX_MCP_OUTPUT_TOKENS"),
@@ -148,11 +153,15 @@ class Claude(Backend):
             directories={"CLAUDE_CONFIG_DIR": named} if named else {},
         )
 
-    def command(self, spec: TaskSpec, confinement: Confinement = UNCONFINED) -> Command:
+    def command(
+        self,
+        spec: TaskSpec,
+        confinement: Confinement = UNCONFINED,
+        session: Session = NO_SESSION,
+    ) -> Command:
         """Build `claude -p … < prompt`."""
         spec = confinement.left_to_cli(spec)
-        argv = ["claude", "-p", "--output-format", "stream-json", "--verbose"]
-        argv += ["--no-session-persistence"]
+        argv = ["claude", "-p", "--output-format", "stream-json", "--verbose", *_session(session)]
         env: dict[str, str] = {}
         warnings = []
         if not confinement.project_settings:
@@ -296,6 +305,8 @@ class _Reader(EventReader):
     def _outcome(self, result: Json, message: str, at: datetime | None) -> Outcome:
         """Return what an error means. Its text names the limit, the event before it the second."""
         found = outcomes.outcome(message, _kind(result, self.error, message), at)
+        if found.kind is ErrorKind.USAGE_LIMIT and _MODEL_LIMIT.search(message):
+            found = replace(found, limited_model=True)
         if found.kind is not ErrorKind.USAGE_LIMIT or not self.resets:
             return found
         said = found.retry_at
@@ -319,6 +330,11 @@ def _retry(event: Json) -> Step:
     tries = f"{parsing.count(event, 'attempt')} of {parsing.count(event, 'max_retries')}"
     text = f"retry {tries}: {error}{f' ({status})' if status else ''}"
     return steps.retry(text, kind, None if delay_ms is None else delay_ms / 1000)
+
+
+def _session(session: Session) -> list[str]:
+    kept = [] if session.keep else ["--no-session-persistence"]
+    return [*kept, *(["--resume", session.resume] if session.resume else [])]
 
 
 def _modes(spec: TaskSpec) -> list[str]:

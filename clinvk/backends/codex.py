@@ -17,6 +17,7 @@ from typing import Any
 
 from clinvk.backends import outcomes, parsing, steps
 from clinvk.backends.base import (
+    NO_SESSION,
     UNCONFINED,
     Backend,
     Command,
@@ -25,6 +26,7 @@ from clinvk.backends.base import (
     ParsedOutput,
     ProcessResult,
     SandboxPaths,
+    Session,
     unsupported,
 )
 from clinvk.backends.events import EventReader
@@ -85,6 +87,8 @@ class Codex(Backend):
     # A provider's `env_key` in its settings may have any name: see docs/guides/backends.md.
     pass_env = ("OPENAI_*", "CODEX_*", "AZURE_OPENAI_*", "RUST_LOG")
 
+    can_resume = True
+    counts_session = True
     sandbox_modes = frozenset({"read-only", "workspace"})
 
     def sandbox_paths(self, environment: Mapping[str, str]) -> SandboxPaths:
@@ -97,10 +101,16 @@ class Codex(Backend):
             directories={"CODEX_HOME": named} if named else {},
         )
 
-    def command(self, spec: TaskSpec, confinement: Confinement = UNCONFINED) -> Command:
+    def command(
+        self,
+        spec: TaskSpec,
+        confinement: Confinement = UNCONFINED,
+        session: Session = NO_SESSION,
+    ) -> Command:
         """Build `codex exec … - < prompt`."""
         spec = confinement.left_to_cli(spec)
-        argv = ["codex", "exec", "--json", "--skip-git-repo-check", "--ephemeral"]
+        argv = ["codex", "exec", "--json", "--skip-git-repo-check"]
+        argv += [] if session.keep else ["--ephemeral"]
         if spec.model:
             argv += ["--model", spec.model]
         argv += _modes(spec)
@@ -113,8 +123,10 @@ class Codex(Backend):
             for name in ("max_turns", "max_tokens", "allowed_tools")
             if getattr(spec, name) is not None
         ]
+        # Behind `resume` it would not accept all of them.
+        resume = ["resume", session.resume] if session.resume else []
         return Command(
-            argv=(*argv, *spec.extra, "-"),
+            argv=(*argv, *spec.extra, *resume, "-"),
             stdin=spec.prompt.encode("utf-8", "replace"),
             warnings=tuple(warnings),
         )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from clinvk.backends import outcomes, parsing
 from clinvk.backends.base import (
+    NO_SESSION,
     UNCONFINED,
     Backend,
     Command,
@@ -14,6 +15,7 @@ from clinvk.backends.base import (
     ParsedOutput,
     ProcessResult,
     SandboxPaths,
+    Session,
     unsupported,
 )
 from clinvk.core.spec import ErrorKind, TaskSpec
@@ -51,6 +53,7 @@ class Configured(Backend):
         self,
         spec: TaskSpec,
         confinement: Confinement = UNCONFINED,
+        session: Session = NO_SESSION,  # noqa: ARG002
     ) -> Command:
         """Run the configured command line, with the task's extra arguments at its end."""
         return Command(

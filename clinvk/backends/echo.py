@@ -12,6 +12,7 @@ from pathlib import Path
 
 from clinvk.backends import outcomes, parsing, steps
 from clinvk.backends.base import (
+    NO_SESSION,
     UNCONFINED,
     Backend,
     Command,
@@ -20,6 +21,7 @@ from clinvk.backends.base import (
     ParsedOutput,
     ProcessResult,
     SandboxPaths,
+    Session,
     unsupported,
 )
 from clinvk.backends.events import EventReader
@@ -49,6 +51,7 @@ class Echo(Backend):
         self,
         spec: TaskSpec,
         confinement: Confinement = UNCONFINED,  # noqa: ARG002
+        session: Session = NO_SESSION,  # noqa: ARG002
     ) -> Command:
         """Start the bundled program; isolated and without site-packages, which is fast."""
         model = (spec.model,) if spec.model else ()

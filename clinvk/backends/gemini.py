@@ -14,6 +14,7 @@ from urllib.parse import quote
 from clinvk.backends import outcomes, parsing, steps
 from clinvk.backends.base import (
     LINE_CHARS,
+    NO_SESSION,
     UNCONFINED,
     Backend,
     Command,
@@ -22,6 +23,7 @@ from clinvk.backends.base import (
     ParsedOutput,
     ProcessResult,
     SandboxPaths,
+    Session,
     unsupported,
 )
 from clinvk.backends.events import EventReader
@@ -148,6 +150,7 @@ class Gemini(Backend):
     version_argv = ("gemini", "--version")
     pass_env = ("GEMINI_*", "GOOGLE_*", "CODE_ASSIST_ENDPOINT", "NO_BROWSER")
 
+    can_resume = True
     sandbox_modes = frozenset({"read-only"})
 
     def sandbox_paths(self, environment: Mapping[str, str]) -> SandboxPaths:
@@ -160,10 +163,16 @@ class Gemini(Backend):
             directories={"GEMINI_CLI_HOME": named} if named else {},
         )
 
-    def command(self, spec: TaskSpec, confinement: Confinement = UNCONFINED) -> Command:
-        """Build `gemini -o stream-json … < prompt`."""
+    def command(
+        self,
+        spec: TaskSpec,
+        confinement: Confinement = UNCONFINED,
+        session: Session = NO_SESSION,
+    ) -> Command:
+        """Build `gemini -o stream-json … < prompt`. It keeps each session, asked or not."""
         spec = confinement.left_to_cli(spec)
         argv = ["gemini", "-o", "stream-json", "--skip-trust"]
+        argv += ["--resume", session.resume] if session.resume else []
         if spec.model:
             argv += ["-m", spec.model]
         argv += _modes(spec)

@@ -39,14 +39,29 @@ COMMON: Kinds = (
     (r"\b(status|error|code|http)\W*5\d\d\b", ErrorKind.OVERLOADED),
     (r"connection.?refused|ECONNREFUSED", ErrorKind.OVERLOADED),
 )
+_MODEL_LIMIT = re.compile(
+    r"on this model\b|switch (to another model|models)\b|rate limit reached for \S+ in ",
+    re.IGNORECASE,
+)
+"""Words for a limit that other models of the same account do not share."""
+_NO_CAPACITY = re.compile(
+    r"\b(at|no) capacity|capacity\b.*\bunavailable|\b529\b|overloaded|high load",
+    re.IGNORECASE,
+)
+"""Words for a service that works, and has more to do than it can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What an error means; `retry_at` is when its limit opens, in UTC, where that is known."""
+    """What an error means; `retry_at` is when its limit opens, in UTC, where that is known.
+
+    `limited_model` and `at_capacity` are as in `ParsedOutput`.
+    """
 
     kind: ErrorKind
     retry_at: datetime | None = None
+    limited_model: bool = False
+    at_capacity: bool = False
 
     def delay_seconds(self, at: datetime | None) -> float | None:
         """Return how long after `at` that is."""
@@ -94,13 +109,19 @@ def outcome(message: str, kind: ErrorKind, at: datetime | None) -> Outcome:
     `at` is when the message was printed; without it, no time is understood. Money that comes back
     by itself is a usage limit, and so is a rate that opens much later.
     """
-    if at is None or kind not in LIMITS or (retry_at := _reset_time(message, at)) is None:
-        return Outcome(kind=kind)
-    if kind is ErrorKind.QUOTA or (
-        kind is ErrorKind.RATE_LIMITED and retry_at - at > LONGEST_BURST
-    ):
+    retry_at = _reset_time(message, at) if at is not None and kind in LIMITS else None
+    if retry_at is not None and at is not None and _is_window(kind, retry_at - at):
         kind = ErrorKind.USAGE_LIMIT
-    return Outcome(kind=kind, retry_at=retry_at)
+    return Outcome(
+        kind=kind,
+        retry_at=retry_at,
+        limited_model=kind is ErrorKind.USAGE_LIMIT and _MODEL_LIMIT.search(message) is not None,
+        at_capacity=kind is ErrorKind.OVERLOADED and _NO_CAPACITY.search(message) is not None,
+    )
+
+
+def _is_window(kind: ErrorKind, opens_in: timedelta) -> bool:
+    return kind is ErrorKind.QUOTA or (kind is ErrorKind.RATE_LIMITED and opens_in > LONGEST_BURST)
 
 
 def failure(message: str, outcome: Outcome | ErrorKind, **known: Any) -> ParsedOutput:
@@ -111,6 +132,8 @@ def failure(message: str, outcome: Outcome | ErrorKind, **known: Any) -> ParsedO
         error=excerpt(message) or "failed",
         error_kind=outcome.kind,
         retry_at=outcome.retry_at,
+        limited_model=outcome.limited_model,
+        at_capacity=outcome.at_capacity,
         **known,
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from clinvk.backends.base import Backend, Command, Confinement
+from clinvk.backends.base import Backend, Command, Confinement, build_command
 from clinvk.core.broker_url import MASK
 from clinvk.core.sanitize import one_line
 from clinvk.core.spec import TaskSpec
@@ -21,7 +21,8 @@ def plan(specs: Sequence[TaskSpec], sources: Sequence[str], get: Any) -> Iterato
     for spec, source in zip(specs, sources, strict=True):
         backend: Backend = get(spec.backend)
         separator = "." if source.endswith("]") else ": "  # tasks[0].prompt, line 1: prompt
-        command = backend.command(spec, Confinement.by_default(spec, _directory(spec.workdir)))
+        confinement = Confinement.by_default(spec, _directory(spec.workdir))
+        command = build_command(backend, spec, confinement)
         yield spec, f"{source}{separator}prompt", command
 
 

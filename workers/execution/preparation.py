@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clinvk.backends import BackendRegistry
-from clinvk.backends.base import Backend, Command, Confinement
+from clinvk.backends.base import Backend, Command, Confinement, build_command
 from clinvk.core import placeholders
 from clinvk.core.errors import WireError
 from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus, not_blank, queue_of
@@ -105,7 +105,7 @@ class Preparation:
                 project_settings=self._policy.allows_project_settings(spec),
                 directory=directory.real_path,
             )
-            command = backend.command(spec, confinement)
+            command = build_command(backend, spec, confinement)
         except BaseException:
             directory.close()
             raise

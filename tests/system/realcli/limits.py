@@ -51,9 +51,12 @@ class Answer:
 
 
 def asked_for(said: str) -> Answer | None:
-    """Return the answer that a request asks for; `said` is its body as text."""
-    names = _IN_PROMPT.findall(said)
-    return ANSWERS[names[-1]] if names else None
+    """Return the answer that a request asks for; `said` is its body as text.
+
+    The last name counts, and `none` asks for no limit any more.
+    """
+    name = (_IN_PROMPT.findall(said) or ["none"])[-1]
+    return None if name == "none" else ANSWERS[name]
 
 
 # Anthropic.

@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from clinvk.backends import BackendRegistry, base
-from clinvk.backends.base import Captured, Command, Confinement, ParsedOutput, ProcessResult
+from clinvk.backends.base import (
+    UNCONFINED,
+    Captured,
+    Command,
+    Confinement,
+    ParsedOutput,
+    ProcessResult,
+    Session,
+)
 from clinvk.core.spec import TaskSpec
 from clinvk.core.steps import Step
 
@@ -43,6 +51,12 @@ def confined(backend: str, confinement: Confinement, **fields: Any) -> Command:
     return REGISTRY.get(backend).command(
         TaskSpec(backend=backend, prompt="x", **fields), confinement
     )
+
+
+def resumed(backend: str, session: Session, **fields: Any) -> Command:
+    """Return the command of a task whose session may be kept, or is gone on with."""
+    spec = TaskSpec(backend=backend, prompt="go on", **fields)
+    return base.build_command(REGISTRY.get(backend), spec, UNCONFINED, session)
 
 
 def parse(backend: str, returncode: int, stdout: bytes, stderr: bytes = b"") -> ParsedOutput:

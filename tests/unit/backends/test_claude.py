@@ -6,9 +6,9 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from clinvk.backends.base import Confinement
+from clinvk.backends.base import Confinement, Session
 from clinvk.core.spec import ErrorKind
-from tests.unit.backends.commands import command, confined, each_mode, parse, unsupported
+from tests.unit.backends.commands import command, confined, each_mode, parse, resumed, unsupported
 
 START = (
     *("claude", "-p", "--output-format", "stream-json", "--verbose"),
@@ -105,3 +105,10 @@ def test_a_window_that_opened_meanwhile_is_not_that_of_a_later_limit() -> None:
     assert rejected.retry_at == datetime.fromtimestamp(1795567741, UTC)
     allowed = parse("claude", 1, stream(window("rejected"), window("allowed"), end))
     assert (allowed.error_kind, allowed.retry_at) == (ErrorKind.USAGE_LIMIT, None)
+
+
+def test_its_session_is_kept_and_gone_on_with() -> None:
+    assert "--no-session-persistence" in command("claude").argv
+    kept = resumed("claude", Session(keep=True)).argv
+    assert "--no-session-persistence" not in kept
+    assert resumed("claude", Session(keep=True, resume="id")).argv == (*kept, "--resume", "id")

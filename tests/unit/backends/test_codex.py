@@ -6,8 +6,8 @@ import json
 import tomllib
 from typing import Any
 
-from clinvk.backends.base import Confinement
-from tests.unit.backends.commands import command, confined, each_mode, parse, unsupported
+from clinvk.backends.base import Confinement, Session
+from tests.unit.backends.commands import command, confined, each_mode, parse, resumed, unsupported
 
 START = ("codex", "exec", "--json", "--skip-git-repo-check", "--ephemeral")
 NEVER_ASK = ["-c", 'approval_policy="never"']
@@ -59,3 +59,11 @@ def test_errors_before_success_are_no_failure() -> None:
     ]
     stdout = "\n".join(map(json.dumps, events)).encode()
     assert parse("codex", 0, stdout, b"").output == "the answer"
+
+
+def test_its_session_is_kept_and_gone_on_with() -> None:
+    assert "--ephemeral" in command("codex").argv
+    assert "--ephemeral" not in resumed("codex", Session(keep=True)).argv
+    session = Session(keep=True, resume="id")
+    argv = resumed("codex", session, sandbox_mode="full", extra=["--flag"]).argv
+    assert argv[-6:] == ("--sandbox", "danger-full-access", "--flag", "resume", "id", "-")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from clinvk.backends import BackendRegistry, packaged_names
-from clinvk.backends.base import Confinement
-from tests.unit.backends.commands import REGISTRY, command, confined
+from clinvk.backends.base import Confinement, Session
+from tests.unit.backends.commands import REGISTRY, command, confined, resumed
 
 
 @pytest.mark.parametrize("backend", [*packaged_names(), "mytool"])
@@ -61,6 +61,13 @@ def test_where_a_clis_own_files_are(
     assert f"{own}/{settings}" in at_home.settings
     assert f"{own}/{credentials}" in at_home.credentials
     assert at_home.directories == {}
+
+
+@pytest.mark.parametrize("backend", [*packaged_names(), "mytool"])
+def test_a_session_changes_nothing_of_a_cli_that_cannot_resume(backend: str) -> None:
+    session = Session(keep=True, resume="some-id")
+    is_other = resumed(backend, session).argv != resumed(backend, Session()).argv
+    assert is_other == REGISTRY.get(backend).can_resume
 
 
 def test_scripts_of_a_configured_command_line_are_its_programs() -> None:

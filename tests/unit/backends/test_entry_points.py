@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from clinvk.backends import BackendRegistry, entry_points, packaged_names
+from clinvk.backends import BackendRegistry, base, entry_points, packaged_names
+from clinvk.backends.base import UNCONFINED, Session
 from clinvk.core.errors import ConfigError
 from clinvk.core.spec import TaskSpec
 
@@ -20,6 +21,16 @@ from clinvk.backends.configured import Configured
 class Backend(Configured):
     def __init__(self):
         super().__init__("other", ["other-cli"])
+"""
+OLDER = """
+from clinvk.backends.configured import Configured
+
+class Backend(Configured):
+    def __init__(self):
+        super().__init__("other", ["other-cli"])
+
+    def command(self, spec, confinement):
+        return super().command(spec, confinement)
 """
 BARE = """
 from clinvk.backends.base import Backend as Base
@@ -75,6 +86,14 @@ def test_a_package_adds_a_backend(install: Install) -> None:
     assert packaged_names() == tuple(sorted((*before, "other")))
     assert "clinvk_other" not in sys.modules, "nothing is imported to list the names"
     assert get("other") == "other-cli"
+
+
+def test_a_backend_need_not_know_of_sessions(install: Install) -> None:
+    install(OLDER)
+    backend = BackendRegistry.from_config({}).get("other")
+    spec = TaskSpec(backend="other", prompt="x")
+    command = base.build_command(backend, spec, UNCONFINED, Session(keep=True, resume="id"))
+    assert command.argv == ("other-cli",)
 
 
 def test_a_configured_backend_replaces_a_packaged_one(install: Install) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from clinvk.backends.base import Confinement
-from tests.unit.backends.commands import command, confined, each_mode, unsupported
+from clinvk.backends.base import Confinement, Session
+from tests.unit.backends.commands import command, confined, each_mode, resumed, unsupported
 
 START = ("gemini", "-o", "stream-json", "--skip-trust")
 APPROVAL = {
@@ -48,3 +48,9 @@ def test_allowed_tools_never_open_what_a_read_only_sandbox_closes() -> None:
     assert built.argv == (*START, "--approval-mode", "plan")
     (warning,) = built.warnings
     assert warning.startswith("gemini: allowed_tools is not supported")
+
+
+def test_its_session_is_gone_on_with() -> None:
+    assert resumed("gemini", Session(keep=True)).argv == command("gemini").argv
+    argv = resumed("gemini", Session(keep=True, resume="id")).argv
+    assert argv == (*command("gemini").argv, "--resume", "id")

@@ -113,6 +113,25 @@ def test_table() -> None:
     assert right == len(CASES) >= 80
 
 
+def test_limits_that_other_models_do_not_share() -> None:
+    assert {case.name for case in CASES if case.read()[0].limited_model} == {
+        *("claude-opus", "claude-sonnet", "claude-fable", "claude-quoted_fable"),
+        *("codex-quoted_model", "codex-stream_rate_day"),
+        *("gemini-day", "gemini-day_after_look", "gemini-day_after_shell"),
+        *("gemini-window", "gemini-window_no_time", "gemini-new_york"),
+    }
+
+
+def test_what_lacks_capacity_is_told_from_what_is_broken() -> None:
+    assert {case.name for case in CASES if case.read()[0].at_capacity} == {
+        *("claude-api_overloaded", "claude-subscription_overloaded"),
+        *("claude-overloaded_after_write", "claude-quoted_529", "claude-quoted_high_load"),
+        *("codex-no_capacity", "codex-stream_no_capacity", "codex-no_capacity_after_write"),
+        *("codex-openai_529", "codex-quoted_policy"),
+        *("gemini-google_capacity", "gemini-google_overloaded", "gemini-overloaded_after_write"),
+    }
+
+
 def test_each_expectation_has_its_line() -> None:
     named = {(case.backend, case.said["name"]) for case in CASES}
     expected = {

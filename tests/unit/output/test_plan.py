@@ -38,6 +38,8 @@ def test_what_a_restricted_task_may_follow_is_shown(tmp_path: Path) -> None:
 
 
 class _Backend:
+    can_resume = False
+
     def __init__(self, command: Command, seen: list[Confinement] | None = None) -> None:
         self._command = command
         self._seen = [] if seen is None else seen
