@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,11 @@ _OPTIONS_OF_RUNS = (
         click.option(f"--{form.name.replace('_', '-')}", metavar=form.metavar, help=form.help)
         for form in FORMS
         if form.has_option
+    ),
+    click.option(
+        "--no-step-summary",
+        is_flag=True,
+        help="Write no summary and no annotations in a job of GitHub Actions.",
     ),
     click.option("--dry-run", is_flag=True, help="Print the commands without running them."),
     click.option("--detach", is_flag=True, help="Submit the run, print its id, and exit."),
@@ -61,6 +67,8 @@ def options_of_runs(function: Callable[..., int]) -> Callable[..., int]:
 def take_paths(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options with those of output forms as one, `paths`: what was given, by form."""
     given = {form.name: options.pop(form.name) for form in FORMS if form.has_option}
+    if not options.pop("no_step_summary"):
+        given["step_summary"] = os.environ.get("GITHUB_STEP_SUMMARY") or None
     return options | {"paths": {name: path for name, path in given.items() if path is not None}}
 
 

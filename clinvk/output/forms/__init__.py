@@ -44,6 +44,10 @@ class Form:
 FORMS = (
     Form("output_dir", "DIR", "Write one file per task, and a summary, to this directory."),
     Form("transcripts"),
+    Form("joblog", "FILE", "Append a JSON line to this file for each task as it ends."),
+    Form("junit", "FILE", "Write a JUnit report of the run to this file."),
+    Form("csv", "FILE", "Write a table of the results to this file."),
+    Form("step_summary"),
     Form("steps"),
     Form("text"),
     Form("json_document"),

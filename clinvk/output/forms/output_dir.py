@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
-from clinvk.core.errors import UsageError
 from clinvk.core.spec import TaskSpec
-from clinvk.core.user_paths import UnknownHomeError, expanded, make_directory
 from clinvk.output import documents
 from clinvk.output.reporter import FileReporter, Presentation
+from clinvk.output.whole_file import writable_directory, write_whole
 from clinvk.runs.client import Event
 from clinvk.runs.report import Report
 
-DIRECTORY_MODE = 0o755
 LABEL_BYTES = 120
 """File systems allow names of 255 bytes, and a character may have four."""
 
@@ -37,7 +32,7 @@ class OutputDir(FileReporter):
     name = "output_dir"
 
     def __init__(self, presentation: Presentation, path: str) -> None:
-        super().__init__(presentation.streams, made_writable(path))
+        super().__init__(presentation.streams, writable_directory(self.name, path))
         self._formatter = presentation.formatter
         self._specs = presentation.specs
 
@@ -55,30 +50,7 @@ class OutputDir(FileReporter):
         self._write("summary.json", self._formatter.document(report))
 
     def _write(self, name: str, pieces: Iterable[str]) -> None:
-        descriptor, temporary = tempfile.mkstemp(dir=self.path, prefix=".clinvk-")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                stream.writelines(pieces)
-            Path(temporary).replace(self.path / name)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-
-
-def made_writable(path: str) -> Path:
-    """Make a directory, and make sure that files can be written to it."""
-    try:
-        directory = expanded(path)
-    except UnknownHomeError as error:
-        raise UsageError(f"{OutputDir.name}: {error}") from error
-    try:
-        make_directory(directory, DIRECTORY_MODE)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-    except OSError as error:
-        problem = f"{OutputDir.name}: cannot write to {directory}: {error.strerror}"
-        raise UsageError(problem) from error
-    return directory
+        write_whole(self.path / name, pieces)
 
 
 def file_name(specs: Sequence[TaskSpec], index: int, ending: str) -> str:

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clinvk.core.steps import StepRecord
-from clinvk.output.forms.output_dir import OutputDir, file_name, made_writable
+from clinvk.output.forms.output_dir import OutputDir, file_name
 from clinvk.output.reporter import FileReporter, Presentation
 from clinvk.output.step_lines import json_line
+from clinvk.output.whole_file import writable_directory
 from clinvk.runs.client import Event
 
 
@@ -37,7 +38,7 @@ class Transcripts(FileReporter):
     steps_wanted = "all"
 
     def __init__(self, presentation: Presentation, path: str) -> None:
-        super().__init__(presentation.streams, made_writable(path))
+        super().__init__(presentation.streams, writable_directory(self.name, path))
         self._specs = presentation.specs
         self._is_created = bytearray(len(presentation.specs))
         self._seen: dict[int, tuple[int, int]] = {}  # number and attempt of the last step

@@ -1,0 +1,48 @@
+"""A log of the tasks as JSON Lines: each is written as its task ends, so it survives a crash."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from clinvk.output import documents
+from clinvk.output.reporter import FileReporter, Presentation
+from clinvk.output.whole_file import writable_file
+from clinvk.runs.client import Event
+
+
+def make(presentation: Presentation) -> Joblog | None:
+    """Make the form where a file was named.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    path = presentation.view.paths.get(Joblog.name)
+    return Joblog(presentation, path) if path else None
+
+
+class Joblog(FileReporter):
+    """Appends a line for each task as it ends: its entry in the results."""
+
+    name = "joblog"
+
+    def __init__(self, presentation: Presentation, path: str) -> None:
+        super().__init__(presentation.streams, writable_file(self.name, path))
+        self._specs = presentation.specs
+        self._is_new = True
+
+    def write_event(self, event: Event) -> None:
+        """Write the line of a task that ended."""
+        if event.result is None:
+            return
+        entry = documents.entry(self._specs[event.index], event.result)
+        with os.fdopen(self._opened(self.path), "w", encoding="ascii") as stream:
+            stream.write(json.dumps(entry) + "\n")
+
+    def _opened(self, path: Path) -> int:
+        """Open the log for one line; the first time whatever has its name is emptied."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if self._is_new else 0)
+        descriptor = os.open(path, flags, 0o600)
+        self._is_new = False
+        return descriptor
