@@ -20,6 +20,9 @@ verbose_option = click.option(
     "-v", "--verbose", is_flag=True, help="Print each step of each agent on standard error."
 )
 
+run_argument = click.argument("run", metavar="RUN")
+"""A run's id, or `last`, the newest run of this user."""
+
 _OPTIONS_OF_RUNS = (
     json_option,
     quiet_option,
@@ -86,5 +89,26 @@ def fleet_command(name: str) -> Callable[[Callable[..., int]], click.Command]:
         own = click.command()(function)
         common = click.command()(broker_option(config_option(run)))
         return click.Command(name, callback=run, params=own.params + common.params, help=own.help)
+
+    return decorate
+
+
+def run_command(name: str) -> Callable[[Callable[..., int]], click.Command]:
+    """Make a command about one RUN, its first argument.
+
+    Its function gets a client of whatever keeps that run, and its name (see `reach.has_run`).
+    """
+
+    def decorate(function: Callable[..., int]) -> click.Command:
+        def call(broker: str | None, config: str | None, run: str, **arguments: Any) -> int:
+            from clinvk.config import settings
+            from clinvk.local import reach
+
+            with reach.has_run(settings.load(config), broker, run) as client:
+                return function(client, run, **arguments)
+
+        own = click.command()(run_argument(function))
+        common = click.command()(broker_option(config_option(call)))
+        return click.Command(name, callback=call, params=own.params + common.params, help=own.help)
 
     return decorate

@@ -12,14 +12,13 @@ from clinvk.cli.options import (
     fleet_command,
     json_option,
     quiet_option,
+    run_argument,
+    run_command,
     verbose_option,
 )
 
 if TYPE_CHECKING:
     from clinvk.runs.celery_client import CeleryClient
-
-_run_argument = click.argument("run", metavar="RUN")
-"""A run's id, or `last`: see `CeleryClient.open`."""
 
 
 @fleet_command("runs")
@@ -39,8 +38,7 @@ def list_runs(client: CeleryClient, limit: int, as_json: bool) -> int:
     return runs.list_runs(client, limit, as_json=as_json)
 
 
-@fleet_command("status")
-@_run_argument
+@run_command("status")
 @json_option
 def status(client: CeleryClient, run: str, as_json: bool) -> int:
     """Print the state of a run and its counts of tasks."""
@@ -49,8 +47,7 @@ def status(client: CeleryClient, run: str, as_json: bool) -> int:
     return runs.status(client, run, as_json=as_json)
 
 
-@fleet_command("attach")
-@_run_argument
+@run_command("attach")
 @json_option
 @quiet_option
 @verbose_option
@@ -66,7 +63,7 @@ def attach(client: CeleryClient, run: str, as_json: bool, quiet: bool, verbose: 
 
 
 @click.command("logs")
-@_run_argument
+@run_argument
 @click.argument("task", metavar="[INDEX|ID]", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run, or the task, has ended.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
@@ -100,8 +97,7 @@ def logs(
     return logs.logs(settings.load(config), broker, options)
 
 
-@fleet_command("results")
-@_run_argument
+@run_command("results")
 @json_option
 @click.option("--failed", "only_failed", is_flag=True, help="Print only results that are not ok.")
 def results(client: CeleryClient, run: str, as_json: bool, only_failed: bool) -> int:
@@ -111,8 +107,7 @@ def results(client: CeleryClient, run: str, as_json: bool, only_failed: bool) ->
     return runs.results(client, run, as_json=as_json, only_failed=only_failed)
 
 
-@fleet_command("cancel")
-@_run_argument
+@run_command("cancel")
 def cancel(client: CeleryClient, run: str) -> int:
     """Cancel a run: stop its running tasks and start no others."""
     from clinvk.commands import runs
@@ -120,8 +115,7 @@ def cancel(client: CeleryClient, run: str) -> int:
     return runs.cancel(client, run)
 
 
-@fleet_command("wait")
-@_run_argument
+@run_command("wait")
 def wait(client: CeleryClient, run: str) -> int:
     """Wait until a run ends, and exit with its exit code."""
     from clinvk.commands import runs

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,14 +11,13 @@ from clinvk.core import exit_codes
 from clinvk.core.errors import BrokerError, UsageError
 from clinvk.core.steps import StepKind, StepRecord
 from clinvk.core.suggestions import did_you_mean
-from clinvk.local.running import RunningRun, running_runs
+from clinvk.local.reach import has_run
 from clinvk.output.presenter import width
 from clinvk.output.step_lines import StepLines, entry, json_line
 from clinvk.output.streams import Output, note
 
 if TYPE_CHECKING:
     from clinvk.config.settings import Settings
-    from clinvk.runs.celery_client import CeleryClient
     from clinvk.runs.celery_run import CeleryRun
 
 
@@ -37,11 +35,12 @@ class LogsOptions:
 def logs(settings: Settings, broker: str | None, options: LogsOptions) -> int:
     """Print the steps of a run or of one of its tasks; returns the exit code."""
     kinds = parse_kinds(options.kinds)
-    with _opened(settings, broker, options.run) as (run, is_local):
+    with has_run(settings, broker, options.run) as client:
+        run = client.open(options.run)
         index = None if options.task is None else find_task(run, options.task)
         output = Output(sys.stdout, is_quiet=True)
         printer = _Printer(output, kinds, as_json=options.as_json, with_task=index is None)
-        for record in _records(run, index, follow=options.follow, is_local=is_local):
+        for record in _records(run, index, follow=options.follow, is_local=client.ends_with_run):
             printer.print(record)
             if output.broken:
                 break
@@ -117,39 +116,3 @@ def _records(
         if not is_local:
             raise
         note(f"clinvk: the local run {run.id} has ended")  # and its server with it
-
-
-@contextmanager
-def _opened(settings: Settings, broker: str | None, name: str) -> Iterator[tuple[CeleryRun, bool]]:
-    """Find a run, first among the local ones that go on, and give it, and whether it is local."""
-    from clinvk.runs.celery_client import LAST, CeleryClient
-
-    local = None if broker else _local(name, name == LAST)
-    url = settings.broker_url(broker)
-    if url is None and local is None:
-        raise UsageError(
-            f"no local run{'' if name == LAST else f' {name}'} goes on here, and there is no "
-            "broker: use --broker URL, or set broker_url or CLINVK_BROKER_URL"
-        )
-    if url is not None and (local is None or name == LAST):
-        with closing(CeleryClient(url)) as client:
-            client.check_server()
-            if local is None or _is_newer(client, local):
-                yield client.open(name), False
-                return
-    assert local is not None
-    with closing(CeleryClient(local.broker_url)) as client:
-        yield client.open(local.run), True
-
-
-def _local(name: str, is_last: bool) -> RunningRun | None:
-    found = running_runs()
-    return next((run for run in found if is_last or run.run == name), None)
-
-
-def _is_newer(client: CeleryClient, local: RunningRun) -> bool:
-    """Whether the broker has a run of this user that is newer than a local one."""
-    try:
-        return client.newest()[1] > local.created_ms
-    except UsageError:
-        return False

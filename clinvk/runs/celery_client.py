@@ -23,12 +23,10 @@ from clinvk.core.broker_url import mask_password
 from clinvk.core.errors import BrokerError, UsageError
 from clinvk.core.spec import RunOptions, TaskSpec, queue_of
 from clinvk.runs.celery_run import CeleryRun
-from clinvk.runs.client import PrivateFleet
+from clinvk.runs.client import LAST, PrivateFleet
 from clinvk.runs.run_reader import BrokerAwayError
 from clinvk.store.store import Store
 
-LAST = "last"
-"""Stands for the newest run of this user, wherever a run is named."""
 LOOK_BACK_RUNS = 1000
 """Among how many of the newest runs the user's newest is looked for."""
 
@@ -45,7 +43,12 @@ class CeleryClient:
     """Submits runs to the broker at `broker_url`.
 
     `private` is given for a private fleet, which ends with its client.
+
+    Attributes:
+        ends_with_run: whether the broker is the private server of another process's local run.
     """
+
+    ends_with_run = False
 
     def __init__(self, broker_url: str, private: PrivateFleet | None = None) -> None:
         self._broker_url = broker_url

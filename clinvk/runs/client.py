@@ -9,6 +9,9 @@ from typing import Literal, Protocol
 from clinvk.core.spec import RunOptions, RunSummary, TaskResult, TaskSpec
 from clinvk.core.steps import StepRecord
 
+LAST = "last"
+"""Stands for the newest run of this user, wherever a run is named."""
+
 StepsWanted = Literal["none", "recent", "all"]
 """Which steps of a run somebody wants to see: where many have happened already, the recent ones are
 about those of the tasks that run."""

@@ -306,10 +306,15 @@ def test_a_local_run_is_found_while_it_goes_on(
     follower = following(found.run)
     assert follower.line().endswith("[1] I read the tests  first\n")
     store.close()
-    local.send_signal(signal.SIGINT)
-    local.communicate(timeout=harness.TIMEOUT_SECONDS)
-    status, _, err = follower.rest()
-    assert (status, err) in [(0, ""), (0, f"clinvk: the local run {found.run} has ended\n")]
+    status = json.loads(harness.clinvk("status", found.run, "--json").stdout)
+    assert (status["run_id"], status["state"], status["completed"]) == (found.run, "running", 0)
+    assert harness.clinvk("results", found.run).status == 0
+    canceled = harness.clinvk("cancel", found.run)
+    assert canceled.stdout == f"{found.run} is canceled\n"
+    assert local.wait(harness.TIMEOUT_SECONDS) == 1
+    local.communicate()
+    code, _, err = follower.rest()
+    assert (code, err) in [(0, ""), (0, f"clinvk: the local run {found.run} has ended\n")]
 
 
 def test_only_own_directories_are_local_runs(temporary: Path) -> None:
