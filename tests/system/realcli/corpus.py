@@ -26,14 +26,13 @@ from clinvk.core.spec import TaskSpec
 from tests import harness
 from tests.system.realcli import fakeapi, limits, toolcalls
 from tests.system.realcli.record import clean
-from tests.system.realcli.sealed import environment, seal
+from tests.system.realcli.sealed import SUBSCRIPTION, environment, seal
 from tests.system.realcli.toolcalls import Call, edit, read, shell, write
 
 Json = dict[str, Any]
 
 FOLDER = harness.ROOT / "tests" / "outcomes"
 QUOTED_AT = "2026-11-24T22:00:30+00:00"
-SUBSCRIPTION = {"ANTHROPIC_API_KEY": "", "CLAUDE_CODE_OAUTH_TOKEN": "sk-ant-oat01-dummy"}
 FREE: dict[str, dict[str, Any]] = {
     "claude": {"approval_mode": "auto", "allowed_tools": ["Bash", "Edit", "Write"]},
     "codex": {"approval_mode": "none", "sandbox_mode": "full"},

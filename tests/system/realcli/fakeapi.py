@@ -4,7 +4,8 @@ and Gemini.
 A prompt chooses what it gets: `question:NAME` names it, so that each answer can be matched to its
 own prompt, and `scenario:WORD` asks for trouble (see SCENARIOS); without one it is answered.
 `toolcalls.prompt` makes the model call tools before it answers, and `limit:NAME` gets a limit in
-the place of the answer (see `limits`). What was asked is kept in `FakeApi.requests`.
+the place of the answer (see `limits`). With meters, the API refuses what is more than they allow
+(see `meter`). What was asked is kept in `FakeApi.requests`.
 `python -m tests.system.realcli.fakeapi` serves until it is interrupted, for trying things by hand.
 """
 
@@ -17,13 +18,14 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
 from tests.system.realcli import limits, toolcalls
 from tests.system.realcli.limits import Answer
+from tests.system.realcli.meter import Meter
 from tests.system.realcli.toolcalls import HANG, Call
 
 Json = dict[str, Any]
@@ -61,7 +63,8 @@ class Request:
     """What a CLI asked: where, which model, and the last thing that the user said.
 
     `tool_results` are what tools have returned in this conversation so far; `markers` are the words
-    `marker:WORD` anywhere in the request.
+    `marker:WORD` anywhere in the request. It came `at` this time; a meter refused it as `refused`
+    (or did not), until `opens_at`. Times are seconds since the epoch.
     """
 
     path: str
@@ -69,6 +72,19 @@ class Request:
     prompt: str
     tool_results: tuple[str, ...] = ()
     markers: tuple[str, ...] = ()
+    at: float = 0.0
+    refused: str = ""
+    opens_at: float | None = None
+
+    @property
+    def backend(self) -> str:
+        """The CLI that asked."""
+        return backend_of(self.path)
+
+
+def backend_of(path: str) -> str:
+    """Return the CLI that asks at this path."""
+    return "claude" if "/messages" in path else "codex" if "/responses" in path else "gemini"
 
 
 def request_of(path: str, body: Json) -> Request:
@@ -91,10 +107,19 @@ class FakeApi:
     `opens_at` is the epoch at which the latest limit opens; None where it does not say.
 
     `requests` has each POST, in the order in which they came; with `log` they are also appended
-    to that file as JSON lines, for readers outside of this process.
+    to that file as JSON lines, for readers outside of this process. `meters` say what each CLI is
+    allowed, by their names; the model takes `answer_seconds` for each answer.
     """
 
-    def __init__(self, port: int = 0, log: Path | None = None) -> None:
+    def __init__(
+        self,
+        port: int = 0,
+        log: Path | None = None,
+        meters: Mapping[str, Meter] | None = None,
+        answer_seconds: float = 0.0,
+    ) -> None:
+        self.meters = meters or {}
+        self.answer_seconds = answer_seconds
         self.requests: list[Request] = []
         self.opens_at: int | None = None
         self.closing = threading.Event()
@@ -109,8 +134,18 @@ class FakeApi:
         """The base URL."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
-    def note(self, request: Request) -> None:
-        """Remember a request."""
+    def admit(self, request: Request) -> Request:
+        """Remember a request, with what a meter says of it; returns it so."""
+        now = time.time()
+        meter = self.meters.get(request.backend)
+        refusal = meter and "count_tokens" not in request.path and meter.refusal(now)
+        noted = replace(request, at=now)
+        if refusal:
+            noted = replace(noted, refused=refusal.kind, opens_at=refusal.opens_at)
+        self._note(noted)
+        return noted
+
+    def _note(self, request: Request) -> None:
         with self._lock:
             self.requests.append(request)
             if self._log:
@@ -163,7 +198,11 @@ class Handler(BaseHTTPRequestHandler):
         said = json.dumps(body, ensure_ascii=False)
         scenario = (re.findall(r"scenario:(\w+)", said) or ["success"])[-1]
         question = (re.findall(r"question:([\w-]+)", said) or ["none"])[-1]
-        self.server.api.note(request_of(self.path, body))
+        request = self.server.api.admit(request_of(self.path, body))
+        if request.refused and request.opens_at is not None:
+            refuse = limits.used_up if request.refused == "usage_limit" else limits.too_fast
+            self._limit(refuse(request.backend, request.opens_at - request.at))
+            return
         call = READ_NOTHING if scenario == "tool" else toolcalls.next_call(body)
         if scenario == "slow" or call == HANG:
             self.server.api.closing.wait()
@@ -171,6 +210,7 @@ class Handler(BaseHTTPRequestHandler):
         limit = limits.asked_for(said) if call is None else None
         if limit and "count_tokens" not in self.path and self._limit(limit):
             return
+        self.server.api.closing.wait(self.server.api.answer_seconds)
         if "/messages" in self.path:
             self._anthropic(body, scenario, question, call)
         elif "/responses" in self.path:

@@ -8,6 +8,7 @@ Headers and bodies are modelled on what the CLIs read, not captured from the ven
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -317,3 +318,43 @@ GOOGLE = {
 }
 
 ANSWERS = {**ANTHROPIC, **OPENAI, **GOOGLE}
+
+
+# What a limit says that opens in some seconds, by the names of the CLIs.
+
+
+def used_up(backend: str, seconds: float) -> Answer:
+    """Return the answer where a window is used up, and opens in so many seconds."""
+    whole = math.ceil(seconds)
+    match backend:
+        case "claude":
+            return _window("five_hour", whole)
+        case "codex":
+            return _used_up("plus", whole)
+        case _:
+            text = f"{_CAPACITY} Your quota will reset after {_span(whole)}."
+            return _google(429, text, _reason("QUOTA_EXHAUSTED"), _retry(f"{whole}s"))
+
+
+def too_fast(backend: str, seconds: float) -> Answer:
+    """Return the answer to a request that comes so many seconds too early."""
+    match backend:
+        case "claude":
+            return _anthropic(
+                429, "rate_limit_error", _BURST, {"retry-after": str(math.ceil(seconds))}
+            )
+        case "codex":
+            text = f"Rate limit reached for fake-model. Please try again in {seconds:.3f}s."
+            return _openai(429, type="requests", code="rate_limit_exceeded", message=text)
+        case _:
+            text = f"{_EXCEEDED} Please retry in {seconds:.3f}s."
+            return _google(429, text, _quota("PerMinute"), _retry(f"{seconds:.3f}s"))
+
+
+def _span(seconds: int) -> str:
+    """Return a time as in `2h52m39s`."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return (
+        f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s" if minutes else f"{rest}s"
+    )

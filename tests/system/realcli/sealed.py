@@ -1,13 +1,17 @@
-"""Run a command in a sealed world: `python -m tests.system.realcli.sealed HOME COMMAND…`.
+"""Run a command in a sealed world: `python -m tests.system.realcli.sealed [OPTIONS] HOME COMMAND…`.
 
 A network namespace of its own in which there is nothing but loopback, the fake model API on it,
 a throw-away home with the CLIs' configuration, and an environment with nothing of ours in it.
 Nothing that runs in here can reach, or be billed by, anybody. Needs root, or a kernel that lets
 users make namespaces.
+
+With `--allow JSON` the API allows each CLI no more than that (see `meter`), and claude has a
+subscription.
 """
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import fcntl
 import json
@@ -21,6 +25,7 @@ from pathlib import Path
 from tests.system.realcli import fakeapi
 from tests.system.realcli.hostile import THIEF_PORT
 from tests.system.realcli.install import bin_directory
+from tests.system.realcli.meter import meters
 
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
@@ -47,6 +52,10 @@ def seal() -> None:
         raise OSError(ctypes.get_errno(), "cannot make a network namespace")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
+
+
+SUBSCRIPTION = {"ANTHROPIC_API_KEY": "", "CLAUDE_CODE_OAUTH_TOKEN": "sk-ant-oat01-dummy"}
+"""Variables of a claude that has no key, but a login."""
 
 
 def environment(home: Path, url: str) -> dict[str, str]:
@@ -95,14 +104,23 @@ stream_max_retries = 0
 
 def main() -> int:
     """Run the command; returns its exit code."""
-    home, command = Path(sys.argv[1]), sys.argv[2:]
+    parser = argparse.ArgumentParser(prog="python -m tests.system.realcli.sealed")
+    parser.add_argument("--allow", type=json.loads, metavar="JSON", default={})
+    parser.add_argument("--answer-seconds", type=float, metavar="S", default=0.0)
+    parser.add_argument("home", type=Path)
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    options = parser.parse_args()
+    home: Path = options.home
     seal()
     home.mkdir(parents=True, exist_ok=True)
+    allowed = meters(options.allow)
     with (
-        fakeapi.FakeApi(log=home / REQUESTS) as api,
+        fakeapi.FakeApi(0, home / REQUESTS, allowed, options.answer_seconds) as api,
         fakeapi.FakeApi(THIEF_PORT, log=home / STOLEN),
     ):
-        return subprocess.run(command, env=environment(home, api.url), check=False).returncode
+        variables = environment(home, api.url) | (SUBSCRIPTION if allowed else {})
+        env = {name: value for name, value in variables.items() if value}
+        return subprocess.run(options.command, env=env, check=False).returncode
 
 
 if __name__ == "__main__":
