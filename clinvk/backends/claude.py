@@ -353,7 +353,11 @@ def _known(result: Json) -> dict[str, Any]:
     return {
         "model": _model(result),
         "session_id": parsing.text(result, "session_id"),
-        "usage": parsing.usage(_input_tokens(counts), parsing.count(counts, "output_tokens")),
+        "usage": parsing.usage(
+            _input_tokens(counts),
+            parsing.count(counts, "output_tokens"),
+            cached_input_tokens=parsing.count(counts, "cache_read_input_tokens"),
+        ),
         "cost_usd": parsing.number(result, "total_cost_usd"),
     }
 

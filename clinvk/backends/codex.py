@@ -255,8 +255,11 @@ def _tool_result(item: Json) -> Step:
 
 def _usage(completed: Json) -> Usage | None:
     counts = parsing.mapping(completed, "usage")
-    tokens = (parsing.count(counts, name) for name in ("input_tokens", "output_tokens"))
-    return parsing.usage(*tokens)
+    return parsing.usage(
+        parsing.count(counts, "input_tokens"),
+        parsing.count(counts, "output_tokens"),
+        cached_input_tokens=parsing.count(counts, "cached_input_tokens"),
+    )
 
 
 def _untrusted(directory: str | None) -> list[str]:

@@ -264,7 +264,7 @@ class _Reader(EventReader):
 
 def _usage(result: Json) -> Usage | None:
     stats = parsing.mapping(result, "stats")
-    names = ("input_tokens", "output_tokens", "total_tokens")
+    names = ("input_tokens", "output_tokens", "total_tokens", "cached")
     return parsing.usage(*(parsing.count(stats, name) for name in names))
 
 

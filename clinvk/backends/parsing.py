@@ -113,12 +113,15 @@ def moment(epoch_seconds: float | None) -> datetime | None:
         return None
 
 
-def usage(input_tokens: int, output_tokens: int, total_tokens: int = 0) -> Usage | None:
+def usage(
+    input_tokens: int, output_tokens: int, total_tokens: int = 0, cached_input_tokens: int = 0
+) -> Usage | None:
     """Return the counts; None where nothing was counted."""
     if not input_tokens and not output_tokens:
         return None
     return Usage(
         input_tokens=input_tokens,
+        cached_input_tokens=min(cached_input_tokens, input_tokens),
         output_tokens=output_tokens,
         total_tokens=total_tokens or input_tokens + output_tokens,
     )

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from clinvk.backends import packaged_names
 from clinvk.config import paths
-from clinvk.config.models import BackendSection, Config, QueueSection
+from clinvk.config.models import BackendSection, Config, PriceSection, QueueSection
 from clinvk.config.places import Place, model_at, settings_of
 from clinvk.core.suggestions import did_you_mean, nearest
 
@@ -60,7 +60,8 @@ def _all_places(values: Mapping[str, Any]) -> Iterator[Place]:
     """Yield the places of all settings that there are, given the names that the file defines."""
     backends = dict.fromkeys((*packaged_names(), *_names(values, "backends")), BackendSection())
     queues = dict.fromkeys((*backends, *_names(values, "queues")), QueueSection())
-    template = Config.model_construct(backends=backends, queues=queues)
+    prices = dict.fromkeys(_names(values, "prices"), PriceSection(input=0, output=0))
+    template = Config.model_construct(backends=backends, queues=queues, prices=prices)
     return (place for place, _ in settings_of(template))
 
 

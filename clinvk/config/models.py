@@ -97,6 +97,17 @@ class QueueSection(_Section):
         return value
 
 
+PRICED_PATTERN = NAME_PATTERN.removesuffix("$") + r"(:\S+)?$"
+
+
+class PriceSection(_Section):
+    """`prices.<backend>` or `prices.<backend>:<model>`: USD per million tokens."""
+
+    input: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    output: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    cached_input: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+
 class RunsSection(_Section):
     """`runs`: how long a fleet keeps the records of runs."""
 
@@ -166,6 +177,7 @@ class Config(_Section):
     unified_flags: UnifiedSection = UnifiedSection()
     backends: dict[Annotated[str, Field(pattern=NAME_PATTERN)], BackendSection] = {}
     queues: dict[str, QueueSection] = {}
+    prices: dict[Annotated[str, Field(pattern=PRICED_PATTERN)], PriceSection] = {}
     runs: RunsSection = RunsSection()
     worker: WorkerSection = WorkerSection()
     sandbox: SandboxSection = SandboxSection()

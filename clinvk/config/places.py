@@ -11,7 +11,7 @@ from clinvk.config.models import UNSET_BACKEND, Config
 
 Place = tuple[str, ...]
 
-NAMED_SECTIONS = frozenset({"backends", "queues"})
+NAMED_SECTIONS = frozenset({"backends", "queues", "prices"})
 """Sections that have a section of their own for each name in them."""
 
 

@@ -73,6 +73,10 @@ class Settings:
                 if entry.env or entry.pass_env
             },
             task_limits=self._task_limits(),
+            prices={
+                name: entry.model_dump(exclude_none=True)
+                for name, entry in self.config.prices.items()
+            },
             policy_file=self.config.worker.policy,
             sandbox="auto" if chosen == "require" else chosen,
             sandbox_require=chosen == "require" or self.config.sandbox.require,
@@ -186,8 +190,10 @@ def _unknown_backends(settings: Settings, name: str) -> list[str]:
         for backend in settings.config.backends
         if backend not in known
     ]
+    named = [(f"queues.{queue}", queue) for queue in settings.config.queues]
+    named += [(f"prices.{entry}", entry.partition(":")[0]) for entry in settings.config.prices]
     return problems + [
-        f"{name}: queues.{queue}: unknown backend{did_you_mean(queue, known)}"
-        for queue in settings.config.queues
-        if queue not in known and queue not in settings.config.backends
+        f"{name}: {place}: unknown backend{did_you_mean(backend, known)}"
+        for place, backend in named
+        if backend not in known and backend not in settings.config.backends
     ]

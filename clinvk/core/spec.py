@@ -33,6 +33,8 @@ SandboxMode = Literal["default", "read-only", "workspace", "full"]
 RunKind = Literal["parallel", "chain", "compare"]
 StepDetail = Literal["off", "summary", "full"]
 """What is kept of the steps of a task: nothing, what each was, or the CLI's own lines as well."""
+CostSource = Literal["cli", "estimated", "unknown"]
+"""Who says what an execution cost: its CLI, or a price list and its tokens; or nobody."""
 
 
 class TaskStatus(StrEnum):
@@ -253,19 +255,22 @@ def backend_of(queue: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens as the CLI counted them. Cached input counts as input."""
+    """Tokens as the CLI counted them.
+
+    Cached input counts as input; `cached_input_tokens` says how much of it that is.
+    """
 
     input_tokens: int = 0
+    cached_input_tokens: int = 0
     output_tokens: int = 0
     total_tokens: int = 0
 
     def to_dict(self) -> dict[str, int]:
-        """Return the three counts by name."""
-        return {
-            "input_tokens": self.input_tokens,
-            "output_tokens": self.output_tokens,
-            "total_tokens": self.total_tokens,
-        }
+        """Return the counts by name, that of cached input where there is any."""
+        given = dataclasses.asdict(self)
+        if not self.cached_input_tokens:
+            del given["cached_input_tokens"]
+        return given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,11 +300,13 @@ class Try:
     error_kind: ErrorKind | None = None
     retry_at: str | None = None
     duration_seconds: float = 0.0
+    usage: Usage | None = None
     cost_usd: float | None = None
+    cost_source: CostSource | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, without those that have nothing to say."""
-        given = dataclasses.asdict(self)
+        given = {**dataclasses.asdict(self), "usage": self.usage and self.usage.to_dict()}
         return {name: value for name, value in given.items() if value is not None}
 
 
@@ -315,7 +322,8 @@ class TaskResult(Wire):
     does not tell. `backend` is the one that answered, where the task has several. Limits held the
     task up for `waited_seconds` in all and refused it `rejections` times. `tried` are the
     executions before the one that this is the result of, oldest first; losses of workers are not
-    among them.
+    among them. `cost_usd` has at most six digits after the point. `cost_source` is None where
+    nothing was spent: no CLI ran, or one that is only for trying things out.
     """
 
     index: int
@@ -340,6 +348,7 @@ class TaskResult(Wire):
     session_id: str | None = None
     usage: Usage | None = None
     cost_usd: float | None = None
+    cost_source: CostSource | None = None
     warnings: list[str] = field(default_factory=list)
     start_time: str | None = None
     end_time: str | None = None
@@ -411,8 +420,12 @@ class TaskResult(Wire):
 
 
 def _try(body: dict[str, Any]) -> Try:
-    kind = body.get("error_kind")
-    return Try(**{**body, "error_kind": ErrorKind(kind) if kind is not None else None})
+    kind, usage = body.get("error_kind"), body.get("usage")
+    decoded = {
+        "error_kind": ErrorKind(kind) if kind is not None else None,
+        "usage": Usage(**usage) if usage is not None else None,
+    }
+    return Try(**{**body, **decoded})
 
 
 _NEEDED = frozenset({"index", "status", "exit_code", "duration_seconds"})

@@ -33,7 +33,7 @@ class WorkerConfig:
     processes}}`, what one task may use, by backend, where `*` is all of them.
     `paths` are files and directories that sandboxed CLIs may read, by backend; `network` is
     `"on"`, `"off"` or `{"ports": [...]}`. With `sandbox_require` a task whose mode cannot be
-    enforced is refused.
+    enforced is refused. `prices` are `{backend or backend:model: {input, output, cached_input}}`.
     """
 
     backends: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -45,6 +45,7 @@ class WorkerConfig:
     network: str | Mapping[Literal["ports"], Sequence[int]] = "on"
     paths: Mapping[str, Sequence[str]] = field(default_factory=dict)
     task_limits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     reports_versions: bool = True
     has_supervisor: bool = True
     checks_server: bool = True

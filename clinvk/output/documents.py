@@ -36,6 +36,7 @@ ENTRY_KEYS: Mapping[str, tuple[type[TaskResult | TaskSpec], str]] = {
     "session_id": (TaskResult, "session_id"),
     "usage": (TaskResult, "usage"),
     "cost_usd": (TaskResult, "cost_usd"),
+    "cost_source": (TaskResult, "cost_source"),
     "task_id": (TaskSpec, "id"),
     "task_name": (TaskSpec, "name"),
     "tags": (TaskSpec, "tags"),

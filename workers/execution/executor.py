@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from clinvk.backends.base import Backend, ParsedOutput, ProcessResult
-from clinvk.core.spec import Enforcement, ErrorKind, TaskResult
+from clinvk.core.spec import CostSource, Enforcement, ErrorKind, TaskResult
 from clinvk.core.timestamps import rfc3339
 from clinvk.core.user_paths import expanded_default
 from clinvk.core.worker_config import WorkerConfig
@@ -23,6 +23,7 @@ from workers.execution.live_reader import LiveReader
 from workers.execution.masking import NOTHING, Masker
 from workers.execution.outcome import cut, exit_code, judged, status_of
 from workers.execution.preparation import Preparation, PreparedTask, ReadResults, RefusedError
+from workers.execution.pricing import Pricing
 from workers.execution.process import OutputLimits, run
 from workers.execution.sandbox.confined import SandboxFailedError
 from workers.execution.sandbox.git_directory import WorkdirError
@@ -44,6 +45,7 @@ class Execution:
     process: ProcessResult | None
     warnings: tuple[str, ...]
     sandbox: Enforcement | None = None
+    cost_source: CostSource | None = None
 
 
 class Executor:
@@ -69,6 +71,7 @@ class Executor:
         self._preparation = Preparation(config, worker, queues)
         self._environments = Environments(config)
         self._task_limits = TaskLimits(config)
+        self._pricing = Pricing(config.prices)
         self._limits = OutputLimits(
             output_bytes=config.output_bytes,
             spill_bytes=config.spill_bytes,
@@ -129,6 +132,7 @@ class Executor:
             session_id=parsed.session_id,
             usage=parsed.usage,
             cost_usd=parsed.cost_usd,
+            cost_source=execution.cost_source,
             warnings=[*execution.warnings, *parsed.warnings],
             start_time=rfc3339(started),
             end_time=rfc3339(datetime.now(UTC)),
@@ -140,6 +144,7 @@ class Executor:
         warnings: tuple[str, ...] = ()
         process: ProcessResult | None = None
         sandbox: Enforcement | None = None
+        cost_source: CostSource | None = None
         masker = NOTHING
         try:
             task = self._preparation.prepare(claim.spec, results)
@@ -153,13 +158,15 @@ class Executor:
                 process = self._run(task, lease, stop, reader, feed)
             parsed = judged(reader.finish(process), process, task.spec, feed.last_before_stall)
             parsed = self._explain_missing(task, parsed, process)
+            parsed, cost_source = self._pricing.priced(parsed, task.backend, task.spec)
         except RefusedError as refusal:
             parsed = ParsedOutput(error=str(refusal), error_kind=refusal.kind)
         except Exception as error:  # a bug of ours must not cost the run, nor be tried again
             logger.exception("task %s", lease)
             reason = f"clinvk failed on worker {self.worker}: {type(error).__name__}: {error}"
             parsed = ParsedOutput(error=reason, error_kind=ErrorKind.FAILED)
-        return self._presentable(Execution(parsed, process, warnings, sandbox), masker)
+            cost_source = "unknown"
+        return self._presentable(Execution(parsed, process, warnings, sandbox, cost_source), masker)
 
     def _presentable(self, execution: Execution, masker: Masker) -> Execution:
         """Mask what comes of an execution, and then cut it to the limits of output."""

@@ -88,6 +88,19 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-un
             ['queues.claude.rate: must be like "50/min" (a number per s, min or h) (got "5/day")'],
         ),
         ("queues: {claud: {}}", ['queues.claud: unknown backend, did you mean "claude"?']),
+        (
+            "prices: {claud: {input: 1, output: 2}}",
+            ['prices.claud: unknown backend, did you mean "claude"?'],
+        ),
+        ("prices: {'claude:': {input: 1, output: 2}}", [f"prices.claude:: {NAME}"]),
+        (
+            "prices: {claude: {input: -1, put: 1}}",
+            [
+                "prices.claude.input: must be >= 0.0 (got -1)",
+                "prices.claude.output: is required",
+                'prices.claude.put: unknown setting, did you mean "output"?',
+            ],
+        ),
         ("a: 1\na: 2", ['is not valid YAML: duplicate key "a" at line 2, column 1']),
         ("parallel: &a {max_workers: *a}", ["is not valid YAML: an alias contains itself"]),
     ],
@@ -245,6 +258,16 @@ def test_a_network_that_means_nothing_is_told_in_one_line(load, network: str) ->
 def test_paths_of_any_backend(load) -> None:  # type: ignore[no-untyped-def]
     settings = load("backends: {claude: {paths: [~/x]}, t: {command: [t], paths: [/y]}}")
     assert settings.worker.paths == {"claude": ["~/x"], "t": ["/y"]}
+
+
+def test_prices_by_backend_and_model(load) -> None:  # type: ignore[no-untyped-def]
+    text = "prices: {codex: {input: 1, output: 2}, 'codex:o': {input: 0, output: 0}}"
+    settings = load(text, CLINVK_PRICES_CODEX_O_CACHED_INPUT="0.5")
+    assert settings.worker.prices == {
+        "codex": {"input": 1.0, "output": 2.0},
+        "codex:o": {"input": 0.0, "output": 0.0, "cached_input": 0.5},
+    }
+    assert ("prices.codex.output", 2.0, str(settings.path)) in list(settings.rows())
 
 
 def test_transcripts_need_full_steps_unless_the_user_decides(load) -> None:  # type: ignore[no-untyped-def]
