@@ -98,7 +98,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-un
             [
                 "prices.claude.input: must be >= 0.0 (got -1)",
                 "prices.claude.output: is required",
-                'prices.claude.put: unknown setting, did you mean "output"?',
+                'prices.claude.put: unknown setting, did you mean "input"?',
             ],
         ),
         ("a: 1\na: 2", ['is not valid YAML: duplicate key "a" at line 2, column 1']),
