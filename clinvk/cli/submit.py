@@ -17,6 +17,24 @@ from clinvk.commands.options import ChainOptions, CompareOptions, ParallelOption
     "-f", "--file", metavar="FILE", help="Read tasks from this file instead of standard input."
 )
 @click.option(
+    "-p",
+    "--prompt",
+    metavar="PROMPT",
+    help="Run this prompt for each file or line: Review {file}. - is standard input.",
+)
+@click.option(
+    "--each",
+    multiple=True,
+    metavar="GLOB",
+    help="A task for each file: {file}, {stem} and {content} in the prompt. Repeatable.",
+)
+@click.option(
+    "--each-line",
+    metavar="FILE",
+    help="A task for each line: {line}; for each row of a .csv file: {column}.",
+)
+@click.option("--backend", metavar="NAME[:MODEL]", help="The backend for --prompt.")
+@click.option(
     "--max-parallel", type=click.IntRange(min=1), metavar="N", help="Run at most N tasks at once."
 )
 @click.option(

@@ -27,9 +27,13 @@ class CommonOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParallelOptions(CommonOptions):
-    """The options of `clinvk parallel`."""
+    """The options of `clinvk parallel`. With a `prompt` there is no file of tasks."""
 
     file: str | None
+    prompt: str | None
+    each: tuple[str, ...]
+    each_line: str | None
+    backend: str | None
     max_parallel: int | None
     fail_fast: bool | None
     lenient: bool

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
+from clinvk.backends import BackendRegistry
 from clinvk.commands.submission import Work, carry_out, plan_run
+from clinvk.core.errors import UsageError
 from clinvk.core.spec import RunOptions
-from clinvk.taskfile import reader, sources
+from clinvk.taskfile import each, reader, sources
 from clinvk.taskfile.schema import TASKS
 
 if TYPE_CHECKING:
@@ -26,7 +30,7 @@ def read(settings: Settings, options: ParallelOptions) -> Work:
     Raises:
         TaskFileError: with every problem of the file.
     """
-    with sources.opened(options.file, sys.stdin.buffer) as (stream, name):
+    with _opened(settings, options) as (stream, name):
         parsed = reader.parse(
             stream, name, settings.backends, TASKS, settings.resolve, is_lenient=options.lenient
         )
@@ -41,3 +45,53 @@ def read(settings: Settings, options: ParallelOptions) -> Work:
         ),
         output_dir=header.output_dir,
     )
+
+
+def _opened(
+    settings: Settings, options: ParallelOptions
+) -> AbstractContextManager[tuple[Iterable[bytes], str]]:
+    """Open the task file, or what stands for one: a prompt for each of many things."""
+    if options.prompt is None and not (options.each or options.each_line or options.backend):
+        return sources.opened(options.file, sys.stdin.buffer)
+    if options.prompt is None:
+        raise UsageError("--each, --each-line and --backend need --prompt")
+    if options.file is not None:
+        raise UsageError("--prompt is instead of --file: give one of them")
+    if bool(options.each) == bool(options.each_line):
+        raise UsageError("--prompt needs either --each GLOB or --each-line FILE")
+    if options.prompt == "-" == options.each_line:
+        raise UsageError("--prompt and --each-line cannot both read standard input")
+    return _each(options, _prompt(options.prompt), _backend(settings, options.backend))
+
+
+@contextmanager
+def _each(
+    options: ParallelOptions, prompt: str, common: Mapping[str, str]
+) -> Iterator[tuple[Iterable[bytes], str]]:
+    """Give the lines of a task file that has a task for each thing."""
+    if options.each:
+        yield each.task_lines(each.files(options.each, prompt), prompt, common), "--each"
+        return
+    with sources.opened(options.each_line, sys.stdin.buffer, "file") as (stream, name):
+        yield each.task_lines(each.lines(stream, name, prompt), prompt, common), "--each-line"
+
+
+def _prompt(given: str) -> str:
+    return sources.read("-", sys.stdin.buffer, "prompt")[0] if given == "-" else given
+
+
+def _backend(settings: Settings, given: str | None) -> dict[str, str]:
+    """Return the fields of a task that say who runs it: the only CLI here, if none is named.
+
+    Raises:
+        UsageError: none is named, and there are several here, or none.
+    """
+    if given is not None:
+        backend, colon, model = given.partition(":")
+        return {"backend": backend, **({"model": model} if colon else {})}
+    registry = BackendRegistry.from_config(settings.worker.backends)
+    here = [name for name in settings.installed() if not registry.get(name).is_demo]
+    if len(here) != 1:
+        which = ", ".join(here) or "no CLI"
+        raise UsageError(f"name the backend with --backend ({which} installed here)")
+    return {"backend": here[0]}

@@ -390,3 +390,39 @@ def test_no_task_file_says_what_is_kept_of_steps(clinvk: Clinvk, fake: FakeFleet
     ended = clinvk("parallel", stdin='{"tasks": [{"backend": "a", "prompt": "x", "steps": "off"}]}')
     assert ended.status == 2
     assert "tasks[0].steps: unknown field" in ended.stderr
+
+
+def test_a_prompt_for_each_line(clinvk: Clinvk, fake: FakeFleet, tmp_path: Path) -> None:
+    (tmp_path / "towns.csv").write_text("town\nRome\nParis\n")
+    fake.results = [ok(0, "R"), ok(1, "P")]
+    ended = clinvk(
+        "parallel", "-p", "Go to {town}", "--each-line", "towns.csv", "--backend", "claude:m"
+    )
+    assert ended.status == 0
+    assert "1    claude       OK       2.50s      Rome" in ended.stdout
+    assert [(spec.prompt, spec.model) for spec in fake.specs] == [
+        ("Go to Rome", "m"),
+        ("Go to Paris", "m"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--each", "x"], "--each, --each-line and --backend need --prompt"),
+        (["-p", "x"], "--prompt needs either --each GLOB or --each-line FILE"),
+        (["-p", "x", "--each", "a", "--each-line", "b"], "--prompt needs either --each GLOB or "),
+        (["-p", "x", "--each", "a", "-f", "b"], "--prompt is instead of --file: give one of them"),
+        (["-p", "-", "--each-line", "-"], "--prompt and --each-line cannot both read standard in"),
+        (["-p", "x", "--each", "a"], "name the backend with --backend (no CLI installed here)"),
+        (["-p", "x", "--each", "a", "--backend", "echo"], "--each: no file matches a"),
+        (["-p", "x", "--each-line", "a", "--backend", "echo"], "a: no such file"),
+    ],
+)
+def test_a_prompt_that_is_not_for_each(
+    clinvk: Clinvk, arguments: list[str], problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    ended = clinvk("parallel", *arguments)
+    assert (ended.stdout, ended.status) == ("", 2)
+    assert problem in ended.stderr
