@@ -205,9 +205,10 @@ class TaskSpec(Wire):
         return queue_of("|".join((self.backend, *self.alternatives)))
 
     @property
-    def fallback_queues(self) -> list[str]:
-        """The queues of its fallbacks."""
-        return [queue_of(entry.partition(":")[0]) for entry in self.fallback]
+    def other_queues(self) -> list[str]:
+        """The queues that it may be moved to: those of its fallbacks, and of several backends."""
+        several = [self.backend, *self.alternatives] if self.alternatives else []
+        return [queue_of(entry.partition(":")[0]) for entry in [*several, *self.fallback]]
 
     def variant(self, entry: str) -> Self:
         """Return the task as it is for an entry of `alternatives` or `fallback`.

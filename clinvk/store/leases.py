@@ -22,6 +22,7 @@ from clinvk.store.types import (
     Lease,
     Reaped,
     Recorded,
+    Renewed,
     Repair,
 )
 
@@ -64,12 +65,9 @@ class Leases(Connection):
         )
         return decoding.claim(verdict, rest)
 
-    def renew(self, owner: str, connection: str, leases: Iterable[Lease]) -> list[Lease]:
-        """Renew these leases and remember the owner's liveness connection.
-
-        Returns those whose tasks must be stopped.
-        """
-        stop = self.call(
+    def renew(self, owner: str, connection: str, leases: Iterable[Lease]) -> Renewed:
+        """Renew these leases and remember the owner's liveness connection."""
+        stop, now_ms = self.call(
             "renew",
             owner=owner,
             connection=connection,
@@ -77,7 +75,7 @@ class Leases(Connection):
             lease_ms=LEASE_MS,
             leases=[str(lease) for lease in leases],
         )
-        return [Lease.parse(name.decode()) for name in stop]
+        return Renewed([Lease.parse(name.decode()) for name in stop], int(now_ms))
 
     def release(self, owner: str, *leases: Lease) -> int:
         """Say that nothing runs any more under these leases, or under any that an owner has."""
@@ -147,7 +145,7 @@ class Leases(Connection):
 
     def reap(self) -> Reaped:
         """Find lost tasks and dispatch them again; audit runs."""
-        rows, admission, complete, repaired, failed = self.call(
+        rows, admission, complete, repaired, failed, is_any_closed = self.call(
             "reap",
             limit=REAP_LIMIT,
             complete_after_ms=COMPLETE_AFTER_MS,
@@ -172,6 +170,7 @@ class Leases(Connection):
             [run.decode() for run in complete],
             [Repair(run.decode(), what.decode("utf-8", "replace")) for run, what in repaired],
             failures,
+            is_any_closed == 1,
         )
 
     def _loss_reasons(self, rows: Iterable[Any]) -> dict[str, str]:

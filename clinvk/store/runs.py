@@ -29,8 +29,8 @@ SUBMIT_CHARS = 1 << 20
 class _RecordedTasks:
     """What a run's record says of its tasks.
 
-    `counts` are their numbers by queue, 0 for one that is only a fallback; `queues` has each
-    task's, in order; `max_wait_seconds` is the least that one of them may wait for limits.
+    `counts` are their numbers by queue, 0 for one that some may only be moved to; `queues` has
+    each task's, in order; `max_wait_seconds` is the least that one of them may wait for limits.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -42,7 +42,7 @@ class _RecordedTasks:
         queues = [spec.queue for spec in specs]
         self.queues += queues
         self.counts.update(queues)
-        self.counts.update({name: 0 for spec in specs for name in spec.fallback_queues})
+        self.counts.update({name: 0 for spec in specs for name in spec.other_queues})
         waits = [spec.max_wait_seconds for spec in specs if spec.max_wait_seconds is not None]
         self.max_wait_seconds = min([self.max_wait_seconds, *waits])
 

@@ -103,6 +103,14 @@ class Admission:
 
 
 @dataclass(frozen=True, slots=True)
+class Renewed:
+    """The leases whose tasks must be stopped, and the time by the server's clock."""
+
+    stop: Sequence[Lease]
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """What followed from a result; `ok` is False where the fence refused it.
 
@@ -203,7 +211,8 @@ class Reaped:
     """What the reaper found.
 
     `exhausted` are tasks whose end is to be recorded, `complete` are runs to aggregate, `repairs`
-    are runs that the audit repaired, `failures` are runs that could not be looked at.
+    are runs that the audit repaired, `failures` are runs that could not be looked at. With
+    `has_closed_gate`, tasks may wait for longer than they may (`Store.expired_waits`).
     """
 
     exhausted: Sequence[ExhaustedTask]
@@ -211,6 +220,7 @@ class Reaped:
     complete: Sequence[str]
     repairs: Sequence[Repair] = ()
     failures: Sequence[RunFailure] = ()
+    has_closed_gate: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,12 +158,12 @@ class LeaseRenewer:
         connection_id = self._open_connection()
         self._note_signals()  # what was canceled before it, the renewal tells
         leases = self._held.all()
-        to_stop = self._store.renew(self._owner, connection_id, leases)
+        renewed = self._store.renew(self._owner, connection_id, leases)
         self._connection_id = connection_id
         self._renew_at = asked_at + RENEW_SECONDS
         if self._contact.heard(asked_at):
             logger.warning("Redis can be used again")
-        self._held.stop("canceled", to_stop)
+        self._held.stop("canceled", renewed.stop)
         self._redeliver_to_new_server()  # before the announcement, which has more dispatched
         if leases or not self.is_draining:
             self._attempt("announcing this worker", self.announcement.publish)

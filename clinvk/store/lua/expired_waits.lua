@@ -3,7 +3,8 @@
 -- Find tasks that limits would hold up for longer than they may be. Writes nothing but where to look
 -- on: the caller records their ends through finish, which takes them out of their lists.
 --   limit  how many tasks of a run to look at in one call
--- The lease is that of the dispatch that will not be. retry_at_ms is 0 where it is not known.
+-- The lease is that of a dispatch that will not be, the one after the next: should the task be
+-- dispatched meanwhile, its end by this lease is refused. retry_at_ms is 0 where it is not known.
 local now = now_ms()
 local found = {}
 
@@ -33,7 +34,7 @@ local function look_at(run, index)
   local tries = tries_of(run, index)
   local waited = waited_ms(run, queue, tries)
   if waited + math.max(0, gate.closed_until - now) <= may_wait_seconds * 1000 then return end
-  local dispatch = integer(1 + (redis.call('HGET', dispatches_key(run), index) or 0))
+  local dispatch = integer(2 + (redis.call('HGET', dispatches_key(run), index) or 0))
   found[#found + 1] = {lease_name(run, index, dispatch), gate.kind, gate.worker,
                        integer(gate.retry_at or 0), integer(gate.closed_until), integer(waited),
                        tries.rejections}
@@ -54,14 +55,7 @@ local function look_at_run(run)
   set_field(run_key(run), 'looked', integer(is_all and 0 or first + limit - #found))
 end
 
-local is_closed = false
-for _, queue in ipairs(redis.call('SMEMBERS', queues_key())) do
-  local gate = gate_of(queue, '')
-  if (gate and gate.closed_until) or redis.call('HGET', queue_key(queue), 'model_gates') then
-    is_closed = true
-  end
-end
-if is_closed then
+if is_any_closed() then
   for _, run in ipairs(redis.call('ZRANGE', active_key(), 0, -1)) do
     if redis.call('HGET', run_key(run), 'state') == 'running'
         and redis.call('HGET', run_key(run), 'max_wait_ms') then

@@ -24,19 +24,7 @@ local function take_from_pending()
   if current or tonumber(dispatch) <= known then return false end
   if redis.call('HGET', run_key(run), 'state') ~= 'running' then return false end
   queue = queue_of_task(run, index)
-  if queue and redis.call('ZSCORE', held_key(run), index) then
-    take_held(run, queue, index)
-    return true
-  end
-  local pending = queue and pending_key(run, queue)
-  local position = pending and redis.call('LPOS', pending, index)
-  if not position then return false end
-  local behind = redis.call('LINDEX', pending, position + 1)
-  write(behind and {'LINSERT', pending, 'BEFORE', behind, index} or {'RPUSH', pending, index},
-        'LREM', pending, 1, index)
-  increment(queue_key(queue), 'waiting', -1)
-  if redis.call('EXISTS', pending) == 0 then leave_fair_queue(run, queue) end
-  return true
+  return queue ~= nil and take_waiting(run, queue, index)
 end
 
 if current == dispatch then

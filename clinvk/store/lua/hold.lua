@@ -2,7 +2,8 @@
 --      history, claim_timeout_ms, routes...)
 --   -> {verdict, waited_ms, until_ms, rejections, retries, queue, admission}
 -- A task met a limit of its provider, or failed in a way that is worth another try: put it back, and
--- let its queue's gate know. It loses none of its attempts.
+-- let its queue's gate know. It loses none of its attempts. Or it waits for longer than it may, and
+-- `dispatch` is the one that expired_waits named: let it wait elsewhere.
 --   signal            'window' for a limit that opens by itself at a known time, 'burst' for one that
 --                     asks for less at once; '' where it is tried again for another reason
 --   model             the model whose limit it is; '' for that of the whole queue
@@ -19,52 +20,65 @@
 --   held   it runs again in `queue`, not before until_ms
 --   over   it cannot run within its time, so the caller records its end; until_ms says how long
 --   stale  the dispatch no longer owns the task
+-- The same again changes nothing: the answer may have been lost on the way.
 local entry = redis.call('HGET', in_flight_key(run), index)
 local current, _, queue, _, started_ms = parse_entry(entry)
-if current ~= dispatch or redis.call('HGET', run_key(run), 'state') ~= 'running' then
+local known = tonumber(redis.call('HGET', dispatches_key(run), index) or 0)
+local is_waiting = not current and tonumber(dispatch) == known + 2
+local tries = tries_of(run, index)
+if redis.call('HGET', run_key(run), 'state') ~= 'running' then
+  return {'stale', 0, 0, 0, 0, '', {{}, 0, {}}}
+end
+if tries.held == dispatch then
+  return {'held', integer(tries.waited_ms), integer(tries.until_ms), tries.rejections,
+          tries.retries, queue_of_task(run, index) or '', {{}, 0, {}}}
+end
+local asked_queue, asked_model = route_of_task(run, index)
+if not asked_queue or (current ~= dispatch and not is_waiting) then
   return {'stale', 0, 0, 0, 0, '', {{}, 0, {}}}
 end
 even_without_memory()
 local now, lease = now_ms(), lease_name(run, index, dispatch)
-if signal ~= '' then
+if is_waiting then
+  tries.waited_ms = waited_ms(run, asked_queue, tries)
+elseif signal ~= '' then
   note_limit(queue, model, signal, started_ms or now, tonumber(retry_at_ms), kind, worker,
              redis.call('ZCARD', leases_key(queue)))
 else
   note_end_of(run, index, queue, 'frozen', lease, started_ms)
 end
-local tries = tries_of(run, index)
-local asked_queue, asked_model = route_of_task(run, index)
-tries.waited_ms = tries.is_new and waited_ms(run, asked_queue, tries) or tries.waited_ms
 local may_wait_ms = max_wait_ms == '' and math.huge or max_wait_ms - tries.waited_ms
 
--- Return when a route opens, by its gates and the delay; nil where no live worker serves it.
+-- Return when a route opens, by its gates and the delay.
 local function opens_ms(to_queue, to_model, delay)
-  local at = now + delay
+  local first = math.huge
   for name in string.gmatch(string.sub(to_queue, 8), '[^|]+') do
     local gate = gate_of('clinvk.' .. name, '')
-    if not (gate and gate.closed_until) then at = now + delay break end
-    at = math.max(at, gate.closed_until)
+    first = math.min(first, gate and gate.closed_until or 0)
   end
   local gate = to_model ~= '' and gate_of(to_queue, to_model)
-  return math.max(at, gate and gate.closed_until or 0)
+  return math.max(now + delay, first, gate and gate.closed_until or 0)
 end
 
 local is_known = {}
 for _, known in ipairs(record_of(run).queues) do is_known[known] = true end
 
--- Choose where to go on: the first route that is open now, else where it was, else the first that
--- opens in time.
+-- Choose where to go on: where it was, if that opens in time, else the first other route that is open
+-- now, else the first that opens in time.
 local function choose_route()
+  if delay_ms ~= '' then
+    local at = opens_ms(asked_queue, asked_model, tonumber(delay_ms))
+    -- Only limits count: a task that is tried again for another reason has to wait for that.
+    if signal == '' or at - now <= may_wait_ms then
+      return asked_queue, asked_model, at, tonumber(delay_ms)
+    end
+  end
   for i = 1, #routes, 2 do
     if not is_known[routes[i]] then error('not a queue of the run: ' .. routes[i]) end
     if opens_ms(routes[i], routes[i + 1], 0) <= now
         and redis.call('HEXISTS', capacity_key(), routes[i]) == 1 then
       return routes[i], routes[i + 1], now, 0
     end
-  end
-  if delay_ms ~= '' then
-    local at = opens_ms(asked_queue, asked_model, tonumber(delay_ms))
-    if at - now <= may_wait_ms then return asked_queue, asked_model, at, tonumber(delay_ms) end
   end
   for i = 1, #routes, 2 do
     local at = opens_ms(routes[i], routes[i + 1], 0)
@@ -78,21 +92,26 @@ if not to_queue then
   return {'over', integer(tries.waited_ms), integer(until_ms), tries.rejections, tries.retries, '',
           {{}, 0, {}}}
 end
-tries.since_ms = now
-if signal == '' then tries.retries = tries.retries + 1 else tries.rejections = tries.rejections + 1 end
-if to_queue ~= asked_queue or to_model ~= asked_model then
-  tries.queue, tries.model = to_queue, to_model
+local is_elsewhere = to_queue ~= asked_queue or to_model ~= asked_model
+if is_waiting and not (is_elsewhere and take_waiting(run, asked_queue, index)) then
+  return {'stale', 0, 0, 0, 0, '', {{}, 0, {}}}
 end
+tries.since_ms = now + (signal == '' and delay or 0)
+if signal == '' then tries.retries = tries.retries + 1 else tries.rejections = tries.rejections + 1 end
+if is_elsewhere then tries.queue, tries.model, tries.retries = to_queue, to_model, 0 end
 tries.worker = pinned ~= '' and pinned or nil
+if not is_waiting then tries.held, tries.until_ms = dispatch, at end
 save_tries(run, index, tries)
 if history ~= '' then
   set_field(history_key(run), index, history)
   keep(run, history_key(run))
 end
-write({'HSET', in_flight_key(run), index, entry}, 'HDEL', in_flight_key(run), index)
-remove_member(leases_key(queue), lease)
-set_field(dispatches_key(run), index, dispatch)
-keep(run, dispatches_key(run))
+if not is_waiting then
+  write({'HSET', in_flight_key(run), index, entry}, 'HDEL', in_flight_key(run), index)
+  remove_member(leases_key(queue), lease)
+  set_field(dispatches_key(run), index, dispatch)
+  keep(run, dispatches_key(run))
+end
 if delay > 0 then
   hold_task(run, to_queue, index, now + delay)
 else

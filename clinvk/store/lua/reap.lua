@@ -1,6 +1,6 @@
 -- reap(limit, complete_after_ms, claim_timeout_ms, audit_interval_ms, audit_limit)
 --   -> {{{lease, state, owner, connection, milliseconds over}, ...}, admission, {complete run...},
---       {{run, what was repaired}, ...}, {{run, error}, ...}}
+--       {{run, what was repaired}, ...}, {{run, error}, ...}, 1 if expired_waits may find something}
 -- Look for leases that ran out, dispatch what can be, find runs that nobody has closed, and audit
 -- those that are due.
 --   limit              how many leases of a queue to look at in one call
@@ -38,4 +38,4 @@ for _, queue in ipairs(redis.call('SMEMBERS', queues_key())) do
 end
 local admission = admit(claim_timeout_ms)
 local complete = redis.call('ZRANGEBYSCORE', complete_key(), '-inf', now - complete_after_ms)
-return {over, admission, complete, repaired, failures}
+return {over, admission, complete, repaired, failures, is_any_closed() and 1 or 0}

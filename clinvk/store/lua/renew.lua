@@ -1,4 +1,4 @@
--- renew(owner, connection, connection_ms, lease_ms, leases...) -> {lease, ...} to stop
+-- renew(owner, connection, connection_ms, lease_ms, leases...) -> {{lease, ...} to stop, now (ms)}
 -- Renew the leases of everything that one worker process runs, and the records of their runs, in
 -- one call. Returns those that it must stop: their run was canceled, or the task is no longer
 -- theirs.
@@ -42,4 +42,4 @@ for _, lease in ipairs(leases) do
   if not goes_on then stop[#stop + 1] = lease end
 end
 for run in pairs(runs) do attempt(function() touch(run) end) end
-return stop
+return {stop, integer(now_ms())}

@@ -293,6 +293,6 @@ def test_a_worker_renews_its_other_leases_beside_a_damaged_run(run: Store) -> No
     run.submit("other", [TaskSpec(backend="a", prompt="x")], RunOptions())
     run.claim(Lease("other", 0, 1), OWNER, "n")
     becomes_a_string("in_flight", RUN)(run.redis)
-    assert run.renew(OWNER, "server:1", [Lease(RUN, 1, 1), Lease("other", 0, 1)]) == [
+    assert run.renew(OWNER, "server:1", [Lease(RUN, 1, 1), Lease("other", 0, 1)]).stop == [
         Lease(RUN, 1, 1)
     ]

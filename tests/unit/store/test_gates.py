@@ -269,12 +269,13 @@ def test_how_long_limits_held_a_task_up_is_counted(fleet: Fleet) -> None:
     assert fleet.claims[other].rejections == 0
 
 
-def test_another_try_goes_on_where_it_may(fleet: Fleet) -> None:
+def test_what_may_not_wait_for_so_long_goes_on_where_it_may(fleet: Fleet) -> None:
     fleet.submit(1, fallback=["nobody", "b:big"])
     held = fleet.hold(
         fleet.out[0],
         signal="window",
         retry_at_ms=fleet.in_ms(HOUR),
+        max_wait_ms=MINUTE * 1000,
         history='{"tried": []}',
         routes=[("clinvk.nobody", ""), ("clinvk.b", "big")],
     )
@@ -283,6 +284,53 @@ def test_another_try_goes_on_where_it_may(fleet: Fleet) -> None:
     claim = fleet.claims[lease]
     assert (claim.queue, claim.model, claim.history) == ("clinvk.b", "big", b'{"tried": []}')
     fleet.end(lease)
+
+
+def test_what_may_wait_for_so_long_does(fleet: Fleet) -> None:
+    fleet.submit(1, fallback=["b"])
+    held = fleet.hold(
+        fleet.out[0],
+        signal="window",
+        retry_at_ms=fleet.in_ms(HOUR),
+        max_wait_ms=2 * HOUR * 1000,
+        routes=[("clinvk.b", "")],
+    )
+    assert held.queue == QUEUE
+
+
+def test_what_waits_for_too_long_goes_on_elsewhere(fleet: Fleet) -> None:
+    fleet.serve("clinvk.a", "clinvk.b", slots=1)
+    fleet.submit(3, max_wait_seconds=MINUTE, fallback=["b"])
+    fleet.hold(fleet.out[0], signal="window", retry_at_ms=fleet.in_ms(HOUR))
+    expired = fleet.store.expired_waits()
+    elsewhere = Hold(delay_ms=None, max_wait_ms=MINUTE * 1000, routes=[("clinvk.b", "")])
+    for each in expired:
+        held = fleet.store.hold(each.lease, elsewhere)
+        assert held.verdict == "held"
+        fleet.take(held.admission)
+        assert fleet.store.hold(each.lease, elsewhere).verdict == "stale"  # the same again
+    assert fleet.store.expired_waits() == []
+    while fleet.out:
+        assert fleet.claims[fleet.out[0]].queue == "clinvk.b"
+        fleet.end(fleet.out[0])
+    assert fleet.store.summary("r").ok == 3  # type: ignore[union-attr]
+
+
+def test_an_end_of_a_wait_that_has_ended_is_refused(fleet: Fleet) -> None:
+    fleet.submit(1, max_wait_seconds=MINUTE, fallback=["b"])
+    fleet.hold(fleet.out[0], signal="window", retry_at_ms=fleet.in_ms(HOUR))
+    (expired,) = fleet.store.expired_waits()
+    fleet.take(fleet.store.reopen(QUEUE))
+    assert not fleet.store.finish(expired.lease, result(0, TaskStatus.FAILED)).ok
+    assert fleet.store.hold(expired.lease, Hold(delay_ms=None)).verdict == "stale"
+    fleet.end(fleet.out[0])
+
+
+def test_one_for_several_backends_can_go_on_at_each_of_them(fleet: Fleet) -> None:
+    fleet.submit(1, alternatives=["b"])
+    was = fleet.claims[fleet.out[0]].queue
+    other = "clinvk.b" if was == QUEUE else QUEUE
+    assert fleet.hold(fleet.out[0], delay_ms=None, routes=[(other, "")]).queue == other
 
 
 def test_no_task_goes_to_a_closed_gate_while_an_open_one_is_left(fleet: Fleet) -> None:
@@ -331,11 +379,44 @@ def test_a_canceled_run_takes_what_waits_with_it(fleet: Fleet) -> None:
     assert state.waiting == 0
 
 
-def test_the_same_put_back_twice_is_refused(fleet: Fleet) -> None:
+def test_the_same_put_back_twice_is_one(fleet: Fleet) -> None:
     fleet.submit(1)
     lease = fleet.out[0]
-    assert fleet.hold(lease, signal="burst", delay_ms=1000).verdict == "held"
-    assert fleet.store.hold(lease, Hold(signal="burst")).verdict == "stale"
+    first = fleet.hold(lease, signal="burst", delay_ms=1000)
+    assert first.verdict == "held"
+    again = fleet.store.hold(lease, Hold(signal="burst"))
+    assert (again.verdict, again.until_ms, again.rejections) == ("held", first.until_ms, 1)
+    assert fleet.later(10) == [0]
+    assert fleet.store.hold(lease, Hold(signal="burst")).verdict == "held"
+    assert fleet.hold(Lease("r", 0, 3)).verdict == "stale"
+    fleet.end(fleet.out[0])
+
+
+def test_another_try_is_no_wait_for_a_limit(fleet: Fleet) -> None:
+    fleet.submit(1)
+    held = fleet.hold(fleet.out[0], delay_ms=MINUTE * 1000, max_wait_ms=0)
+    assert (held.verdict, held.retries, held.rejections) == ("held", 1, 0)
+    assert fleet.later(MINUTE) == [0]
+    assert fleet.claims[fleet.out[0]].waited_ms == 0
+    fleet.end(fleet.out[0])
+
+
+def test_elsewhere_its_tries_begin_anew(fleet: Fleet) -> None:
+    fleet.submit(1, fallback=["b"])
+    fleet.hold(fleet.out[0])
+    fleet.hold(fleet.out[0], delay_ms=None, routes=[("clinvk.b", "")])
+    claim = fleet.claims[fleet.out[0]]
+    assert (claim.queue, claim.retries) == ("clinvk.b", 0)
+
+
+def test_held_tasks_still_count_as_waiting_after_an_audit(fleet: Fleet) -> None:
+    fleet.submit(2)
+    fleet.hold(fleet.out[0], signal="burst", delay_ms=HOUR * 1000)
+    fleet.end(fleet.out[0])
+    fleet.store.seconds += MINUTE
+    assert fleet.store.reap().repairs == []
+    (state,) = [state for state in fleet.store.queues() if state.name == QUEUE]
+    assert state.waiting == 1
 
 
 def test_a_result_of_a_task_that_is_held_counts(fleet: Fleet) -> None:

@@ -51,7 +51,7 @@ def claim(store: Store, index: int, dispatch: int = 1) -> str:
 
 
 def renew(store: Store, *leases: Lease, owner: str = OWNER) -> list[Lease]:
-    return store.renew(owner, "server:1", leases)
+    return list(store.renew(owner, "server:1", leases).stop)
 
 
 def kinds(store: Store) -> list[str]:

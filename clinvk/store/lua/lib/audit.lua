@@ -223,19 +223,22 @@ local function audit_run(run)
   return text
 end
 
--- Hold each queue's count of waiting tasks against the lists of its runs.
+-- Hold each queue's count of waiting tasks against the lists of its runs. Where some are held, the
+-- count is left alone: which queue each of them is for stands in its spec.
 local function audit_queues()
-  local waiting = {}
+  local waiting, has_held = {}, {}
   for _, run in ipairs(redis.call('ZRANGE', active_key(), 0, -1)) do
     pcall(function()
       for _, queue in ipairs(record_of(run).queues) do
         waiting[queue] = (waiting[queue] or 0) + redis.call('LLEN', pending_key(run, queue))
+        has_held[queue] = has_held[queue] or redis.call('EXISTS', held_key(run)) == 1
       end
     end)
   end
   for _, queue in ipairs(redis.call('SMEMBERS', queues_key())) do
     local count = integer(waiting[queue] or 0)
-    if (redis.call('HGET', queue_key(queue), 'waiting') or '0') ~= count then
+    if not has_held[queue]
+        and (redis.call('HGET', queue_key(queue), 'waiting') or '0') ~= count then
       set_field(queue_key(queue), 'waiting', count)
       touch_shared(queue_key(queue))
     end

@@ -57,3 +57,20 @@ local function end_holds_of(run, now)
   end
   if redis.call('HGET', run_key(run), 'state') == 'running' then enter_fair_queues(run) end
 end
+
+-- Take a task out of what waits in its queue, wherever it is there; returns whether it was.
+local function take_waiting(run, queue, index)
+  if redis.call('ZSCORE', held_key(run), index) then
+    take_held(run, queue, index)
+    return true
+  end
+  local pending = pending_key(run, queue)
+  local position = redis.call('LPOS', pending, index)
+  if not position then return false end
+  local behind = redis.call('LINDEX', pending, position + 1)
+  write(behind and {'LINSERT', pending, 'BEFORE', behind, index} or {'RPUSH', pending, index},
+        'LREM', pending, 1, index)
+  increment(queue_key(queue), 'waiting', -1)
+  if redis.call('EXISTS', pending) == 0 then leave_fair_queue(run, queue) end
+  return true
+end

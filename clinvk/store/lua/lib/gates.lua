@@ -193,3 +193,12 @@ local function most_in_flight(queue)
   local slots = redis.call('HGET', capacity_key(), queue)
   return math.min(tonumber(limit or math.huge), tonumber(slots or math.huge))
 end
+
+-- Whether any gate is closed, so that tasks may wait for longer than they may.
+local function is_any_closed()
+  for _, queue in ipairs(redis.call('SMEMBERS', queues_key())) do
+    local state = redis.call('HMGET', queue_key(queue), 'gate', 'model_gates')
+    if state[2] or (state[1] and cjson.decode(state[1]).closed_until) then return true end
+  end
+  return false
+end

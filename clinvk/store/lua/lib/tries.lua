@@ -1,8 +1,9 @@
 -- How a task was tried so far, where it was put back: JSON in `tries`, by its index.
 --   waited_ms   how long limits have held it up, without what goes on now
---   since_ms    since when a limit holds it up now, or 0
+--   since_ms    since when a limit holds it up now, or will, or 0
 --   rejections  how often a limit refused it
---   retries     how often it was tried again for another reason
+--   retries     how often it was tried again for another reason, where it is now
+--   held        the dispatch that was put back last; until_ms: when it was to go on then
 --   queue, model  where it waits now and for which model, if not as its spec says
 --   worker      the only one that can go on with it
 --
@@ -37,7 +38,7 @@ end
 -- Return how long limits have held up a task that is not running, up to now.
 local function waited_ms(run, queue, tries)
   if not tries.is_new then
-    return tries.waited_ms + (tries.since_ms > 0 and now_ms() - tries.since_ms or 0)
+    return tries.waited_ms + (tries.since_ms > 0 and math.max(0, now_ms() - tries.since_ms) or 0)
   end
   local at_opening = tonumber(redis.call('HGET', run_key(run), 'limited:' .. queue) or 0)
   return math.max(0, limited_ms(queue) - at_opening)

@@ -39,6 +39,13 @@ class Task:
     result: bytes | None = None
     is_canceled: bool = False
     steps: int = 0
+    put_back: int = 0
+    moved_to: str | None = None
+
+    @property
+    def queue(self) -> str:
+        """The queue that it runs or waits in."""
+        return self.moved_to or self.spec.queue
 
 
 @dataclass
@@ -102,7 +109,7 @@ class Model:
             Lease(name, index, in_flight.dispatch): in_flight
             for name, run in self.runs.items()
             for index, in_flight in run.in_flight().items()
-            if queue in (None, run.tasks[index].spec.queue)
+            if queue in (None, run.tasks[index].queue)
         }
 
     def task_of(self, lease: Lease) -> Task | None:
@@ -121,7 +128,7 @@ class Model:
     def waiting(self, queue: str) -> int:
         """How many tasks wait in a queue."""
         held = sum(
-            run.tasks[index].spec.queue == queue for run in self.runs.values() for index in run.held
+            run.tasks[index].queue == queue for run in self.runs.values() for index in run.held
         )
         return held + sum(len(run.pending.get(queue, ())) for run in self.runs.values())
 
@@ -266,7 +273,7 @@ class Model:
         if run is None or run.state != "running" or lease.index >= len(run.tasks):
             return None
         task = run.tasks[lease.index]
-        pending = run.pending.get(task.spec.queue, [])
+        pending = run.pending.get(task.queue, [])
         if lease.dispatch <= task.handed:
             return None
         if lease.index in run.held:
@@ -279,18 +286,39 @@ class Model:
 
     def hold(self, lease: Lease, is_window: bool, is_delayed: bool) -> str:
         """Put a task back; with `is_window` its queue is closed. Returns the verdict."""
-        task, run = self.task_of(lease), self.runs.get(lease.run)
-        if task is None or run is None or run.state != "running":
+        run = self.runs.get(lease.run)
+        if run is None or run.state != "running" or lease.index >= len(run.tasks):
             return "stale"
-        queue = self.queues[task.spec.queue]
-        queue.is_closed |= is_window
-        if task.spec.max_wait_seconds is not None and (queue.is_closed or is_delayed):
+        if run.tasks[lease.index].put_back == lease.dispatch:
+            return "held"
+        task = self.task_of(lease)
+        if task is None:
+            return "stale"
+        self.queues[task.queue].is_closed |= is_window
+        if task.spec.max_wait_seconds is not None and is_window:
             return "over"
-        task.in_flight = None
+        task.in_flight, task.put_back = None, lease.dispatch
         if is_delayed:
             run.held.add(lease.index)
         else:
-            run.pending.setdefault(task.spec.queue, []).insert(0, lease.index)
+            run.pending.setdefault(task.queue, []).insert(0, lease.index)
+        run.events.append(("held", str(lease.index), str(lease.dispatch)))
+        return "held"
+
+    def move(self, lease: Lease, queue: str) -> str:
+        """Let a task that waits for too long wait in another queue; returns the verdict."""
+        run = self.runs[lease.run]
+        task = run.tasks[lease.index]
+        if self.queues[queue].is_closed:
+            return "over"
+        if queue == task.queue:
+            return "stale"
+        if lease.index in run.held:
+            run.held.remove(lease.index)
+        else:
+            run.pending[task.queue].remove(lease.index)
+        task.moved_to = queue
+        run.pending.setdefault(queue, []).insert(0, lease.index)
         run.events.append(("held", str(lease.index), str(lease.dispatch)))
         return "held"
 
@@ -298,17 +326,17 @@ class Model:
         """The time has come until which tasks of a run were held."""
         run = self.runs[name]
         for index in sorted(run.held, reverse=True):
-            run.pending.setdefault(run.tasks[index].spec.queue, []).insert(0, index)
+            run.pending.setdefault(run.tasks[index].queue, []).insert(0, index)
         run.held.clear()
 
     def expired_waits(self) -> set[Lease]:
-        """The next dispatch of each task that may not wait for as long as its queue is closed."""
+        """The dispatch after the next of each task that may not wait while its queue is closed."""
         return {
-            Lease(name, index, run.tasks[index].handed + 1)
+            Lease(name, index, run.tasks[index].handed + 2)
             for name, run in self.runs.items()
             for index in {*run.held, *(index for each in run.pending.values() for index in each)}
             if run.tasks[index].spec.max_wait_seconds is not None
-            and self.queues[run.tasks[index].spec.queue].is_closed
+            and self.queues[run.tasks[index].queue].is_closed
         }
 
     def cancel(self, name: str) -> Canceled:
@@ -348,7 +376,7 @@ class Model:
         if run.state != "running" or (is_claimed and task.worker_losses + 1 >= task.max_attempts):
             return True
         task.in_flight = None
-        run.pending[task.spec.queue].insert(0, lease.index)
+        run.pending.setdefault(task.queue, []).insert(0, lease.index)
         if is_claimed:
             task.worker_losses += 1
             run.events.append(("lost", str(lease.index), str(lease.dispatch)))

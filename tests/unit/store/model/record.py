@@ -79,11 +79,11 @@ def _run(store: Store, run: str, queues: list[str]) -> RunRecord:
         pipeline.xrange(key("events", run))
         pipeline.zrange(key("held", run), 0, -1)
         pipeline.hgetall(key("specs", run))
+        pipeline.hgetall(key("tries", run))
         for queue in queues:
             pipeline.lrange(key("pending", run, queue), 0, -1)
-        fields, in_flight, worker_losses, results, events, held, specs, *pending = (
-            pipeline.execute()
-        )
+        answers = pipeline.execute()
+    fields, in_flight, worker_losses, results, events, held, specs, tries, *pending = answers
     return RunRecord(
         {name.decode(): value.decode() for name, value in fields.items()},
         {
@@ -91,12 +91,17 @@ def _run(store: Store, run: str, queues: list[str]) -> RunRecord:
             for queue, indexes in zip(queues, pending, strict=True)
             if indexes
         },
-        {int(index): TaskSpec.from_wire(specs[index]).queue for index in held},
+        {int(index): _queue_of(specs[index], tries.get(index)) for index in held},
         {int(index): _entry(entry.decode()) for index, entry in in_flight.items()},
         {int(index): int(count) for index, count in worker_losses.items()},
         {int(index): wire for index, wire in results.items()},
         [_event(fields) for _, fields in events],
     )
+
+
+def _queue_of(spec: bytes, tries: bytes | None) -> str:
+    queue: str | None = json.loads(tries).get("queue") if tries else None
+    return queue or TaskSpec.from_wire(spec).queue
 
 
 def _entry(text: str) -> tuple[int, str, str, str]:

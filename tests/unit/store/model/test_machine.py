@@ -305,7 +305,8 @@ class Machine(RuleBasedStateMachine):
         leases += data.draw(st.lists(st.sampled_from(self._leases()), max_size=3))
         if data.draw(st.booleans()):
             leases.append(self._any_lease(data))
-        assert self.store.renew(owner, "server:1", leases) == self.model.renew(owner, leases)
+        renewed = self.store.renew(owner, "server:1", leases)
+        assert renewed.stop == self.model.renew(owner, leases)
 
     @rule(data=st.data(), of_all=st.booleans())
     @precondition(lambda self: self._leases())
@@ -347,6 +348,20 @@ class Machine(RuleBasedStateMachine):
                 max_wait_ms=None if max_wait_seconds is None else int(max_wait_seconds * 1000),
             ),
         )
+        assert held.verdict == verdict
+        if verdict == "held":
+            self._take(held.admission)
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.model.expired_waits())
+    def go_elsewhere(self, data: st.DataObject) -> None:
+        lease = data.draw(st.sampled_from(sorted(self.model.expired_waits(), key=str)))
+        run = self.model.runs[lease.run]
+        queue = data.draw(st.sampled_from(sorted({task.spec.queue for task in run.tasks})))
+        verdict = self.model.move(lease, queue)
+        max_wait_ms = int(1000 * (run.tasks[lease.index].spec.max_wait_seconds or 0))
+        hold = Hold(delay_ms=None, max_wait_ms=max_wait_ms, routes=[(queue, "")])
+        held = self.store.hold(lease, hold)
         assert held.verdict == verdict
         if verdict == "held":
             self._take(held.admission)
@@ -437,7 +452,7 @@ class Machine(RuleBasedStateMachine):
     def _run_out(self, leases: Sequence[Lease]) -> None:
         for lease in leases:
             in_flight = self.model.leases()[lease]
-            queue = self.model.runs[lease.run].tasks[lease.index].spec.queue
+            queue = self.model.runs[lease.run].tasks[lease.index].queue
             self.store.redis.zadd(key("leases", queue), {str(lease): 1}, xx=True)
             in_flight.is_over = True
 
@@ -507,7 +522,7 @@ class Machine(RuleBasedStateMachine):
                 index: (
                     in_flight.dispatch,
                     "rd"[not in_flight.claim],
-                    tasks[index].spec.queue,
+                    tasks[index].queue,
                     in_flight.claim,
                 )
                 for index, in_flight in run.in_flight().items()
