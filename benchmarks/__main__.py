@@ -171,6 +171,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Figure]]] = {
     "sandbox": partial(measured, "sandbox"),
     "fleet": partial(measured, "fleet"),
     "steps": partial(measured, "steps", seconds=30.0),
+    "waiting": partial(measured, "waiting", seconds=30.0),
 }
 
 
@@ -179,10 +180,15 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], metavar="NAME")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument(
-        "--seconds", type=float, default=30.0, metavar="S", help="how long `steps` watches a worker"
+        "--seconds",
+        type=float,
+        default=30.0,
+        metavar="S",
+        help="how long `steps` watches a worker, and `waiting` a server",
     )
     options = parser.parse_args()
-    BENCHMARKS["steps"] = partial(measured, "steps", seconds=options.seconds)
+    for name in ("steps", "waiting"):
+        BENCHMARKS[name] = partial(measured, name, seconds=options.seconds)
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
     print(f"{machine}, Python {platform.python_version()}\n")
     print("| what | clinvk | against | ratio |\n|---|---|---|---|")
