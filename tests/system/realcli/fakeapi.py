@@ -23,9 +23,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
+from tests.meter import Meter
 from tests.system.realcli import limits, toolcalls
 from tests.system.realcli.limits import Answer
-from tests.system.realcli.meter import Meter
 from tests.system.realcli.toolcalls import HANG, Call
 
 Json = dict[str, Any]

@@ -22,10 +22,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.meter import meters
 from tests.system.realcli import fakeapi
 from tests.system.realcli.hostile import THIEF_PORT
 from tests.system.realcli.install import bin_directory
-from tests.system.realcli.meter import meters
 
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.system.realcli.meter import Allowance, Meter
+from tests.meter import Allowance, Meter
 
 NOON = 1_800_000_000.0
 

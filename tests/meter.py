@@ -5,9 +5,12 @@ A request that is refused takes nothing from either.
 
 from __future__ import annotations
 
+import fcntl
+import json
 import math
 import threading
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 MINUTE = 60.0
@@ -36,22 +39,29 @@ class Refusal:
     opens_at: float
 
 
+@dataclass
+class State:
+    """What is left of an allowance: whole and parts of tokens, and what the window has used."""
+
+    tokens: float
+    filled_at: float = 0.0
+    used: int = 0
+    window_ends_at: float = 0.0
+
+
 class Meter:
     """Counts the requests to a provider. Times are seconds since the epoch."""
 
-    def __init__(self, allowance: Allowance) -> None:
+    def __init__(self, allowance: Allowance, state: State | None = None) -> None:
+        self.state = state or State(float(allowance.burst))
         self._allowed = allowance
         self._lock = threading.Lock()
-        self._tokens = float(allowance.burst)
-        self._filled_at = 0.0
-        self._used = 0
-        self._window_ends_at = 0.0
 
     def refusal(self, now: float) -> Refusal | None:
         """Take a request; or return why it is refused."""
         with self._lock:
             if self._is_used_up(now):
-                return Refusal("usage_limit", self._window_ends_at)
+                return Refusal("usage_limit", self.state.window_ends_at)
             if (seconds := self._until_token(now)) > 0:
                 return Refusal("rate_limited", now + seconds)
             self._take(now)
@@ -59,29 +69,55 @@ class Meter:
 
     def _is_used_up(self, now: float) -> bool:
         most = self._allowed.per_window
-        return most is not None and now < self._window_ends_at and self._used >= most
+        return most is not None and now < self.state.window_ends_at and self.state.used >= most
 
     def _until_token(self, now: float) -> float:
         """Fill the bucket; returns for how many seconds it has no whole token."""
-        if self._allowed.per_minute is None:
+        rate, state = self._allowed.per_minute, self.state
+        if rate is None:
             return 0.0
-        filled = (now - self._filled_at) * self._allowed.per_minute / MINUTE
-        self._tokens = min(float(self._allowed.burst), self._tokens + filled)
-        self._filled_at = now
-        return max(0.0, (1 - self._tokens) * MINUTE / self._allowed.per_minute)
+        filled = (now - state.filled_at) * rate / MINUTE
+        state.tokens = min(float(self._allowed.burst), state.tokens + filled)
+        state.filled_at = now
+        return max(0.0, (1 - state.tokens) * MINUTE / rate)
 
     def _take(self, now: float) -> None:
-        self._tokens -= 1
-        if now >= self._window_ends_at:
-            self._used = 0
-            self._window_ends_at = self._end_of_window(now)
-        self._used += 1
+        self.state.tokens -= 1
+        if now >= self.state.window_ends_at:
+            self.state.used = 0
+            self.state.window_ends_at = self._end_of_window(now)
+        self.state.used += 1
 
     def _end_of_window(self, now: float) -> float:
         end = now + self._allowed.window_seconds
         return (
             math.ceil(end / MINUTE) * MINUTE if self._allowed.to_minute else float(math.ceil(end))
         )
+
+
+class MeterFile:
+    """A meter in a file, which the requests of several processes share."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, allowance: Allowance) -> None:
+        """Begin with all of an allowance."""
+        self._path.write_text(json.dumps({"allowance": asdict(allowance), "state": None}))
+
+    def refusal(self, now: float) -> Refusal | None:
+        """Take a request; or return why it is refused."""
+        with self._path.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            kept = json.load(file)
+            state = kept["state"] and State(**kept["state"])
+            meter = Meter(Allowance(**kept["allowance"]), state)
+            refusal = meter.refusal(now)
+            kept["state"] = asdict(meter.state)
+            file.seek(0)
+            file.truncate()
+            json.dump(kept, file)
+        return refusal
 
 
 def meters(allowances: dict[str, dict[str, Any]]) -> dict[str, Meter]:
