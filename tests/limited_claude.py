@@ -16,7 +16,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,8 @@ Json = dict[str, Any]
 PROGRAM = """#!{python} -IS
 import sys
 sys.path.insert(0, {root!r})
-from tests.limited_claude import main
-sys.exit(main({folder!r}))
+from {module} import {function}
+sys.exit({function}({folder!r}))
 """
 ROOT = Path(__file__).parent.parent
 TOO_FAST = (
@@ -38,11 +38,17 @@ TOO_FAST = (
 )
 
 
-def install(folder: Path, allowance: Allowance) -> str:
-    """Write the program and its provider's state; returns the directory to have on PATH."""
+def install(
+    folder: Path, allowance: Allowance, module: str = __name__, function: str = "main"
+) -> str:
+    """Write the program and its provider's state; returns the directory to have on PATH.
+
+    `function` of `module` is the program; it is given the folder.
+    """
     program = folder / "bin" / "claude"
     program.parent.mkdir()
-    program.write_text(PROGRAM.format(python=sys.executable, root=str(ROOT), folder=str(folder)))
+    values = {"module": module, "function": function, "folder": str(folder)}
+    program.write_text(PROGRAM.format(python=sys.executable, root=str(ROOT), **values))
     program.chmod(0o755)
     MeterFile(folder / "provider.json").write(allowance)
     (folder / "requests.jsonl").touch()
@@ -110,9 +116,14 @@ def main(folder: str) -> int:
     if "--version" in sys.argv:
         print("0.0.0 (limited)")
         return 0
-    name, seconds, *count = sys.stdin.read().split()
+    return run(Path(folder), sys.stdin.read().split())
+
+
+def run(folder: Path, words: Sequence[str]) -> int:
+    """Print what a task prints; returns its exit code."""
+    name, seconds, *count = words
     session = str(uuid.uuid4())
     event: Json = {}
-    for event in events(Path(folder), name, float(seconds), int(count[0]) if count else 1):
+    for event in events(folder, name, float(seconds), int(count[0]) if count else 1):
         os.write(1, json.dumps(event | {"session_id": session}).encode() + b"\n")
     return int(event["is_error"])

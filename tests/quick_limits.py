@@ -1,0 +1,58 @@
+"""Limits that are over in a second where clinvk waits for a minute: for tests with real processes.
+
+    env["PYTHONPATH"] = quick_limits.python_path(folder)
+
+Every Python process that is started with it replaces the times of `lua/lib/gates.lua` in the
+store's scripts, as it reads them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+FACTOR = 60
+TIMES = (
+    *("LADDER_MS", "LATE_RESET_MS", "LATE_RESET_JITTER_MS", "HOLD_MS", "GROW_AGAIN_MS", "PACE_MS"),
+)
+ROOT = Path(__file__).parent.parent
+AT_START = "from tests import quick_limits\nquick_limits.install()\n"
+_TIME = re.compile(rf"^(local (?:{'|'.join(TIMES)}) = )(.*?)$", re.MULTILINE)
+
+
+def python_path(folder: Path) -> str:
+    """Write what Python runs at its start; returns the PYTHONPATH with which it does."""
+    site = folder / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(AT_START)
+    return f"{site}{os.pathsep}{ROOT}"
+
+
+def quick(script: str) -> str:
+    """Return a script with shorter times."""
+
+    def shorter(found: re.Match[str]) -> str:
+        return found[1] + re.sub(r"\d{3,}", lambda number: str(int(number[0]) // FACTOR), found[2])
+
+    text, count = _TIME.subn(shorter, script)
+    if count not in {0, len(TIMES)} and "local function note_limit" in script:
+        raise ValueError(f"the times of gates have other names than {TIMES}")
+    return text
+
+
+def install() -> None:
+    """Have the store's scripts in this process be quick."""
+    from clinvk.store import scripts
+
+    as_they_are = scripts.operations
+
+    @cache
+    def operations() -> Mapping[str, scripts.Operation]:
+        found = as_they_are().items()
+        return {name: replace(each, text=quick(each.text)) for name, each in found}
+
+    scripts.operations = operations
