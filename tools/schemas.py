@@ -19,7 +19,7 @@ from clinvk.core.spec import GIVEN_BY_RUN, TaskResult, TaskSpec, not_blank
 from clinvk.core.steps import StepRecord
 from clinvk.output.documents import ALWAYS, ENTRY_KEYS
 from clinvk.output.step_lines import STEP_ALWAYS, STEP_KEYS
-from clinvk.taskfile.schema import TASKS
+from clinvk.taskfile.schema import TASKS, WAIT_SCHEMA
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -36,6 +36,8 @@ HEAD = {
     "end_time": TIME,
 }
 """What the document has before its results (`clinvk.output.documents.head`)."""
+
+ROUTE_PATTERN = r"^[^:]+(:.*\S.*)?$"
 
 Schema = dict[str, Any]
 
@@ -108,9 +110,12 @@ def _known_first(schema: Schema, name: str) -> Schema:
 def task_file() -> Schema:
     """Return the schema of a task file: an object with tasks, or a list of tasks."""
     task = TypeAdapter(TaskSpec).json_schema()
-    del task["$defs"]  # of fields that are not those of a file
     for name in GIVEN_BY_RUN:
         del task["properties"][name]
+    fields = task["properties"]
+    fields["backend"] = {"anyOf": [fields["backend"], _names_of_backends(1)]}
+    fields["fallback"] = {"anyOf": [_names_of_backends(0), {"type": "null"}]}
+    fields["max_wait"] = {"anyOf": [*WAIT_SCHEMA["anyOf"], {"type": "null"}]}
     for name in set(_never_blank()) - GIVEN_BY_RUN:
         task["properties"][name]["pattern"] = r"\S"
     task["description"] = "One prompt for one backend."
@@ -126,6 +131,12 @@ def task_file() -> Schema:
             "$defs": {"Task": task},
         }
     )
+
+
+def _names_of_backends(least: int) -> Schema:
+    """Return the schema of a list of `backend` or `backend:model`."""
+    names = {"type": "string", "pattern": ROUTE_PATTERN}
+    return {"type": "array", "items": names, "minItems": least, "uniqueItems": True}
 
 
 def _object(properties: Schema, required: list[str]) -> Schema:

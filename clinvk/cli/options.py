@@ -53,6 +53,11 @@ _OPTIONS_OF_RUNS = (
         show_default=True,
     ),
     click.option(
+        "--max-wait",
+        metavar="TIME",
+        help="Let limits hold up a task for so long: 90, 15m, 6h, 7d, none, or 0 to fail at once.",
+    ),
+    click.option(
         "--wait-for-workers", is_flag=True, help="Submit even if no worker serves a backend yet."
     ),
     broker_option,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from clinvk.commands.submission import Work, carry_out, plan_run
+from clinvk.commands.submission import Work, carry_out, plan_run, resolver
 from clinvk.core.spec import RunOptions
 from clinvk.taskfile import chain, sources
 
@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 
 def run(settings: Settings, options: ChainOptions) -> int:
     """Run the steps of a file, or print what would run; returns the exit code."""
+    resolve = resolver(settings, options)
     with sources.opened(options.file, sys.stdin.buffer, "file of steps") as (stream, name):
-        parsed = chain.parse(stream, name, settings.backends, settings.resolve)
+        parsed = chain.parse(stream, name, settings.backends, resolve)
     header = parsed.header
     work = Work(
         specs=parsed.tasks,
         sources=parsed.sources,
         backends=parsed.backends,
+        choices=parsed.choices,
         run_options=RunOptions(kind="chain", max_parallel=1, fail_fast=header.stop_on_failure),
         output_dir=header.output_dir,
     )

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clinvk.backends import BackendRegistry
-from clinvk.commands.submission import PlannedRun, Work, carry_out, plan_run
+from clinvk.commands.submission import PlannedRun, Work, carry_out, plan_run, resolver
 from clinvk.core.errors import BrokerError, TaskFileError, UsageError
 from clinvk.core.spec import RunOptions, TaskSpec, queue_of
 from clinvk.local import reach
@@ -30,11 +30,13 @@ def run(settings: Settings, options: CompareOptions) -> int:
     if options.all_backends == (options.backends is not None):
         raise UsageError("name the backends: --backends claude,codex or --all-backends")
     prompt, source = read_prompt(options)
+    resolve = resolver(settings, options)
     specs = check(settings, labels_of(settings, options), prompt, source)
     work = Work(
-        specs=[settings.resolve(spec) for spec in specs],
+        specs=[alone(resolve(spec)) for spec in specs],
         sources=[source] * len(specs),
         backends={spec.backend for spec in specs},
+        choices={spec.choices for spec in specs},
         run_options=RunOptions(
             kind="compare", max_parallel=1 if options.sequential else len(specs)
         ),
@@ -43,6 +45,11 @@ def run(settings: Settings, options: CompareOptions) -> int:
     if options.backends is not None and planned.broker_url is None and not options.dry_run:
         check_installed(settings, specs)
     return carry_out(settings, options, side_by_side(planned) if options.side_by_side else planned)
+
+
+def alone(spec: TaskSpec) -> TaskSpec:
+    """Return a task without the fallback of its backend: an answer is compared as its backend's."""
+    return replace(spec, fallback=None, variants={})
 
 
 def side_by_side(planned: PlannedRun) -> PlannedRun:
@@ -131,9 +138,5 @@ def check_installed(settings: Settings, specs: Sequence[TaskSpec]) -> None:
     Raises:
         BrokerError: one of them is not.
     """
-    installed = settings.installed()
-    registry = BackendRegistry.from_config(settings.worker.backends)
-    for spec in specs:
-        if spec.backend not in installed:
-            hint = registry.get(spec.backend).install_hint
-            raise BrokerError(f"{spec.backend} is not installed here: {hint}")
+    for name, hint in settings.missing(spec.backend for spec in specs):
+        raise BrokerError(f"{name} is not installed here: {hint}")

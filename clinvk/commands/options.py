@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from clinvk.core.durations import wait_seconds
+from clinvk.core.errors import UsageError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommonOptions:
@@ -12,6 +15,8 @@ class CommonOptions:
 
     `paths` has the paths of the output forms that write files, by the form's name.
     """
+
+    max_wait: str | None
 
     paths: Mapping[str, str]
     broker: str | None
@@ -23,6 +28,18 @@ class CommonOptions:
     run_key: str | None
     priority: int
     wait_for_workers: bool
+
+    @property
+    def max_wait_seconds(self) -> float | None:
+        """For how long limits may hold up a task; None where it is not given.
+
+        Raises:
+            UsageError: it is no duration.
+        """
+        try:
+            return None if self.max_wait is None else wait_seconds(self.max_wait)
+        except ValueError as error:
+            raise UsageError(f'--max-wait: {error} (got "{self.max_wait}")') from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from clinvk.backends import BackendRegistry
-from clinvk.commands.submission import Work, carry_out, plan_run
+from clinvk.commands.submission import Work, carry_out, plan_run, resolver
 from clinvk.core.errors import UsageError
 from clinvk.core.spec import RunOptions
 from clinvk.taskfile import each, reader, sources
@@ -30,15 +30,17 @@ def read(settings: Settings, options: ParallelOptions) -> Work:
     Raises:
         TaskFileError: with every problem of the file.
     """
+    resolve = resolver(settings, options)
     with _opened(settings, options) as (stream, name):
         parsed = reader.parse(
-            stream, name, settings.backends, TASKS, settings.resolve, is_lenient=options.lenient
+            stream, name, settings.backends, TASKS, resolve, is_lenient=options.lenient
         )
     pick, header = settings.pick, parsed.header
     return Work(
         specs=parsed.tasks,
         sources=parsed.sources,
         backends=parsed.backends,
+        choices=parsed.choices,
         run_options=RunOptions(
             max_parallel=pick(options.max_parallel, header.max_parallel, "parallel", "max_workers"),
             fail_fast=pick(options.fail_fast, header.fail_fast, "parallel", "fail_fast"),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, overload
 
 from clinvk.backends import BackendRegistry
@@ -32,13 +33,14 @@ SECONDS_PER_DAY = 86400
 class Work:
     """The tasks of a run, with all settings of tasks applied, and what their file says of the run.
 
-    `sources` names the place of each task in its file; `backends` are those that the tasks name;
-    `output_dir` is the file's own.
+    `sources` names the place of each task in its file; `backends` are all that may run one of them,
+    `choices` those that they may start with (`TaskSpec.choices`); `output_dir` is the file's own.
     """
 
     specs: Sequence[TaskSpec]
     sources: Sequence[str]
     backends: Collection[str]
+    choices: Collection[tuple[str, ...]]
     run_options: RunOptions
     output_dir: str | None = None
 
@@ -79,6 +81,11 @@ class WithSteps(Sequence[TaskSpec]):
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         return replace(self._specs[index], steps=self._detail)
+
+
+def resolver(settings: Settings, options: CommonOptions) -> Callable[[TaskSpec], TaskSpec]:
+    """Return what applies the configuration, and the options for tasks, to a task."""
+    return partial(settings.resolve, max_wait_seconds=options.max_wait_seconds)
 
 
 def plan_run(settings: Settings, options: CommonOptions, work: Work) -> PlannedRun:
@@ -124,7 +131,7 @@ def print_plan(settings: Settings, planned: PlannedRun) -> int:
 
     def rows() -> Iterator[plan.Planned]:
         for item in plan.plan(planned.work.specs, planned.work.sources, registry.get):
-            warnings.update(dict.fromkeys(item[2].warnings))
+            warnings.update(dict.fromkeys(item.warnings))
             yield item
 
     Output(sys.stdout).write_all(
@@ -132,6 +139,9 @@ def print_plan(settings: Settings, planned: PlannedRun) -> int:
         if planned.view.as_json
         else (f"{line}\n" for line in plan.lines(rows()))
     )
+    if planned.broker_url is None:
+        missing = settings.missing(sorted(planned.work.backends))
+        warnings.update({f"{name} is not installed here: {hint}": None for name, hint in missing})
     for warning in warnings:
         note(f"warning: {one_line(warning)}")
     return exit_codes.OK
@@ -156,7 +166,7 @@ def execute(settings: Settings, planned: PlannedRun) -> int:
         Interruption(presenter.note) as interruption,
     ):
         if planned.broker_url is not None and not planned.wait_for_workers:
-            client.check_served(work.backends)
+            client.check_served(work.choices)
         run = client.submit(work.specs, work.run_options, planned.run_key)
         if planned.detach:
             presenter.submitted(run.id)

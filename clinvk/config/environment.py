@@ -26,7 +26,7 @@ RESERVED = frozenset(
 )
 """Variables of clinvk that are no settings. Those that begin with WORKER_PREFIX are not either."""
 WORKER_PREFIX = f"{PREFIX}WORKER_"
-FILE_ONLY = frozenset({"command", "env"})
+FILE_ONLY = frozenset({"command", "env", "like"})
 """Settings that have no variable."""
 SIMILARITY = 0.85
 """A variable this similar to a setting's is reported as a misspelled setting."""

@@ -10,9 +10,19 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from clinvk.backends.base import NAME_PATTERN
 from clinvk.core.broker_url import broker_problem
 from clinvk.core.network import NetworkAccess
-from clinvk.core.spec import ApprovalMode, OnWorkerLost, RunOptions, SandboxMode, StepDetail
+from clinvk.core.spec import (
+    DEFAULT_MAX_WAIT_SECONDS,
+    DEFAULT_RETRIES,
+    ApprovalMode,
+    OnWorkerLost,
+    RetryKind,
+    RunOptions,
+    SandboxMode,
+    StepDetail,
+)
 from clinvk.core.user_paths import expanded
 from clinvk.core.worker_config import SandboxChoice, WorkerConfig
+from clinvk.taskfile.schema import Fallback, MaxWait, Retries
 
 PERIODS_MS = {"s": 1000, "min": 60_000, "h": 3_600_000}
 """The units of a rate, each with its length in milliseconds."""
@@ -54,6 +64,9 @@ class UnifiedSection(_Section):
     stall_timeout_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     on_worker_lost: OnWorkerLost = "retry"
     max_attempts: Annotated[int, Field(ge=1)] = RunOptions().max_attempts
+    retries: Retries = DEFAULT_RETRIES
+    retry_on: list[RetryKind] = []
+    retry_after_changes: bool = False
 
 
 TaskMemory = Annotated[int, Field(ge=1 << 20)] | None
@@ -62,8 +75,9 @@ TaskProcesses = Annotated[int, Field(ge=1)] | None
 
 
 class BackendSection(_Section):
-    """`backends.<name>`: one backend's defaults. With a `command`, it defines a new backend.
+    """`backends.<name>`: one backend's defaults. With `command` or `like`, it defines a new one.
 
+    `like` is the backend whose CLI it runs, with settings, a queue and limits of its own.
     `pass_env` are patterns of variables that its CLI gets of the worker's environment.
     """
 
@@ -74,7 +88,9 @@ class BackendSection(_Section):
     stall_timeout_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     extra_flags: list[str] = []
     allowed_tools: Literal["all"] | list[str] = "all"
+    fallback: Fallback = []
     enabled: bool = True
+    like: str | None = None
     command: Annotated[list[str], Field(min_length=1)] | None = None
     env: dict[str, str] = {}
     pass_env: list[str] = []
@@ -151,8 +167,9 @@ class LocalSection(_Section):
 
 
 class LimitsSection(_Section):
-    """`limits`: how much of a task's output is kept, and of all tasks' outputs on this machine."""
+    """`limits`: of tasks' outputs on this machine; and for how long other limits hold up a task."""
 
+    max_wait: MaxWait = DEFAULT_MAX_WAIT_SECONDS
     output_bytes: Annotated[int, Field(ge=1024)] = WorkerConfig().output_bytes
     spill_bytes: Annotated[int, Field(ge=0)] = WorkerConfig().spill_bytes
     spill_dir: UserPath = WorkerConfig().spill_dir

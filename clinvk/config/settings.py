@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from clinvk.backends import BackendRegistry, packaged_names
 from clinvk.config import file, paths
-from clinvk.config.environment import overlay
+from clinvk.config.environment import overlay, variable
 from clinvk.config.models import UNSET_BACKEND, BackendSection, Config, rate_limits
 from clinvk.config.places import Place, set_in, settings_of
 from clinvk.config.precedence import Precedence
@@ -24,6 +24,7 @@ from clinvk.core.errors import ConfigError, UsageError
 from clinvk.core.spec import StepDetail, TaskSpec
 from clinvk.core.suggestions import did_you_mean
 from clinvk.core.worker_config import WorkerConfig
+from clinvk.taskfile.routes import fallback_problems
 
 DEFAULT = "default"
 """The origin of a setting that nobody set; also the mode that leaves a CLI to its own default."""
@@ -55,11 +56,7 @@ class Settings:
         """What a worker that is started on this machine is told."""
         chosen = self.config.worker.sandbox
         return WorkerConfig(
-            backends={
-                name: {"command": entry.command, "env": entry.env}
-                for name, entry in self.config.backends.items()
-                if entry.command is not None
-            },
+            backends=dict(self._defined_backends()),
             queues={
                 name: {"max_concurrency": entry.max_concurrency}
                 | (rate_limits(entry.rate) if entry.rate else {})
@@ -82,8 +79,17 @@ class Settings:
             sandbox_require=chosen == "require" or self.config.sandbox.require,
             network=self.config.sandbox.network,
             paths={n: entry.paths for n, entry in self.config.backends.items() if entry.paths},
-            **self.config.limits.model_dump(),
+            **self.config.limits.model_dump(exclude={"max_wait"}),
         )
+
+    def _defined_backends(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the backends that the configuration defines, as the registry takes them."""
+        for name, entry in self.config.backends.items():
+            model = self._section(entry.like) if entry.like else entry
+            if model.command is not None:
+                yield name, {"command": model.command, "env": entry.env}
+            elif entry.like:
+                yield name, {"like": entry.like}
 
     def _task_limits(self) -> dict[str, dict[str, int]]:
         """Return what one task may use: of any backend, named `*`, and of single backends."""
@@ -106,6 +112,18 @@ class Settings:
             for name, enabled in self.backends.items()
             if enabled and shutil.which(registry.get(name).program) is not None
         ]
+
+    def missing(self, names: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """Yield the backends among these whose programs are not on this machine, and how to get it.
+
+        Raises:
+            ConfigError: the package of one of them cannot be used.
+        """
+        registry = BackendRegistry.from_config(self.worker.backends)
+        for name in names:
+            backend = registry.get(name)
+            if shutil.which(backend.program) is None:
+                yield name, backend.install_hint
 
     def load_backends(self, names: Iterable[str]) -> None:
         """Import the classes of backends, so that a broken one is reported before anything runs.
@@ -140,9 +158,13 @@ class Settings:
         is_set = ("steps",) in self.origins
         return "full" if with_transcripts and not is_set else self.config.steps
 
-    def resolve(self, spec: TaskSpec) -> TaskSpec:
-        """Return a task with what the configuration says of tasks of its backend filled in."""
-        return self._precedence.resolve(spec)
+    def resolve(self, spec: TaskSpec, **flags: Any) -> TaskSpec:
+        """Return a task with what the configuration says of tasks of its backend filled in.
+
+        `flags` are fields that the command line sets, None where it does not.
+        """
+        given = {name: value for name, value in flags.items() if value is not None}
+        return self._precedence.resolve(spec, given)
 
     def _section(self, backend: str) -> BackendSection:
         return self.config.backends.get(backend, UNSET_BACKEND)
@@ -177,8 +199,8 @@ def load(path: str | None, environment: Mapping[str, str] = os.environ) -> Setti
         reason = "sandbox.require: cannot be met while worker.sandbox is off"
         raise ConfigError([f"{name}: {reason}"])
     settings = Settings(config, location, origins)
-    if unknown := _unknown_backends(settings, name):
-        raise ConfigError(unknown)
+    if wrong := [*_unknown_backends(settings, name), *_wrong_names(settings, name)]:
+        raise ConfigError(wrong)
     return settings
 
 
@@ -186,7 +208,7 @@ def _unknown_backends(settings: Settings, name: str) -> list[str]:
     known = settings.backends
     problems = [
         f"{name}: backends.{backend}: unknown backend{did_you_mean(backend, known)} "
-        "(a new backend needs a command)"
+        "(a new backend needs a command, or like)"
         for backend in settings.config.backends
         if backend not in known
     ]
@@ -197,3 +219,33 @@ def _unknown_backends(settings: Settings, name: str) -> list[str]:
         for place, backend in named
         if backend not in known and backend not in settings.config.backends
     ]
+
+
+def _wrong_names(settings: Settings, name: str) -> Iterator[str]:
+    """Yield what is wrong with the names of other backends in the sections of backends."""
+    for backend, section in settings.config.backends.items():
+        if problem := _like_problem(settings, backend, section):
+            yield f"{name}: backends.{backend}.like: {problem}"
+        place = ("backends", backend, "fallback")
+        origin = settings.origins.get(place)
+        where = origin if origin == variable(place) else f"{name}: backends.{backend}.fallback"
+        enabled = dict.fromkeys(settings.backends, True)
+        own = [(backend, section.model), (backend, None)]
+        for at, what in fallback_problems(section.fallback, enabled, own):
+            yield f"{where}{at.removeprefix('fallback')}: {what}"
+
+
+def _like_problem(settings: Settings, backend: str, section: BackendSection) -> str | None:
+    """Return why a backend cannot be like another one, if so."""
+    like, sections = section.like, settings.config.backends
+    if like is None:
+        return None
+    if like not in settings.backends and like not in sections:
+        return f'unknown backend "{like}"{did_you_mean(like, settings.backends)}'
+    if section.command is not None:
+        return "a backend has a command, or is like another one, not both"
+    if like == backend:
+        return "a backend cannot be like itself"
+    if (other := sections.get(like, UNSET_BACKEND).like) is not None:
+        return f'"{like}" is itself like "{other}": name that one'
+    return None

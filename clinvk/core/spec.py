@@ -31,6 +31,8 @@ ApprovalMode = Literal["default", "auto", "none", "always"]
 OnWorkerLost = Literal["retry", "fail"]
 SandboxMode = Literal["default", "read-only", "workspace", "full"]
 RunKind = Literal["parallel", "chain", "compare"]
+RetryKind = Literal["failed", "timeout", "overloaded", "refused", "auth"]
+"""The kinds of errors that another try may mend; `overloaded` is always tried again."""
 StepDetail = Literal["off", "summary", "full"]
 """What is kept of the steps of a task: nothing, what each was, or the CLI's own lines as well."""
 CostSource = Literal["cli", "estimated", "unknown"]
@@ -63,6 +65,10 @@ class ErrorKind(StrEnum):
     NOT_INSTALLED = "not_installed"
     INVALID = "invalid"
     TOO_LARGE = "too_large"
+
+
+DEFAULT_RETRIES = 2
+DEFAULT_MAX_WAIT_SECONDS = 900.0
 
 
 def not_blank(text: str) -> bool:
@@ -158,7 +164,8 @@ class TaskSpec(Wire):
     fields that are others there, since defaults differ by backend. `max_wait_seconds` is for how
     long limits may hold it up in all; None is for ever. `retries` counts other tries, for errors of
     `retry_on` and for what passes. `retry_after_changes` allows a new start although tools may have
-    changed things.
+    changed things. Before `Precedence.resolve`, None is what the task leaves to the configuration,
+    and a wait for ever is infinite.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
@@ -185,11 +192,11 @@ class TaskSpec(Wire):
     on_worker_lost: OnWorkerLost | None = None
     max_attempts: Annotated[int, Ge(1)] | None = None
     alternatives: list[str] = field(default_factory=list)
-    fallback: list[Annotated[str, Predicate(not_blank)]] = field(default_factory=list)
+    fallback: list[Annotated[str, Predicate(not_blank)]] | None = None
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     max_wait_seconds: Annotated[float, Ge(0)] | None = None
     retries: Annotated[int, Ge(0)] | None = None
-    retry_on: list[ErrorKind] | None = None
+    retry_on: list[RetryKind] | None = None
     retry_after_changes: bool | None = None
     inputs: dict[str, int] = field(default_factory=dict)
     steps: StepDetail = "summary"
@@ -202,13 +209,24 @@ class TaskSpec(Wire):
     @property
     def queue(self) -> str:
         """The queue that this task waits in; for several backends, one that they share."""
-        return queue_of("|".join((self.backend, *self.alternatives)))
+        return queue_of("|".join(self.choices))
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The backends of which any may run it: its own, and its alternatives."""
+        return (self.backend, *self.alternatives)
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """All backends that may run it, those that it falls back on included."""
+        return (*self.choices, *(entry.partition(":")[0] for entry in self.fallback or ()))
 
     @property
     def other_queues(self) -> list[str]:
         """The queues that it may be moved to: those of its fallbacks, and of several backends."""
-        several = [self.backend, *self.alternatives] if self.alternatives else []
-        return [queue_of(entry.partition(":")[0]) for entry in [*several, *self.fallback]]
+        several = self.choices if self.alternatives else ()
+        fallbacks = [entry.partition(":")[0] for entry in self.fallback or ()]
+        return [queue_of(name) for name in (*several, *fallbacks)]
 
     def variant(self, entry: str) -> Self:
         """Return the task as it is for an entry of `alternatives` or `fallback`.
@@ -220,23 +238,11 @@ class TaskSpec(Wire):
         changes = {"model": model or None, **self.variants.get(entry, {}), "backend": backend}
         for _, wrong in wire_checks.problems(TaskSpec, changes):
             raise WireError(f"variant {entry}: {wrong}")
-        return replace(self, **{**changes, "alternatives": [], "fallback": [], "variants": {}})
+        return replace(self, **{**changes, "alternatives": [], "fallback": None, "variants": {}})
 
 
-GIVEN_BY_RUN = frozenset(
-    {
-        "inputs",
-        "steps",
-        "alternatives",
-        "fallback",
-        "variants",
-        "max_wait_seconds",
-        "retries",
-        "retry_on",
-        "retry_after_changes",
-    }
-)
-"""Fields of a `TaskSpec` that no task file sets."""
+GIVEN_BY_RUN = frozenset({"inputs", "steps", "alternatives", "variants", "max_wait_seconds"})
+"""Fields of a `TaskSpec` that no task file sets by their names (`clinvk.taskfile.routes`)."""
 
 QUEUE_PREFIX = "clinvk."
 

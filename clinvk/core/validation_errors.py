@@ -31,6 +31,18 @@ _TYPES = {
     "too_short": "must not be empty",
 }
 
+_NOT_RETRIED = {
+    "rate_limited": "limits are waited for, up to max_wait",
+    "usage_limit": "limits are waited for, up to max_wait",
+    "quota": "waiting does not help, but a fallback does",
+    "not_installed": "it would be missing again, but a fallback helps",
+    "lost": "losses of workers are counted by max_attempts",
+    "canceled": "what was canceled is not started again",
+    "invalid": "it would fail in the same way",
+    "too_large": "it would fail in the same way",
+}
+"""Kinds of errors that `retry_on` does not take, each with the reason."""
+
 
 def describe(error: Mapping[str, Any], known: Iterable[str] = ()) -> str:
     """Return the message for one of the dictionaries of pydantic's `ValidationError.errors()`.
@@ -42,6 +54,8 @@ def describe(error: Mapping[str, Any], known: Iterable[str] = ()) -> str:
         return "is required"
     if kind in {"extra_forbidden", "unexpected_keyword_argument"}:
         return "unknown field" + did_you_mean(str(error["loc"][-1]), known)
+    if "retry_on" in error["loc"] and (why := _NOT_RETRIED.get(str(error["input"]))):
+        return f'"{error["input"]}" is no kind to retry on: {why}'
     return f"{_rule(kind, limits, error['msg'])} (got {shown(error['input'])})"
 
 

@@ -25,8 +25,9 @@ SandboxChoice = Literal["auto", "bwrap", "landlock", "off"]
 class WorkerConfig:
     """Backends defined in configuration, limits of queues, limits of output.
 
-    `backends` is `{name: {command, env}}`; `pass_env` and `environments`, `{name: {env, pass_env}}`
-    of any backend, say what else commands get of the worker's environment, or beside it. `queues`
+    `backends` is `{name: {command, env}}`, or `{name: {like}}` for one that runs another's CLI;
+    `pass_env` and `environments`, `{name: {env, pass_env}}` of any backend, say what else commands
+    get of the worker's environment, or beside it. `queues`
     is `{name: {max_concurrency, rate, interval_ms}}`. `has_supervisor` is off where the worker's
     parent does what a supervisor would, `checks_server` where it has started the server itself.
     `remote_control` allows Celery's orders to workers. `task_limits` are `{name: {memory_bytes,

@@ -10,7 +10,16 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from clinvk.core.spec import GIVEN_BY_RUN, RunSummary, TaskResult, TaskSpec, TaskStatus
+from clinvk.core.durations import FOR_EVER
+from clinvk.core.spec import (
+    DEFAULT_MAX_WAIT_SECONDS,
+    DEFAULT_RETRIES,
+    GIVEN_BY_RUN,
+    RunSummary,
+    TaskResult,
+    TaskSpec,
+    TaskStatus,
+)
 from clinvk.core.timestamps import rfc3339_from_ms
 from clinvk.runs.report import Report
 
@@ -118,7 +127,18 @@ def task(spec: TaskSpec) -> dict[str, Any]:
     given = dataclasses.asdict(spec)
     for name in GIVEN_BY_RUN:
         del given[name]
+    if spec.alternatives:
+        others = [_with_model(name, spec.variants.get(name, {})) for name in spec.alternatives]
+        given["backend"] = [spec.backend, *others]
+    if spec.retries == DEFAULT_RETRIES:
+        del given["retries"]
+    if spec.max_wait_seconds != DEFAULT_MAX_WAIT_SECONDS:
+        given["max_wait"] = FOR_EVER if spec.max_wait_seconds is None else spec.max_wait_seconds
     return {key: value for key, value in given.items() if value not in (None, [], {})}
+
+
+def _with_model(backend: str, variant: Mapping[str, Any]) -> str:
+    return f"{backend}:{variant['model']}" if variant.get("model") else backend
 
 
 def dump(value: Any) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,46 +13,89 @@ from clinvk.core.broker_url import MASK
 from clinvk.core.sanitize import one_line
 from clinvk.core.spec import TaskSpec
 
-Planned = tuple[TaskSpec, str, Command]
-"""A task, the place of its prompt, and its command."""
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A task, the place of its prompt, and its command; `others` are the same for its other routes.
+
+    Each of these has the word before its backend: `or` for one that may run it as well, `else` for
+    one that it falls back on.
+    """
+
+    spec: TaskSpec
+    source: str
+    command: Command
+    others: Sequence[tuple[str, TaskSpec, Command]] = ()
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What of its options some backend cannot honour."""
+        commands = (self.command, *(command for _, _, command in self.others))
+        return [warning for command in commands for warning in command.warnings]
 
 
-def plan(specs: Sequence[TaskSpec], sources: Sequence[str], get: Any) -> Iterator[Planned]:
-    """Build every task's command; `get` gives a backend by its name."""
+def plan(
+    specs: Sequence[TaskSpec], sources: Sequence[str], get: Callable[[str], Any]
+) -> Iterator[Planned]:
+    """Build every task's commands; `get` gives a backend by its name."""
     for spec, source in zip(specs, sources, strict=True):
-        backend: Backend = get(spec.backend)
         separator = "." if source.endswith("]") else ": "  # tasks[0].prompt, line 1: prompt
-        confinement = Confinement.by_default(spec, _directory(spec.workdir))
-        command = build_command(backend, spec, confinement)
-        yield spec, f"{source}{separator}prompt", command
+        entries = [("or", entry) for entry in spec.alternatives]
+        entries += [("else", entry) for entry in spec.fallback or ()]
+        variants = [(word, spec.variant(entry)) for word, entry in entries]
+        yield Planned(
+            spec,
+            f"{source}{separator}prompt",
+            _command(spec, get),
+            [(word, variant, _command(variant, get)) for word, variant in variants],
+        )
+
+
+def _command(spec: TaskSpec, get: Callable[[str], Any]) -> Command:
+    confinement = Confinement.by_default(spec, _directory(spec.workdir))
+    backend: Backend = get(spec.backend)
+    return build_command(backend, spec, confinement)
 
 
 def lines(planned: Iterable[Planned]) -> Iterator[str]:
-    """Yield each task's command line, quoted so that it can be pasted into a shell."""
-    for number, (spec, source, command) in enumerate(planned, start=1):
-        directory = f"cd {_quote(spec.workdir)} && " if spec.workdir else ""
-        variables = "".join(f"{name}={_quote(v)} " for name, v in _shown(command).items())
-        inputs = f", with {', '.join(map(one_line, spec.inputs))}" if spec.inputs else ""
-        prompt = f"< {source} ({len(command.stdin)} bytes{inputs})"
-        argv = " ".join(map(_quote, command.argv))
-        yield f"[{number}] {spec.backend}: {directory}{variables}{argv} {prompt}"
+    """Yield each task's command lines, quoted so that they can be pasted into a shell."""
+    for number, item in enumerate(planned, start=1):
+        yield f"[{number}] {_line(item.spec, item.command, item.source)}"
+        for word, spec, command in item.others:
+            yield f"    {word} {_line(spec, command, item.source)}"
+
+
+def _line(spec: TaskSpec, command: Command, source: str) -> str:
+    directory = f"cd {_quote(spec.workdir)} && " if spec.workdir else ""
+    variables = "".join(f"{name}={_quote(v)} " for name, v in _shown(command).items())
+    inputs = f", with {', '.join(map(one_line, spec.inputs))}" if spec.inputs else ""
+    prompt = f"< {source} ({len(command.stdin)} bytes{inputs})"
+    argv = " ".join(map(_quote, command.argv))
+    return f"{spec.backend}: {directory}{variables}{argv} {prompt}"
 
 
 def entries(planned: Iterable[Planned]) -> Iterator[dict[str, Any]]:
     """Yield each task's entry in the JSON document."""
-    for index, (spec, source, command) in enumerate(planned):
-        yield {
+    for index, item in enumerate(planned):
+        spec = item.spec
+        entry = {
             "index": index,
-            "backend": spec.backend,
-            "argv": list(command.argv),
-            "env": _shown(command),
+            **_entry(spec, item.command),
             "workdir": spec.workdir,
             "timeout_seconds": spec.timeout_seconds,
             "stall_timeout_seconds": spec.stall_timeout_seconds,
-            "stdin": {"source": source, "bytes": len(command.stdin)}
+            "stdin": {"source": item.source, "bytes": len(item.command.stdin)}
             | ({"placeholders": list(spec.inputs)} if spec.inputs else {}),
-            "warnings": list(command.warnings),
+            "warnings": list(item.warnings),
         }
+        for word, name in (("or", "alternatives"), ("else", "fallback")):
+            if others := [_entry(spec, each) for kind, spec, each in item.others if kind == word]:
+                entry[name] = others
+        yield entry
+
+
+def _entry(spec: TaskSpec, command: Command) -> dict[str, Any]:
+    return {"backend": spec.backend, "argv": list(command.argv), "env": _shown(command)}
 
 
 def _directory(workdir: str | None) -> str | None:

@@ -162,14 +162,17 @@ class CeleryClient:
             workers = self.store.workers()
         return {queue for entry in workers.values() for queue in entry["queues"]}
 
-    def check_served(self, backends: Iterable[str]) -> None:
-        """Make sure that live workers serve these backends.
+    def check_served(self, choices: Iterable[Sequence[str]]) -> None:
+        """Make sure that live workers serve one backend of each choice.
 
         Raises:
-            BrokerError: nobody serves one of them.
+            BrokerError: nobody serves any of one.
         """
         served = self.served()
-        missing = sorted(name for name in backends if queue_of(name) not in served)
+        unserved = [
+            names for names in choices if not any(queue_of(name) in served for name in names)
+        ]
+        missing = sorted({name for names in unserved for name in names})
         if missing:
             raise BrokerError(
                 f"no live worker serves {', '.join(missing)}: start one with "

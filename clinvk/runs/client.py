@@ -68,8 +68,8 @@ class Client(Protocol):
     def submit(self, specs: Sequence[TaskSpec], options: RunOptions, run_key: str = "") -> Run:
         """Record a run and release its first tasks; with a key, once for all submitters."""
 
-    def check_served(self, backends: Iterable[str]) -> None:
-        """Make sure that live workers serve these backends; raises BrokerError."""
+    def check_served(self, choices: Iterable[Sequence[str]]) -> None:
+        """Make sure that live workers serve one backend of each choice; raises BrokerError."""
 
 
 class PrivateFleet(Protocol):

@@ -20,6 +20,7 @@ from clinvk.core.validation_errors import describe, shown
 from clinvk.runs.spool import Spool
 from clinvk.taskfile import parsing
 from clinvk.taskfile.raw_tasks import RawTasks, SourceLocations
+from clinvk.taskfile.routes import fallback_problems
 from clinvk.taskfile.schema import FileSchema, Header, ParsedFile
 from clinvk.taskfile.sources import decode_lines, fail
 from clinvk.taskfile.task_validation import check_task, place_of
@@ -78,9 +79,10 @@ def _validate(
     if schema.check is not None:
         raw = dataclasses.replace(raw, tasks=list(raw.tasks))
     tasks = _ValidTasks(SourceLocations(name, raw.numbering), backends, resolve, schema.unique)
+    header, problems = _header(raw.header, schema, backends)
+    defaults = header.task_defaults() if header is not None else {}
     for number, body in raw.tasks:
-        tasks.add(number, body)
-    header, problems = _header(raw.header, schema)
+        tasks.add(number, body, defaults)
     problems = [*raw.problems, *problems]  # only now are all of the file's own known
     if not tasks.count and not problems:
         problems.append(f"has no {schema.key}")
@@ -90,7 +92,11 @@ def _validate(
     if problems or header is None:
         raise TaskFileError([f"{name}: {problem}" for problem in problems])
     return ParsedFile(
-        tasks=tasks.specs, sources=tasks.sources, backends=tasks.backends, header=header
+        tasks=tasks.specs,
+        sources=tasks.sources,
+        backends=dict.fromkeys(name for names in tasks.backends for name in names),
+        choices=tasks.choices,
+        header=header,
     )
 
 
@@ -107,24 +113,26 @@ class _ValidTasks:
         self.count = 0
         self.specs = Spool(TaskSpec)
         self.sources = sources
-        self.backends: dict[str, None] = {}
+        self.backends: dict[tuple[str, ...], None] = {}
+        self.choices: dict[tuple[str, ...], None] = {}
         self.problems: list[str] = []
         self._place = sources.numbering.place
         self._known_backends = backends
         self._resolve = resolve
         self._unique = {field_name: UniqueValues() for field_name in unique}
 
-    def add(self, number: int, body: Any) -> None:
-        """Validate a task, and keep it or its problems."""
+    def add(self, number: int, body: Any, defaults: Mapping[str, Any]) -> None:
+        """Validate a task, whose file has these defaults, and keep it or its problems."""
         self.count += 1
-        task, problems = check_task(body, self._known_backends)
+        task, problems = check_task(body, self._known_backends, defaults)
         self.problems += [f"{self._place(number, at)}: {what}" for at, what in problems]
         for field_name, values in self._unique.items():
             values.add(body.get(field_name) if isinstance(body, dict) else None, number)
         if task is not None:
-            self.specs.append(self._resolve(task))
+            task = self._resolve(task)
+            self.specs.append(task)
             self.sources.add(number)
-            self.backends[task.backend] = None
+            self.backends[task.backends] = self.choices[task.choices] = None
 
     def repeated(self) -> Iterator[str]:
         """Yield the problems of fields that must be unique in the file."""
@@ -136,11 +144,16 @@ class _ValidTasks:
                 )
 
 
-def _header(given: dict[str, Any], schema: FileSchema[Header]) -> tuple[Header | None, list[str]]:
+def _header(
+    given: dict[str, Any], schema: FileSchema[Header], backends: Mapping[str, bool]
+) -> tuple[Header | None, list[str]]:
+    problems = [f"{at}: {what}" for at, what in fallback_problems(given.get("fallback"), backends)]
     try:
-        return schema.header.model_validate(given), []
+        header = schema.header.model_validate(given)
     except ValidationError as error:
         known = (*schema.header.model_fields, schema.key)
-        return None, [
-            f"{place_of(item['loc'])}: {describe(item, known)}" for item in error.errors()
-        ]
+        found = {
+            f"{place_of(item['loc'])}: {describe(item, known)}": None for item in error.errors()
+        }
+        return None, [*found, *problems]
+    return None if problems else header, problems

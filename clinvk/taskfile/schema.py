@@ -4,23 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from clinvk.core.spec import TaskSpec
+from clinvk.core.durations import FOR_EVER, PATTERN, wait_seconds
+from clinvk.core.spec import RetryKind, TaskSpec
 from clinvk.taskfile.raw_tasks import RawTasks
 
 COMMANDS = {"tasks": "clinvk parallel", "steps": "clinvk chain"}
 """The lists that a file can have at its top, and the command that runs each."""
 
 
+def _checked_wait(value: Any) -> Any:
+    if value is not None:
+        wait_seconds(value)
+    return value
+
+
+WAIT_SCHEMA = {
+    "anyOf": [
+        {"type": "number", "minimum": 0},
+        {"type": "string", "pattern": f"^({PATTERN}|{FOR_EVER})$"},
+    ]
+}
+MaxWait = Annotated[float | str, BeforeValidator(_checked_wait), WithJsonSchema(WAIT_SCHEMA)]
+"""For how long limits may hold up a task: a duration, or `none` for ever; kept as it is written."""
+Fallback = list[Annotated[str, Field(min_length=1)]]
+Retries = Annotated[int, Field(ge=0)]
+
+
 class FileHeader(BaseModel):
-    """What a file sets beside its tasks. None is what it does not set."""
+    """What a file sets beside its tasks. None is what it does not set.
+
+    The fields after `output_dir` are defaults of its tasks.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     output_dir: Annotated[str, Field(min_length=1)] | None = None
+    max_wait: MaxWait | None = None
+    retries: Retries | None = None
+    retry_on: list[RetryKind] | None = None
+    retry_after_changes: bool | None = None
+    fallback: Fallback | None = None
+
+    def task_defaults(self) -> dict[str, Any]:
+        """Return what is set of the fields that are defaults of the tasks."""
+        return self.model_dump(include=set(TASK_DEFAULTS), exclude_none=True)
+
+
+TASK_DEFAULTS = ("max_wait", "retries", "retry_on", "retry_after_changes", "fallback")
 
 
 class TaskFileHeader(FileHeader):
@@ -51,13 +85,15 @@ class FileSchema(Generic[Header]):
 class ParsedFile(Generic[Header]):
     """A valid file.
 
-    `tasks` and `sources`, the place of each task, need not be in memory. `backends` are the
-    names that the tasks mention.
+    `tasks` and `sources`, the place of each task, need not be in memory. `choices` are the
+    backends that tasks may start with: for each task any of some (`TaskSpec.choices`). `backends`
+    are the names of all that may run one.
     """
 
     tasks: Sequence[TaskSpec]
     sources: Sequence[str]
     backends: Collection[str]
+    choices: Collection[tuple[str, ...]]
     header: Header
 
 

@@ -12,18 +12,27 @@ from typing import Any, NoReturn
 from pydantic import TypeAdapter, ValidationError
 
 from clinvk.core.spec import GIVEN_BY_RUN, TaskSpec
-from clinvk.core.suggestions import did_you_mean
 from clinvk.core.validation_errors import describe, shown
+from clinvk.taskfile import routes
+from clinvk.taskfile.routes import Problem
 
-Problem = tuple[str, str]
-"""The place of a field in its task, such as `tags[1]` (empty for the task), and what is wrong."""
-
-TASK_FIELDS = tuple(
-    spec_field.name
-    for spec_field in dataclasses.fields(TaskSpec)
-    if spec_field.name not in GIVEN_BY_RUN
+TASK_FIELDS = (
+    *(
+        spec_field.name
+        for spec_field in dataclasses.fields(TaskSpec)
+        if spec_field.name not in GIVEN_BY_RUN
+    ),
+    "max_wait",
 )
-ARGUMENT_FIELDS = ("model", "workdir", "system_prompt", "extra", "allowed_tools")
+ARGUMENT_FIELDS = (
+    "backend",
+    "model",
+    "fallback",
+    "workdir",
+    "system_prompt",
+    "extra",
+    "allowed_tools",
+)
 """Fields that become part of a command line, which cannot hold a NUL."""
 
 _TASK = TypeAdapter(TaskSpec)
@@ -32,22 +41,36 @@ _SUSPICIOUS = ("\\ud", "\\u0000", "Infinity", "NaN")
 """What surrogates (also of pairs), a NUL, and numbers that are not finite become in JSON."""
 
 
-def check_task(body: Any, backends: Mapping[str, bool]) -> tuple[TaskSpec | None, list[Problem]]:
+NO_DEFAULTS: Mapping[str, Any] = {}
+
+
+def check_task(
+    body: Any, backends: Mapping[str, bool], defaults: Mapping[str, Any] = NO_DEFAULTS
+) -> tuple[TaskSpec | None, list[Problem]]:
     """Validate one task: returns it, or None and all that is wrong with it.
 
-    `backends` has the name of each backend, and whether it is enabled.
+    `backends` has the name of each backend, and whether it is enabled. `defaults` are valid values
+    for fields that the task does not have; a field that is null is one that it has.
     """
     if not isinstance(body, dict):
         return None, [("", f"must be an object (got {shown(body)})")]
     if isinstance(body.get("network"), bool):  # what YAML makes of on and off
         body = {**body, "network": "on" if body["network"] else "off"}
-    text = _encode_unsuspicious(body)
-    problems = [] if text else list(_value_problems(body))
-    task, more = _validate(body, text, {place for place, _ in problems})
+    whole = {**defaults, **body} if defaults else body
+    text = _encode_unsuspicious(whole)
+    problems = [] if text else list(_value_problems(whole))
+    route = routes.read(whole, backends, has_own_fallback="fallback" in body)
+    fields = whole if route is None else route.fields
+    task, more = _validate(fields, text if route is None else None, {at for at, _ in problems})
     problems += more
-    if problem := _backend_problem(body.get("backend"), backends):
-        problems.append(("backend", problem))
-    return (None, problems) if problems else (task, [])
+    if route is None:
+        problem = routes.backend_problem(body.get("backend"), backends)
+        problems += [("backend", problem)] if problem else []
+        return (None, problems) if problems else (task, [])
+    problems += route.problems
+    if problems or task is None:
+        return None, problems
+    return dataclasses.replace(task, max_wait_seconds=route.max_wait_seconds), []
 
 
 def place_of(location: Sequence[int | str]) -> str:
@@ -80,17 +103,6 @@ def _validate(
 def _message(item: Mapping[str, Any]) -> str:
     # The one way in which JSON that was encoded a moment ago can be invalid.
     return "is nested too deeply" if item["type"] == "json_invalid" else describe(item, TASK_FIELDS)
-
-
-def _backend_problem(name: Any, backends: Mapping[str, bool]) -> str | None:
-    if not isinstance(name, str) or not name:
-        return None  # reported by the types
-    if name not in backends:
-        known = [known for known, enabled in backends.items() if enabled]
-        return f'unknown backend "{name}"{did_you_mean(name, known)} (known: {", ".join(known)})'
-    if not backends[name]:
-        return f'backend "{name}" is disabled in the configuration (backends.{name}.enabled)'
-    return None
 
 
 def _refuse(value: object) -> NoReturn:

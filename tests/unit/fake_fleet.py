@@ -56,7 +56,7 @@ class FakeFleet:
 
     outlives_client = False
 
-    def check_served(self, backends: Iterable[str]) -> None:
+    def check_served(self, choices: Iterable[Sequence[str]]) -> None:
         """Say that all is served."""
 
     def submit(

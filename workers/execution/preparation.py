@@ -71,7 +71,9 @@ class Preparation:
         self._worker = worker
         self._queues = queues
         self._registry = BackendRegistry.from_config(config.backends)
-        self._configured = frozenset(config.backends)
+        self._configured = frozenset(
+            n for n, entry in config.backends.items() if "command" in entry
+        )
         self._policy = policy_file.load(config.policy_file) if config.policy_file else Policy()
         self.sandbox = Sandbox(config)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,13 @@ Total: 2 backends, 1 completed, 1 failed (3.20s)
 """
 
 
+def asked(backend: str, **more: Any) -> TaskSpec:
+    """Return the task of a backend, which has the defaults of all tasks."""
+    return TaskSpec(
+        backend=backend, prompt="How would you do it?", max_wait_seconds=900, retries=2, **more
+    )
+
+
 def test_text(clinvk: Clinvk, answers: FakeFleet) -> None:
     ended = clinvk("compare", "How would you do it?", *NAMED)
     assert (ended.stderr, ended.status) == ("", 1)
@@ -72,8 +80,8 @@ queue.
     )
     assert answers.options == RunOptions(kind="compare", max_parallel=2, fail_fast=False)
     assert answers.specs == [
-        TaskSpec(backend="claude", prompt="How would you do it?", model="opus", name="claude:opus"),
-        TaskSpec(backend="codex", prompt="How would you do it?"),
+        asked("claude", model="opus", name="claude:opus"),
+        asked("codex"),
     ]
 
 
@@ -304,3 +312,12 @@ def test_dry_run_starts_nothing(clinvk: Clinvk, fake: FakeFleet) -> None:
     )
     assert second.startswith("[2] gemini: ")
     assert (ended.status, fake.connected_to) == (0, "not connected")
+
+
+def test_an_answer_is_that_of_its_own_backend(
+    clinvk: Clinvk, answers: FakeFleet, tmp_path: Path
+) -> None:
+    """No fallback of the configuration: another backend's answer would be compared as its own."""
+    (tmp_path / "c.yaml").write_text("backends: {claude: {fallback: [gemini]}}")
+    clinvk("compare", "x", *NAMED, "--config", "c.yaml", "--max-wait", "1h")
+    assert [(spec.fallback, spec.max_wait_seconds) for spec in answers.specs] == [(None, 3600)] * 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -330,6 +331,12 @@ def test_handlers_are_put_back(clinvk: Clinvk, fake: FakeFleet, seed: str) -> No
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def not_installed(program: str, hint: str) -> str:
+    """Return what is said of a CLI, unless it is installed on this machine."""
+    is_there = shutil.which(program)
+    return "" if is_there else f"warning: {program} is not installed here: {hint}\n"
+
+
 def test_dry_run_prints_what_would_run_and_starts_nothing(
     clinvk: Clinvk, fake: FakeFleet, tmp_path: Path
 ) -> None:
@@ -352,6 +359,8 @@ def test_dry_run_prints_what_would_run_and_starts_nothing(
     assert ended.stderr == (
         "warning: mytool: max_turns is not supported, ignored "
         "(its command line is fixed in the configuration)\n"
+    ) + not_installed("claude", "npm install -g @anthropic-ai/claude-code") + (
+        "warning: mytool is not installed here: see backends.mytool.command in the configuration\n"
     )
     assert fake.connected_to == "not connected"
     as_json = json.loads(
@@ -426,3 +435,42 @@ def test_a_prompt_that_is_not_for_each(
     ended = clinvk("parallel", *arguments)
     assert (ended.stdout, ended.status) == ("", 2)
     assert problem in ended.stderr
+
+
+def test_dry_run_prints_all_routes_of_a_task(
+    clinvk: Clinvk, fake: FakeFleet, tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_text(
+        "backends: {one: {command: [cat]}, two: {command: [cat, '-']}, three: {like: one}}"
+    )
+    task = {"backend": ["one", "two"], "prompt": "p", "fallback": ["three"]}
+    file = json.dumps({"tasks": [task]})
+    ended = clinvk("parallel", "--config", "config.yaml", "--dry-run", stdin=file)
+    assert ended.status == 0
+    assert ended.stdout == (
+        "[1] one: cat < <stdin>: tasks[0].prompt (1 bytes)\n"
+        "    or two: cat - < <stdin>: tasks[0].prompt (1 bytes)\n"
+        "    else three: cat < <stdin>: tasks[0].prompt (1 bytes)\n"
+    )
+    document = clinvk("parallel", "--config", "config.yaml", "--dry-run", "--json", stdin=file)
+    (entry,) = json.loads(document.stdout)["tasks"]
+    assert entry["alternatives"] == [{"backend": "two", "argv": ["cat", "-"], "env": {}}]
+    assert entry["fallback"] == [{"backend": "three", "argv": ["cat"], "env": {}}]
+
+
+def test_output_dir_has_the_fields_of_a_task_file(
+    clinvk: Clinvk, fake: FakeFleet, tmp_path: Path
+) -> None:
+    task = {
+        "backend": ["echo", "claude:opus"],
+        "prompt": "p",
+        "fallback": ["codex"],
+        "max_wait": "none",
+        "retries": 0,
+        "retry_on": ["failed"],
+        "retry_after_changes": True,
+    }
+    ended = clinvk("parallel", "-q", "--output-dir", "out", stdin=json.dumps({"tasks": [task]}))
+    assert ended.status == 0
+    (written,) = (tmp_path / "out").glob("001_*.json")
+    assert json.loads(written.read_text())["task"] == task

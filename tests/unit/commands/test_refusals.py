@@ -192,7 +192,7 @@ CONFIG = "config.yaml"
             "backends: {gemni: {model: y}}",
             (
                 'config.yaml: backends.gemni: unknown backend, did you mean "gemini"? '
-                "(a new backend needs a command)\n"
+                "(a new backend needs a command, or like)\n"
             ),
         ),
         (

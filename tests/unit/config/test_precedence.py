@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,9 @@ TASK_SETTINGS = [
     ("stall_timeout_seconds", "unified_flags.stall_timeout_seconds", 1.5, 2.5),
     ("stall_timeout_seconds", "backends.claude.stall_timeout_seconds", 1.5, 2.5),
     ("allowed_tools", "backends.claude.allowed_tools", ["Read"], ["Grep", "Glob"]),
+    ("fallback", "backends.claude.fallback", ["codex"], ["gemini", "codex:x"]),
+    ("retries", "unified_flags.retries", 0, 5),
+    ("retry_on", "unified_flags.retry_on", ["failed"], ["timeout", "auth"]),
 ]
 ids = [place for _, place, _, _ in TASK_SETTINGS]
 each_task_setting = pytest.mark.parametrize(
@@ -66,7 +70,7 @@ def as_text(value: Any) -> str:
 def test_configuration_beats_default(
     tmp_path: Path, field: str, place: str, one: Any, two: Any
 ) -> None:
-    assert getattr(load(tmp_path, {}).resolve(spec()), field) is None
+    assert getattr(load(tmp_path, {}).resolve(spec()), field) == (2 if field == "retries" else None)
     for value in (one, two):
         found = load(tmp_path, nested(place, value)).resolve(spec())
         assert getattr(found, field) == value
@@ -129,6 +133,92 @@ def test_extra_arguments_of_the_configuration_come_first(tmp_path: Path) -> None
     assert load(tmp_path, config).resolve(spec(extra=["--b"])).extra == ["--a", "--b"]
     loaded = load(tmp_path, config, CLINVK_BACKENDS_CLAUDE_EXTRA_FLAGS='["--c d", "--e"]')
     assert loaded.resolve(spec()).extra == ["--c d", "--e"]
+
+
+def test_how_long_a_task_may_wait(tmp_path: Path) -> None:
+    """Seconds before a unit, none as well as nothing, and 0 is a value as any other."""
+    assert load(tmp_path, {}).resolve(spec()).max_wait_seconds == 900
+    for written, seconds in (("6h", 21600), (0, 0), ("none", None)):
+        loaded = load(tmp_path, {"limits": {"max_wait": written}})
+        assert loaded.resolve(spec()).max_wait_seconds == seconds
+        assert loaded.resolve(spec(max_wait_seconds=5.0)).max_wait_seconds == 5
+        assert loaded.resolve(spec(max_wait_seconds=math.inf)).max_wait_seconds is None
+        in_environment = load(tmp_path, {}, CLINVK_LIMITS_MAX_WAIT=str(written))
+        assert in_environment.resolve(spec(max_wait_seconds=5.0)).max_wait_seconds == seconds
+        found = in_environment.resolve(spec(), max_wait_seconds=7.0)
+        assert found.max_wait_seconds == 7
+
+
+def test_the_command_line_says_how_long_tasks_may_wait(clinvk: Clinvk, fake: FakeFleet) -> None:
+    file = '{"tasks": [{"backend": "echo", "prompt": "x", "max_wait": 1}], "max_wait": "1h"}'
+    for written, seconds in (("0", 0), ("6h", 21600), ("none", None)):
+        fake.results = []
+        assert clinvk("parallel", "-q", "--max-wait", written, stdin=file).status == 0
+        assert [each.max_wait_seconds for each in fake.specs] == [seconds]
+    ended = clinvk("parallel", "-q", "--max-wait", "soon", stdin=file)
+    assert (ended.status, ended.stderr) == (
+        2,
+        (
+            'clinvk: --max-wait: must be a number of seconds, or like "30s", "15m", "6h", "7d", '
+            'or "none" (got "soon")\n'
+        ),
+    )
+
+
+def test_other_backends_have_their_own_defaults(tmp_path: Path) -> None:
+    config = {
+        "unified_flags": {"approval_mode": "auto", "stall_timeout_seconds": 9},
+        "backends": {
+            "claude": {"model": "opus", "extra_flags": ["--a"], "system_prompt": "be brief"},
+            "codex": {"approval_mode": "none", "extra_flags": ["--b"], "stall_timeout_seconds": 0},
+            "gemini": {"model": "flash"},
+        },
+    }
+    found = load(tmp_path, config).resolve(
+        spec(
+            alternatives=["codex", "gemini"],
+            variants={"gemini": {"model": "pro"}},
+            fallback=["claude:haiku", "codex:gpt"],
+            extra=["--own"],
+        )
+    )
+    assert (found.model, found.approval_mode, found.extra) == ("opus", "auto", ["--a", "--own"])
+    codex = {
+        "approval_mode": "none",
+        "system_prompt": None,
+        "stall_timeout_seconds": None,
+        "extra": ["--b", "--own"],
+    }
+    assert found.variants == {
+        "codex": codex,
+        "gemini": {"model": "pro", "system_prompt": None, "extra": ["--own"]},
+        "codex:gpt": codex,
+    }
+    assert found.variant("gemini").model == "pro"
+    assert found.variant("claude:haiku").system_prompt == "be brief"
+    assert TaskSpec.from_wire(found.to_wire()) == found
+
+
+def test_the_environment_has_the_model_of_other_backends_too(tmp_path: Path) -> None:
+    loaded = load(tmp_path, {}, CLINVK_BACKENDS_CODEX_MODEL="gpt")
+    assert loaded.resolve(spec(fallback=["codex:other"])).variants == {
+        "codex:other": {"model": "gpt"}
+    }
+
+
+def test_a_task_does_not_fall_back_on_what_it_is(tmp_path: Path) -> None:
+    config = {"backends": {"claude": {"model": "opus", "fallback": ["claude:haiku", "codex"]}}}
+    loaded = load(tmp_path, config)
+    assert loaded.resolve(spec(model="haiku")).fallback == ["codex"]
+    assert loaded.resolve(spec(fallback=["claude:opus"])).fallback is None
+    assert loaded.resolve(spec(fallback=[])).fallback is None
+    assert loaded.resolve(spec(alternatives=["codex"])).fallback == ["claude:haiku"]
+
+
+def test_the_configurations_fallback_leaves_out_what_is_disabled(tmp_path: Path) -> None:
+    config = {"backends": {"claude": {"fallback": ["codex:x", "gemini"]}}}
+    loaded = load(tmp_path, config, CLINVK_BACKENDS_CODEX_ENABLED="false")
+    assert loaded.resolve(spec()).fallback == ["gemini"]
 
 
 RUN_SETTINGS = [

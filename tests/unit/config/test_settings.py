@@ -14,11 +14,13 @@ from clinvk.config import settings
 from clinvk.core.errors import ConfigError
 from clinvk.core.spec import TaskSpec
 from clinvk.output import config as render
+from tests.unit.commands.known import KNOWN
 
 URL = "must be a URL like redis://host:6379/0, rediss://… or redis+socket:///path"
 PORT = "must have a number as its port (percent-encode / : @ in a password)"
 TOOLS = 'must be "all" or a list of strings'
 FILE_ONLY = "cannot be set by a variable: set backends.claude.env in the configuration file"
+WAIT = 'must be a number of seconds, or like "30s", "15m", "6h", "7d", or "none"'
 NAME = "must consist of letters and digits, with . _ - between them"
 
 
@@ -65,10 +67,41 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-un
             [
                 (
                     'backends.claud: unknown backend, did you mean "claude"?'
-                    " (a new backend needs a command)"
+                    " (a new backend needs a command, or like)"
                 )
             ],
         ),
+        (
+            "backends: {x: {like: clade}}",
+            ['backends.x.like: unknown backend "clade", did you mean "claude"?'],
+        ),
+        (
+            "backends: {x: {like: claude, command: [x]}}",
+            ["backends.x.like: a backend has a command, or is like another one, not both"],
+        ),
+        (
+            "backends: {claude: {like: claude}}",
+            ["backends.claude.like: a backend cannot be like itself"],
+        ),
+        (
+            "backends: {x: {like: claude}, y: {like: x}}",
+            ['backends.y.like: "x" is itself like "claude": name that one'],
+        ),
+        (
+            "backends: {claude: {fallback: [codex, codex, gemni, claude, 'codex:']}}",
+            [
+                'backends.claude.fallback[1]: "codex" is named twice',
+                (
+                    'backends.claude.fallback[2]: unknown backend "gemni", did you mean "gemini"? '
+                    f"({KNOWN})"
+                ),
+                'backends.claude.fallback[3]: "claude" is the task\'s own backend and model',
+                'backends.claude.fallback[4]: "codex:" has no model after the colon',
+            ],
+        ),
+        ("limits: {max_wait: soon}", [f'limits.max_wait: {WAIT} (got "soon")']),
+        ("limits: {max_wait: true}", [f"limits.max_wait: {WAIT} (got true)"]),
+        ("unified_flags: {retries: -1}", ["unified_flags.retries: must be >= 0 (got -1)"]),
         ("backends: {x: {command: []}}", ["backends.x.command: must not be empty (got [])"]),
         ("backends: {x: {command: cat}}", ['backends.x.command: must be a list (got "cat")']),
         ("backends: {'a,b': {command: [x]}}", [f"backends.a,b: {NAME}"]),
@@ -275,3 +308,35 @@ def test_transcripts_need_full_steps_unless_the_user_decides(load) -> None:  # t
     assert load("").step_detail(with_transcripts=False) == "summary"
     assert load("steps: summary").step_detail(with_transcripts=True) == "summary"
     assert load("", CLINVK_STEPS="off").step_detail(with_transcripts=True) == "off"
+
+
+LIKES = """
+backends:
+  claude-b: {like: claude, env: {CLAUDE_CONFIG_DIR: /b}, model: opus}
+  loud: {command: [tr, a-z, A-Z], env: {KEY: base}, model: m}
+  loud-b: {like: loud, env: {KEY: other}}
+queues:
+  claude-b: {max_concurrency: 2}
+"""
+
+
+def test_a_backend_like_another_one(load) -> None:  # type: ignore[no-untyped-def]
+    loaded = load(LIKES)
+    assert loaded.backends["claude-b"] is True
+    assert loaded.worker.backends == {
+        "claude-b": {"like": "claude"},
+        "loud": {"command": ["tr", "a-z", "A-Z"], "env": {"KEY": "base"}},
+        "loud-b": {"command": ["tr", "a-z", "A-Z"], "env": {"KEY": "other"}},
+    }
+    assert loaded.worker.environments["claude-b"]["env"] == {"CLAUDE_CONFIG_DIR": "/b"}
+    assert loaded.resolve(TaskSpec(backend="claude-b", prompt="x")).model == "opus"
+    assert loaded.resolve(TaskSpec(backend="claude", prompt="x")).model is None
+    rows = dict(line.split(": ", 1) for line in render.lines(loaded.rows()))
+    assert rows["backends.claude-b.env"].startswith('{"CLAUDE_CONFIG_DIR": "***"}')
+
+
+def test_variables_name_the_list_that_is_wrong(load) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ConfigError) as caught:
+        load("", CLINVK_BACKENDS_CLAUDE_FALLBACK="codex,gemni")
+    (problem,) = caught.value.problems
+    assert problem.startswith('CLINVK_BACKENDS_CLAUDE_FALLBACK[1]: unknown backend "gemni"')

@@ -14,7 +14,7 @@ def test_the_place_of_a_prompt() -> None:
     command = Command(argv=("a",), stdin=b"")
     sources = ["t.json: tasks[3]", "t.jsonl: line 5"]
     planned = plan.plan([spec] * 2, sources, lambda _: _Backend(command))
-    assert [source for _, source, _ in planned] == [
+    assert [item.source for item in planned] == [
         "t.json: tasks[3].prompt",
         "t.jsonl: line 5: prompt",
     ]
