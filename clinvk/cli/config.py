@@ -1,4 +1,4 @@
-"""The commands about the configuration: config show, config path."""
+"""The commands about the configuration: init, config show, config path."""
 
 from __future__ import annotations
 
@@ -32,4 +32,16 @@ def path(config: str | None) -> int:
     return commands.path(config)
 
 
-COMMANDS = (config,)
+@click.command()
+@config_option
+def init(config: str | None) -> int:
+    """Write a commented configuration, and tasks.json with a task for each CLI found here.
+
+    Files that exist are kept as they are.
+    """
+    from clinvk.commands import init
+
+    return init.run(config)
+
+
+COMMANDS = (config, init)

@@ -65,11 +65,15 @@ class Output:
 
 def note(text: str) -> None:
     """Write a line to stderr, if there is one."""
+    _write_error(f"{text}\n")
+
+
+def _write_error(text: str) -> None:
     try:
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(text)
         sys.stderr.flush()
     except RuntimeError:  # a signal came while the same stream was being written
-        os.write(2, f"{text}\n".encode("utf-8", "backslashreplace"))
+        os.write(2, text.encode("utf-8", "backslashreplace"))
     except (OSError, ValueError):
         pass
 
@@ -102,6 +106,10 @@ class Streams:
             self._held.append((note, line))
         else:
             note(line)
+
+    def control(self, sequence: str) -> None:
+        """Write a control sequence to the terminal that moves nothing; it is never held back."""
+        _write_error(sequence)
 
     @property
     def has_held(self) -> bool:

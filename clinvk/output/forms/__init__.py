@@ -53,6 +53,7 @@ FORMS = (
     Form("json_document"),
     Form("quiet"),
     Form("live"),
+    Form("terminal_status"),
     Form("plain"),
 )
 """In the order in which they see events: a file is there when its task's line is printed, and that

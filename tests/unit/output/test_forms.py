@@ -37,8 +37,8 @@ def test_each_file_is_a_form_that_is_registered() -> None:
 @pytest.mark.parametrize(
     ("view", "on_terminal", "elsewhere"),
     [
-        (View(), {"Text", "Live"}, {"Text"}),
-        (View(as_json=True), {"JsonDocument", "Live"}, {"JsonDocument", "Plain"}),
+        (View(), {"Text", "Live", "TerminalStatus"}, {"Text"}),
+        (View(as_json=True), {"JsonDocument", "Live", "TerminalStatus"}, {"JsonDocument", "Plain"}),
         (View(quiet=True), {"Quiet"}, {"Quiet"}),
         (View(as_json=True, quiet=True), {"JsonDocument"}, {"JsonDocument"}),
     ],
