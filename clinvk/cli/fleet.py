@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from clinvk.cli import completion
 from clinvk.cli.options import broker_option, config_option, fleet_command, json_option
 
 if TYPE_CHECKING:
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option(
-    "--queues", metavar="NAMES", help="Serve these backends; default: all that are installed here."
+    "--queues",
+    metavar="NAMES",
+    help="Serve these backends; default: all that are installed here.",
+    shell_complete=completion.backends,
 )
 @click.option(
     "--concurrency",
@@ -71,7 +75,7 @@ def queues(context: click.Context, config: str | None, broker: str | None, as_js
         return queues.list_queues(client, as_json=as_json)
 
 
-_queue_argument = click.argument("name", metavar="QUEUE")
+_queue_argument = click.argument("name", metavar="QUEUE", shell_complete=completion.queues)
 
 
 @fleet_command("set")

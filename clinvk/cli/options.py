@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from clinvk.cli import completion
 from clinvk.output.forms import FORMS
 
 broker_option = click.option(
@@ -20,7 +21,7 @@ verbose_option = click.option(
     "-v", "--verbose", is_flag=True, help="Print each step of each agent on standard error."
 )
 
-run_argument = click.argument("run", metavar="RUN")
+run_argument = click.argument("run", metavar="RUN", shell_complete=completion.runs)
 """A run's id, or `last`, the newest run of this user."""
 
 _OPTIONS_OF_RUNS = (

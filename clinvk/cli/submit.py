@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from clinvk.cli import completion
 from clinvk.cli.options import options_of_runs, take_paths
 from clinvk.commands.options import ChainOptions, CompareOptions, ParallelOptions
 
@@ -33,7 +34,12 @@ from clinvk.commands.options import ChainOptions, CompareOptions, ParallelOption
     metavar="FILE",
     help="A task for each line: {line}; for each row of a .csv file: {column}.",
 )
-@click.option("--backend", metavar="NAME[:MODEL]", help="The backend for --prompt.")
+@click.option(
+    "--backend",
+    metavar="NAME[:MODEL]",
+    help="The backend for --prompt.",
+    shell_complete=completion.backends,
+)
 @click.option(
     "--max-parallel", type=click.IntRange(min=1), metavar="N", help="Run at most N tasks at once."
 )
@@ -78,7 +84,12 @@ def chain(config: str | None, **options: Any) -> int:
 @click.option(
     "-f", "--file", metavar="FILE", help="Read the prompt from this file; - is standard input."
 )
-@click.option("--backends", metavar="NAMES", help="Compare these backends: claude:opus,codex.")
+@click.option(
+    "--backends",
+    metavar="NAMES",
+    help="Compare these backends: claude:opus,codex.",
+    shell_complete=completion.backends,
+)
 @click.option("--all-backends", is_flag=True, help="Compare every backend that is available.")
 @click.option("--sequential", is_flag=True, help="Ask one backend after another.")
 @click.option(
