@@ -105,20 +105,28 @@ def set_limits(
 
 @fleet_command("pause")
 @_queue_argument
-def pause(client: CeleryClient, name: str) -> int:
+@click.option(
+    "--until",
+    metavar="TIME",
+    help="Only until then: 14:00, 2026-01-02T14:00:00Z, or 30m from now.",
+)
+def pause(client: CeleryClient, name: str, until: str | None) -> int:
     """Stop starting tasks of a queue; running tasks continue."""
     from clinvk.commands import queues
 
-    return queues.pause(client, name, paused=True)
+    return queues.pause(client, name, until)
 
 
 @fleet_command("resume")
 @_queue_argument
 def resume(client: CeleryClient, name: str) -> int:
-    """Start tasks of a paused queue again."""
+    """Start tasks of a queue again at once.
+
+    It may be paused, or closed by a limit of its provider: what was learned of that is forgotten.
+    """
     from clinvk.commands import queues
 
-    return queues.pause(client, name, paused=False)
+    return queues.resume(client, name)
 
 
 for _command in (set_limits, pause, resume):

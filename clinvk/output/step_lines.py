@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from typing import Any
 
 from clinvk.core.sanitize import one_line
 from clinvk.core.spec import Usage
 from clinvk.core.steps import Step, StepKind, StepRecord
+from clinvk.core.timestamps import local, until
 from clinvk.output.text_width import fit
 
 STEP_KEYS = (
@@ -81,26 +81,10 @@ def _tool_result(step: Step, said: str) -> str:
     return f"{one_line(step.tool or '') or 'result'}: {', '.join(parts)}"
 
 
-def until(moment: str | None) -> str:
-    """Return ` until 14:00`, in this machine's time zone; nothing where there is no such moment."""
-    at = moment and _local(moment)
-    if not at:
-        return ""
-    is_soon = abs((at - datetime.now(at.tzinfo)).total_seconds()) < 86_400 / 2
-    return f" until {at:%H:%M}" if is_soon else f" until {at:%Y-%m-%d %H:%M}"
-
-
 def clock(moment: str) -> str:
     """Return an RFC 3339 time as this machine's clock showed it then; dashes where it is none."""
-    at = _local(moment)
+    at = local(moment)
     return f"{at:%H:%M:%S}" if at else "--:--:--"
-
-
-def _local(moment: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(moment).astimezone()
-    except (ValueError, OverflowError, OSError):
-        return None
 
 
 def size(count: int) -> str:

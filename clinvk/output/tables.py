@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len, set_cell_size
 
+from clinvk.core.limit_words import limit_name, when
 from clinvk.core.sanitize import one_line
 from clinvk.core.spec import RunSummary, backend_of
 from clinvk.core.timestamps import rfc3339_from_ms
 
 if TYPE_CHECKING:  # importing it would load redis-py
-    from clinvk.store.types import QueueState
+    from clinvk.store.types import Gate, QueueState
 
 
 def columns(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
@@ -47,22 +48,52 @@ def _sandbox(announced: Any) -> str:
 
 
 def queues(found: Sequence[QueueState]) -> Iterator[str]:
-    """Yield the queues with their limits and counts of tasks."""
+    """Yield the queues with their limits and counts of tasks, and the limits of single models."""
     yield from columns(
-        ("QUEUE", "LIMIT", "RATE", "RUNNING", "WAITING", "SLOTS", "STATE"),
-        (
-            (
-                backend_of(queue.name),
-                queue.max_concurrency or "-",
-                queue.rate or "-",
-                queue.running,
-                _waiting(queue),
-                queue.slots,
-                "paused" if queue.is_paused else "open",
-            )
-            for queue in found
-        ),
+        ("QUEUE", "LIMIT", "IN FORCE", "RATE", "RUNNING", "WAITING", "SLOTS", "STATE"),
+        (row for queue in found for row in _queue_rows(queue)),
     )
+
+
+def _queue_rows(queue: QueueState) -> Iterator[tuple[object, ...]]:
+    name = backend_of(queue.name)
+    in_force = queue.limit_in_force
+    yield (
+        name,
+        queue.max_concurrency or "-",
+        "-" if in_force is None else in_force,
+        queue.rate or "-",
+        queue.running,
+        _waiting(queue),
+        queue.slots,
+        _state(queue),
+    )
+    for gate in queue.gates:
+        if gate.model and gate.closed_until_ms is not None:
+            in_force = gate.limit_at(queue.now_ms)
+            state = _closed(gate, queue)
+            yield (f"{name}:{gate.model}", "-", in_force, "-", "-", "-", "-", state)
+
+
+def _state(queue: QueueState) -> str:
+    if queue.is_paused_now:
+        until_ms = queue.paused_until_ms
+        return f"paused until {when(until_ms)}" if until_ms else "paused"
+    gate = queue.gate
+    return "open" if gate is None or gate.closed_until_ms is None else _closed(gate, queue)
+
+
+def _closed(gate: Gate, queue: QueueState) -> str:
+    """Return what is said of a gate that is closed, or whose limit one task tries."""
+    until_ms = gate.closed_until_ms or 0
+    is_closed = gate.is_closed(queue.now_ms)
+    state = f"closed until {when(until_ms)}" if is_closed else "open, one task tries"
+    return f"{state}, {_because(gate, queue)}"
+
+
+def _because(gate: Gate, queue: QueueState) -> str:
+    worker = f", from worker {gate.worker}" if gate.worker else ""
+    return f"{limit_name(gate.kind)} of {backend_of(queue.name)}{worker}"
 
 
 def queues_document(found: Sequence[QueueState]) -> list[dict[str, Any]]:
@@ -72,13 +103,30 @@ def queues_document(found: Sequence[QueueState]) -> list[dict[str, Any]]:
             "queue": backend_of(queue.name),
             "max_concurrency": queue.max_concurrency,
             "rate": queue.rate,
-            "paused": queue.is_paused,
+            "paused": queue.is_paused_now,
             "running": queue.running,
             "waiting": _waiting(queue),
             "slots": queue.slots,
+            "limit_in_force": queue.limit_in_force,
+            **_closing(queue.gate, queue, is_paused=queue.is_paused_now),
+            "models": {gate.model: _closing(gate, queue) for gate in queue.gates if gate.model},
         }
         for queue in found
     ]
+
+
+def _closing(gate: Gate | None, queue: QueueState, *, is_paused: bool = False) -> dict[str, Any]:
+    """Return whether a queue, or a model of it, is open, until when not, and why."""
+    state, until_ms, why = "open", None, None
+    if is_paused:
+        state, until_ms = "paused", queue.paused_until_ms
+    elif gate is not None and gate.is_closed(queue.now_ms):
+        state, until_ms, why = "closed", gate.closed_until_ms, _because(gate, queue)
+    return {
+        "state": state,
+        "closed_until": rfc3339_from_ms(until_ms) if until_ms else None,
+        "closed_because": why,
+    }
 
 
 def _waiting(queue: QueueState) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from clinvk.core.sanitize import multi_line, one_line
 from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus
-from clinvk.output.step_lines import until
+from clinvk.core.timestamps import until
 from clinvk.output.text_width import first_line, fit, pad, title
 from clinvk.runs.report import Report
 

@@ -128,7 +128,7 @@ def _reading(what: str) -> Iterator[None]:
         raise WireError(f"the record of {what} cannot be read: {why}") from error
 
 
-def _between(least: int, value: bytes | str, most: int) -> int:
+def _between(least: int, value: bytes | str | float, most: int) -> int:
     number = int(value)
     if not least <= number <= most:
         raise ValueError(f"{str(number)[:40]} is out of range")
@@ -209,7 +209,12 @@ class _WorkerEntry:
 
 
 def queue(
-    name: str, fields: Mapping[bytes, bytes], in_flight: Any, slots: Any, claimed: int
+    name: str,
+    fields: Mapping[bytes, bytes],
+    in_flight: Any,
+    slots: Any,
+    claimed: int,
+    now_ms: int = 0,
 ) -> QueueState:
     """Decode a queue's limits and counts.
 
@@ -224,7 +229,8 @@ def queue(
             max_concurrency=int(state["max_concurrency"]) if "max_concurrency" in state else None,
             rate=text(state["rate"]) if "rate" in state else None,
             is_paused=state.get("paused") == b"1",
-            paused_until_ms=int(until_ms) if until_ms else None,
+            paused_until_ms=_between(0, until_ms, LATEST_MS) if until_ms else None,
+            now_ms=now_ms,
             running=claimed,
             in_flight=int(in_flight),
             waiting=int(state.get("waiting") or 0),
@@ -241,12 +247,16 @@ def _gate(model: str, value: bytes) -> Gate:
     fields = json.loads(value)
     return Gate(
         model=model,
-        closed_until_ms=_number(fields.get("closed_until")),
-        retry_at_ms=_number(fields.get("retry_at")),
+        closed_until_ms=_time(fields.get("closed_until")),
+        retry_at_ms=_time(fields.get("retry_at")),
         kind=str(fields.get("kind") or ""),
         worker=str(fields.get("worker") or ""),
         limit=_number(fields.get("limit")),
     )
+
+
+def _time(value: Any) -> int | None:
+    return None if value is None else _between(0, value, LATEST_MS)
 
 
 def _number(value: Any) -> int | None:

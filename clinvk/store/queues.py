@@ -80,6 +80,11 @@ class Queues(Connection):
         answer = self.call("reopen", queue=queue, claim_timeout_ms=leases.CLAIM_TIMEOUT_MS)
         return decoding.admission(answer)
 
+    def server_time_ms(self) -> int:
+        """Return the server's time, in milliseconds since the epoch."""
+        seconds, micros = self.redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
     def queues(self, on_unreadable: OnUnreadable = ignore) -> list[QueueState]:
         """Return all queues, by name.
 
@@ -92,11 +97,11 @@ class Queues(Connection):
                 pipeline.zcard(key("leases", name))
                 pipeline.hget(key("capacity"), name)
             answers = iter(all_but_wrong_types(pipeline))
-        running = self.call("count_running", queues=names)
+        now_ms, running = self.call("count_running", queues=names)
         found = []
         for row in zip(names, answers, answers, answers, running, strict=True):
             try:
-                found.append(decoding.queue(*row))
+                found.append(decoding.queue(*row, int(now_ms)))
             except WireError as error:
                 on_unreadable(str(error))
         return found

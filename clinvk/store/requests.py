@@ -161,7 +161,9 @@ class Requests(Connection):
             raise RequestError(f"the arguments of {operation} do not fit: {error}") from error
         if operation == "cancel":
             self._check_owner(submitter, checked["run"])
-        if operation == "limit" and not self.redis.sismember(key("queues"), checked["queue"]):
+        if operation in {"limit", "reopen"} and not self.redis.sismember(
+            key("queues"), checked["queue"]
+        ):
             raise RequestError(f"no worker has ever served {checked['queue']}")
         return checked
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self
@@ -262,6 +263,16 @@ class Gate:
     worker: str
     limit: int | None
 
+    def is_closed(self, now_ms: int) -> bool:
+        """Whether nothing may start; `now_ms` is the server's time."""
+        return self.closed_until_ms is not None and self.closed_until_ms > now_ms
+
+    def limit_at(self, now_ms: int) -> int | None:
+        """Return how many may run at once: none while it is closed, then one that tries."""
+        if self.closed_until_ms is None:
+            return self.limit
+        return 0 if self.is_closed(now_ms) else 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueState:
@@ -269,7 +280,8 @@ class QueueState:
 
     `running` are tasks that a worker has claimed, `in_flight` also those that are dispatched and
     not claimed yet: each of these takes a slot. `waiting` are the pending ones, and those that are
-    held until a time. `gates` are what its provider was found to allow.
+    held until a time. `gates` are what its provider was found to allow. `now_ms` is the time of the
+    server as this was read.
     """
 
     name: str
@@ -282,6 +294,26 @@ class QueueState:
     waiting: int
     slots: int
     gates: Sequence[Gate] = ()
+    now_ms: int = 0
+
+    @property
+    def gate(self) -> Gate | None:
+        """The gate of the queue as a whole, if it has one."""
+        return next((gate for gate in self.gates if not gate.model), None)
+
+    @property
+    def is_paused_now(self) -> bool:
+        """Whether somebody has paused it, and the time that it was paused for is not over."""
+        return self.is_paused and (self.paused_until_ms or math.inf) > self.now_ms
+
+    @property
+    def limit_in_force(self) -> int | None:
+        """How many of its tasks may run at once just now; None where nothing limits it."""
+        if self.is_paused_now:
+            return 0
+        gate = self.gate
+        learned = None if gate is None else gate.limit_at(self.now_ms)
+        return min((n for n in (self.max_concurrency, learned) if n is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,5 @@
--- count_running(queues...) -> {number, ...}
--- Count, for each queue, the tasks that a worker has claimed. Writes nothing.
+-- count_running(queues...) -> {now_ms, {number, ...}}
+-- Count, for each queue, the tasks that a worker has claimed; and say what time it is. Writes nothing.
 local counts = {}
 for i, queue in ipairs(queues) do
   counts[i] = 0
@@ -9,4 +9,4 @@ for i, queue in ipairs(queues) do
     if state == 'r' then counts[i] = counts[i] + 1 end
   end
 end
-return counts
+return {now_ms(), counts}

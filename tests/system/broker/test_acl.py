@@ -146,7 +146,10 @@ def test_a_submitter_does_all_that_a_user_does(server: Server) -> None:
     assert run in ok("runs")
     ok("cancel", run)
     ok("wait", run, status=1)
+    ok("queues", "pause", "echo", "--until", "30m")
+    assert json.loads(ok("queues", "--json"))[0]["state"] == "paused"
     ok("queues", "resume", "echo")
+    assert json.loads(ok("queues", "--json"))[0]["state"] == "open"
     run = ok("parallel", "--detach", stdin=TASKS).strip()
     assert "2 completed" in ok("attach", run)
     assert "2 of 2 tasks have ended" in ok("results", run)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,18 +10,10 @@ from rich.cells import cell_len
 
 from clinvk.core.spec import ErrorKind, Usage
 from clinvk.core.steps import Step, StepKind, StepRecord
-from clinvk.core.timestamps import rfc3339
 from clinvk.output import step_lines
 from clinvk.output.step_lines import StepLines
 
-
-@pytest.fixture(autouse=True)
-def _zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TZ", "UTC-2")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
+pytestmark = pytest.mark.usefixtures("east")
 
 
 def record(number: int = 1, **more: Any) -> StepRecord:
@@ -56,12 +45,6 @@ def record(number: int = 1, **more: Any) -> StepRecord:
 )
 def test_a_step_in_a_line(step: Step, text: str) -> None:
     assert step_lines.describe(step) == text
-
-
-def test_a_moment_is_a_time_today_and_a_date_later() -> None:
-    soon = datetime.now(UTC) + timedelta(hours=1)
-    assert step_lines.until(rfc3339(soon)) == f" until {soon.astimezone():%H:%M}"
-    assert step_lines.until("2030-01-02T23:30:00Z") == " until 2030-01-03 01:30"
 
 
 def test_lines_have_the_time_and_the_task() -> None:

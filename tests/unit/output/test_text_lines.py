@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus
+from clinvk.core.timestamps import until
 from clinvk.output import text_lines
-from clinvk.output.step_lines import until
 from clinvk.runs.report import Report
 
 

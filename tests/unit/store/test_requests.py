@@ -121,6 +121,26 @@ def test_limits_may_be_asked_for(store: Store) -> None:
     assert (queue.name, queue.max_concurrency, queue.rate) == ("clinvk.a", 2, "5/min")
 
 
+def test_a_queue_may_be_closed_until_a_time_and_opened_again(store: Store) -> None:
+    with serving(store):
+        asking(store).limit("clinvk.a", paused=1, paused_until=4_000_000_000_000)
+        (queue, _) = store.queues()
+        assert (queue.is_paused_now, queue.paused_until_ms) == (True, 4_000_000_000_000)
+        asking(store).limit("clinvk.a", paused=None, paused_until=None)
+        asking(store).reopen("clinvk.a")
+    (queue, _) = store.queues()
+    assert (queue.is_paused_now, queue.paused_until_ms, queue.gate) == (False, None, None)
+
+
+def test_a_task_for_several_backends_waits_in_a_queue_of_its_own(store: Store) -> None:
+    several = TaskSpec(backend="a", prompt="x", alternatives=["b"])
+    with serving(store):
+        assert asking(store).submit(RUN, [several], RunOptions()).run == RUN
+        several = TaskSpec(backend="a", prompt="x", alternatives=["neverserved"])
+        with pytest.raises(redis.ResponseError, match=r"no worker has ever served clinvk\.nev"):
+            asking(store).submit(f"{RUN}1", [several], RunOptions())
+
+
 def test_the_name_is_the_streams_not_what_a_request_says(store: Store) -> None:
     with serving(store):
         asking(store, "bob").submit(RUN, specs("a"), RunOptions())
@@ -146,6 +166,7 @@ def test_the_name_is_the_streams_not_what_a_request_says(store: Store) -> None:
         ("limit", {"queue": "clinvk.a", "pairs": ["paused"]}),
         ("limit", {"queue": "clinvk.a", "pairs": None}),
         ("limit", {"queue": "clinvk.neverserved", "pairs": []}),
+        ("reopen", {"queue": "clinvk.neverserved"}),
     ],
 )
 def test_nothing_else_may_be_asked_for(

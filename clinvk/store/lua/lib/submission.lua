@@ -14,11 +14,13 @@ local function checked_queues(text, most)
   return queues
 end
 
--- A submitter uses the queues that there are.
+-- A submitter uses the queues that there are, or several of them.
 local function check_known(queues)
   for _, queue in ipairs(queues) do
-    if redis.call('SISMEMBER', queues_key(), queue) == 0 then
-      error('no worker has ever served ' .. queue)
+    for name in string.gmatch(string.sub(queue, 8), '[^|]+') do
+      if redis.call('SISMEMBER', queues_key(), 'clinvk.' .. name) == 0 then
+        error('no worker has ever served clinvk.' .. name)
+      end
     end
   end
 end
