@@ -63,11 +63,11 @@ def task(
 
     def run() -> None:
         with StopSignal() as stop:
-            result = executor.execute(
+            ended = executor.execute(
                 Lease("run", 0, 1), Claim("go", wire, attempts=1), stop, lambda _: ()
             )
-        assert result is not None
-        assert result.exit_code == 0, result
+        assert ended is not None
+        assert ended.result.exit_code == 0, ended.result
 
     return run
 

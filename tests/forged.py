@@ -24,7 +24,10 @@ from clinvk.core.worker_config import WorkerConfig
 from clinvk.output import documents, tables
 from clinvk.output.kinds import formatter_of
 from clinvk.store import decoding
-from workers.execution.preparation import Preparation, RefusedError
+from clinvk.store.types import Claim
+from workers.execution.assignment import assigned
+from workers.execution.preparation import Preparation
+from workers.execution.refusal import RefusedError
 
 RUN, QUEUE = "20260102-030405-abcdef01", "clinvk.echo"
 
@@ -89,7 +92,8 @@ def check_spec(wire: bytes) -> None:
     """A task is refused with a reason, or can be started and supervised."""
     earlier = TaskResult.unknown(0, "gone")
     try:
-        task = preparation().prepare(wire, lambda indexes: [earlier] * len(indexes))
+        spec, session = assigned(Claim("go", wire)).begin("w@h", "go on")
+        task = preparation().prepare(spec, lambda indexes: [earlier] * len(indexes), session)
     except RefusedError:
         return
     task.close()

@@ -40,6 +40,7 @@ from workers.liveness.supervisor import WorkerSupervisor
 from workers.liveness.worker_info import Announcement, VersionObserver
 from workers.observers import LogObserver, Observers, WorkerStarted
 from workers.remote_control import answer_questions_only
+from workers.server_clock import ServerClock
 from workers.step_publisher import StepPublisher
 
 SUPPORTED_POOLS = {"clinvk.broker.pool", "celery.concurrency.thread", "celery.concurrency.solo"}
@@ -84,7 +85,8 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         queues = sorted(app.amqp.queues.consume_from)
         owner = new_owner(name)
         observers = Observers([LogObserver()])
-        executor = Executor(config, name, owner, observers, queues)
+        clock = ServerClock()
+        executor = Executor(config, name, owner, observers, queues, clock)
         for line in executor.unenforced_limits():
             logger.warning("%s", line)
         recent = RecentResults()
@@ -98,7 +100,10 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         limits = {queue_of(queue): limits for queue, limits in config.queues.items()}
         entry = worker_info.entry(slots, queues)
         announcement = Announcement(quick.store, worker_of(owner), entry, limits)
-        self.renewer = LeaseRenewer(quick, owner, announcement, LivenessConnection(url), observers)
+        connection = LivenessConnection(url)
+        self.renewer = LeaseRenewer(
+            quick, owner, announcement, connection, observers, server_clock=clock
+        )
         if config.reports_versions:
             environments = {each: executor.environment(each) for each in executor.backends()}
             observers.add(VersionObserver(environments, announcement.describe))

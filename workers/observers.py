@@ -15,12 +15,13 @@ of running it, is an observer. It is one class with one method, and one line in
 The contract:
 
 * Each event is what this worker knows, as soon as it knows it. An event that says that something
-  was done (`TaskEnded`, `RunEnded`) comes after Redis has it. `TaskLost`, `TaskRetried`,
-  `RunCanceled` and `RunEnded` come to whichever worker found out, which may be more than one.
+  was done (`TaskEnded`, `TaskHeld`, `RunEnded`) comes after Redis has it. `TaskLost`,
+  `TaskRetried`, `RunCanceled` and `RunEnded` come to whichever worker found out, which may be more
+  than one.
 * The events of one task on this worker come in this order: `TaskClaimed`, `TaskStarted` (not where
   its command could not be started), `TaskStep` any number of times, `CommandEnded`, then one of
-  `TaskEnded` and `TaskReleased`, or neither where its result was refused because another worker has
-  the task now.
+  `TaskEnded`, `TaskHeld` and `TaskReleased`, or none where its result was refused because another
+  worker has the task now.
 * `saw` is called in the thread in which it happened: the task's own, or, for what is about other
   workers and whole runs, the one that renews all leases. So it is called by several threads at
   once, must be safe for that, and return soon: a task, or every lease, waits for it. What takes
@@ -42,6 +43,7 @@ from clinvk.backends.base import StoppedBy
 from clinvk.core.error_log import ErrorLog
 from clinvk.core.spec import TaskResult, TaskSpec
 from clinvk.core.steps import Step
+from clinvk.core.timestamps import rfc3339_from_ms
 from clinvk.store.types import Lease
 
 logger = logging.getLogger(__name__)
@@ -104,6 +106,19 @@ class TaskEnded(WorkerEvent):
 
     lease: Lease
     result: TaskResult
+
+
+@dataclass(frozen=True, slots=True)
+class TaskHeld(WorkerEvent):
+    """A task was put back, to be tried again in `queue`, not before `until_ms` (server's clock).
+
+    `result` is how this execution of it ended; the task has waited and was refused as it says.
+    """
+
+    lease: Lease
+    result: TaskResult
+    queue: str
+    until_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +205,9 @@ def _describe(event: WorkerEvent) -> str | None:
             return f"{lease}: {spec.backend} started"
         case TaskEnded(lease, result):
             return f"{lease}: {result.status} after {result.duration_seconds:.1f} s"
+        case TaskHeld(lease, result, queue, until_ms):
+            until = rfc3339_from_ms(until_ms)
+            return f"{lease}: {result.error_kind}, tried again in {queue} from {until} on"
         case TaskReleased(lease, reason):
             return f"{lease}: stopped and released ({reason})"
         case TaskLost(lease, reason, losses):

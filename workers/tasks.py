@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import random
 from functools import partial
 
 import redis
 from celery.exceptions import Ignore
 
 from clinvk.broker.message import AGGREGATE, EXECUTE
+from clinvk.core.spec import TaskResult
 from clinvk.store.types import Claim, Lease, Recorded
 from workers import context
 from workers.app import app
 from workers.context import WorkerContext
-from workers.observers import CommandEnded, RunEnded, TaskClaimed, TaskEnded, TaskReleased
+from workers.execution import next_step
+from workers.execution.next_step import PutBack
+from workers.observers import (
+    CommandEnded,
+    RunEnded,
+    TaskClaimed,
+    TaskEnded,
+    TaskHeld,
+    TaskReleased,
+)
 
 
 @app.task(name=EXECUTE)  # type: ignore[untyped-decorator]
@@ -46,24 +57,46 @@ def execute(run: str, index: int, dispatch: int) -> bool:
 
 
 def _run(here: WorkerContext, lease: Lease, claim: Claim) -> Recorded | None:
-    """Run a claimed task and record its result; None where the task was released instead."""
+    """Run a claimed task and record its result; None where it is to be run again."""
     here.observers.notify(TaskClaimed(lease, claim.attempts))
     with here.renewer.hold(lease) as stop:
         results = partial(here.dispatcher.results, lease.run)
-        result = here.dispatcher.recorded_before(lease) or here.executor.execute(
-            lease, claim, stop, results
-        )
+        if result := here.dispatcher.recorded_before(lease):
+            return _finish(here, lease, result)
+        ended = here.executor.execute(lease, claim, stop, results)
         here.renewer.mark_ended(lease)
         here.observers.notify(CommandEnded(lease))
-        if result is not None:
-            recorded = here.dispatcher.finish(lease, result, here.consumer.serves())
-            if recorded.ok:
-                here.observers.notify(TaskEnded(lease, result))
-            return recorded
+        if ended is not None:
+            step = next_step.after(ended, claim, here.executor.clock.now_ms, random.random)
+            return _take(here, lease, claim, step)
         reason = stop.reason
     here.dispatcher.release(lease, here.executor.owner)
     here.observers.notify(TaskReleased(lease, reason))
     return None
+
+
+def _take(
+    here: WorkerContext, lease: Lease, claim: Claim, step: TaskResult | PutBack
+) -> Recorded | None:
+    """Take the next step with a task: put it back, or record its result."""
+    if isinstance(step, TaskResult):
+        return _finish(here, lease, step)
+    held = here.dispatcher.hold(lease, step.hold)
+    if held.verdict == "held":
+        event = TaskHeld(lease, step.result, held.queue, held.until_ms)
+        here.observers.notify(event)
+        return None
+    # Over, or stale: then the fence refuses the result, unless the run was canceled just now.
+    refused = bool(step.hold.signal)
+    result = step.over(held.until_ms, held.waited_ms or claim.waited_ms, claim.rejections + refused)
+    return _finish(here, lease, result)
+
+
+def _finish(here: WorkerContext, lease: Lease, result: TaskResult) -> Recorded:
+    recorded = here.dispatcher.finish(lease, result, here.consumer.serves())
+    if recorded.ok:
+        here.observers.notify(TaskEnded(lease, result))
+    return recorded
 
 
 @app.task(name=AGGREGATE)  # type: ignore[untyped-decorator]

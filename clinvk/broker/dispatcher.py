@@ -26,6 +26,8 @@ from clinvk.store.types import (
     Canceled,
     Claim,
     ExhaustedTask,
+    Held,
+    Hold,
     Lease,
     Reaped,
     Recorded,
@@ -93,6 +95,12 @@ class Dispatcher:
             self._recent.add(lease, result)
         self._take_back(lease.run, recorded.canceled)
         return recorded
+
+    def hold(self, lease: Lease, hold: Hold) -> Held:
+        """Put a task back that is to be tried again; waits for Redis, as for a result."""
+        held = self._retry(lambda: self.store.hold(lease, hold))
+        self._log_failures(held.admission)
+        return held
 
     def recorded_before(self, lease: Lease) -> TaskResult | None:
         """Return the result that this worker recorded of a task which the server dispatches anew.

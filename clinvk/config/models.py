@@ -176,6 +176,7 @@ class LimitsSection(_Section):
     spill_quota_bytes: Annotated[int, Field(ge=0)] = WorkerConfig().spill_quota_bytes
     spill_keep_days: Annotated[float, Field(gt=0)] = WorkerConfig().spill_keep_days
     spill_reserve_bytes: Annotated[int, Field(ge=0)] = WorkerConfig().spill_reserve_bytes
+    resume_prompt: Annotated[str, Field(pattern=r"\S")] = WorkerConfig().resume_prompt
 
 
 def _broker_url(url: str) -> str:

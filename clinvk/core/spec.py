@@ -272,6 +272,11 @@ class Usage:
     output_tokens: int = 0
     total_tokens: int = 0
 
+    def minus(self, other: Usage) -> Usage:
+        """Return what was used beyond another count."""
+        counts = dataclasses.asdict(self).items()
+        return Usage(**{name: max(0, count - getattr(other, name)) for name, count in counts})
+
     def to_dict(self) -> dict[str, int]:
         """Return the counts by name, that of cached input where there is any."""
         given = dataclasses.asdict(self)
@@ -315,6 +320,16 @@ class Try:
         """Return the fields by name, without those that have nothing to say."""
         given = {**dataclasses.asdict(self), "usage": self.usage and self.usage.to_dict()}
         return {name: value for name, value in given.items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, body: dict[str, Any]) -> Self:
+        """Make one of what `to_dict` returned."""
+        kind, usage = body.get("error_kind"), body.get("usage")
+        made = {
+            "error_kind": ErrorKind(kind) if kind is not None else None,
+            "usage": Usage(**usage) if usage is not None else None,
+        }
+        return cls(**{**body, **made})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -422,17 +437,8 @@ class TaskResult(Wire):
         if body.get("sandbox") is not None:
             body["sandbox"] = Enforcement(**body["sandbox"])
         if body.get("tried"):
-            body["tried"] = [_try(entry) for entry in body["tried"]]
+            body["tried"] = [Try.from_dict(entry) for entry in body["tried"]]
         return cls(**body)
-
-
-def _try(body: dict[str, Any]) -> Try:
-    kind, usage = body.get("error_kind"), body.get("usage")
-    decoded = {
-        "error_kind": ErrorKind(kind) if kind is not None else None,
-        "usage": Usage(**usage) if usage is not None else None,
-    }
-    return Try(**{**body, **decoded})
 
 
 _NEEDED = frozenset({"index", "status", "exit_code", "duration_seconds"})

@@ -17,6 +17,11 @@ from clinvk.core.errors import ConfigError
 BROKER_URL = "CLINVK_BROKER_URL"
 WORKER_CONFIG = "CLINVK_WORKER_CONFIG"
 
+RESUME_PROMPT = (
+    "You were interrupted by an error of the service, not by anybody's decision. Look at what you "
+    "have done already, then go on where you were, and finish the task."
+)
+
 SandboxChoice = Literal["auto", "bwrap", "landlock", "off"]
 """What may enforce sandbox modes on a worker."""
 
@@ -34,7 +39,8 @@ class WorkerConfig:
     processes}}`, what one task may use, by backend, where `*` is all of them.
     `paths` are files and directories that sandboxed CLIs may read, by backend; `network` is
     `"on"`, `"off"` or `{"ports": [...]}`. With `sandbox_require` a task whose mode cannot be
-    enforced is refused. `prices` are `{backend or backend:model: {input, output, cached_input}}`.
+    enforced is refused. `resume_prompt` is what a CLI is told that goes on with its session.
+    `prices` are `{backend or backend:model: {input, output, cached_input}}`.
     """
 
     backends: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -58,6 +64,7 @@ class WorkerConfig:
     spill_quota_bytes: int = 10 << 30
     spill_keep_days: float = 7
     spill_reserve_bytes: int = 256 << 20
+    resume_prompt: str = RESUME_PROMPT
 
     @classmethod
     def load(cls, text: str) -> Self:

@@ -11,20 +11,23 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from clinvk.backends.base import Backend, ParsedOutput, ProcessResult
-from clinvk.core.spec import CostSource, Enforcement, ErrorKind, TaskResult
+from clinvk.backends.base import NO_SESSION, Backend, ParsedOutput, ProcessResult, Session
+from clinvk.core.spec import CostSource, Enforcement, ErrorKind, TaskResult, Usage
 from clinvk.core.timestamps import rfc3339
 from clinvk.core.user_paths import expanded_default
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.store.types import Claim, Lease
 from workers.execution import masking, process_tree
+from workers.execution.assignment import Assignment, assigned
 from workers.execution.environment import Environments
 from workers.execution.live_reader import LiveReader
 from workers.execution.masking import NOTHING, Masker
-from workers.execution.outcome import cut, exit_code, judged, status_of
-from workers.execution.preparation import Preparation, PreparedTask, ReadResults, RefusedError
+from workers.execution.next_step import Ended
+from workers.execution.outcome import cut, exit_code, judged, own_usage, status_of
+from workers.execution.preparation import Preparation, PreparedTask, ReadResults
 from workers.execution.pricing import Pricing
 from workers.execution.process import OutputLimits, run
+from workers.execution.refusal import RefusedError
 from workers.execution.sandbox.confined import SandboxFailedError
 from workers.execution.sandbox.git_directory import WorkdirError
 from workers.execution.sandbox.sandbox import Sandbox
@@ -33,25 +36,40 @@ from workers.execution.step_feed import StepFeed
 from workers.execution.stop_signal import StopSignal
 from workers.execution.task_limits import TaskLimits
 from workers.observers import Observers, TaskStarted
+from workers.server_clock import ServerClock
 
 logger = logging.getLogger(__name__)
 
+NOTHING_PARSED = ParsedOutput()
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
-    """What came of one execution; `process` is None where no command was started."""
+    """What came of one execution; `process` is None where no command was started.
 
-    parsed: ParsedOutput
-    process: ProcessResult | None
-    warnings: tuple[str, ...]
+    `session_usage` is what the CLI has counted in its session. `is_final`: it is not tried again.
+    """
+
+    parsed: ParsedOutput = NOTHING_PARSED
+    process: ProcessResult | None = None
+    assignment: Assignment | None = None
+    backend: Backend | None = None
+    session: Session = NO_SESSION
+    warnings: tuple[str, ...] = ()
     sandbox: Enforcement | None = None
+    may_have_acted: bool = False
+    session_usage: Usage | None = None
     cost_source: CostSource | None = None
+    is_final: bool = False
 
 
 class Executor:
     """Runs tasks on this machine. `owner` is this process, see `Store.claim`.
 
-    `queues` are those that it serves; None is all.
+    `queues` are those that it serves; None is all. `clock` is the server's.
+
+    Attributes:
+        name: the worker, as the store knows it.
 
     Raises:
         ConfigError: the policy file cannot be used.
@@ -64,9 +82,13 @@ class Executor:
         owner: str,
         observers: Observers | None = None,
         queues: Collection[str] | None = None,
+        clock: ServerClock | None = None,
     ) -> None:
         self.worker = worker
         self.owner = owner
+        self.name = owner.partition("/")[0]
+        self.clock = clock or ServerClock()
+        self._resume_prompt = config.resume_prompt
         self._observers = observers or Observers()
         self._preparation = Preparation(config, worker, queues)
         self._environments = Environments(config)
@@ -103,7 +125,7 @@ class Executor:
 
     def execute(
         self, lease: Lease, claim: Claim, stop: StopSignal, results: ReadResults
-    ) -> TaskResult | None:
+    ) -> Ended | None:
         """Run one dispatch of a task to its end; `results` reads those of earlier tasks.
 
         Returns None where the command was stopped because the worker is disconnected or shuts
@@ -114,7 +136,7 @@ class Executor:
         if stop.reason in {"disconnected", "requeued"}:
             return None
         parsed, process = execution.parsed, execution.process
-        return TaskResult(
+        result = TaskResult(
             index=lease.index,
             status=status_of(parsed.error_kind),
             exit_code=exit_code(process, parsed),
@@ -137,36 +159,71 @@ class Executor:
             start_time=rfc3339(started),
             end_time=rfc3339(datetime.now(UTC)),
         )
+        return self._ended(execution, result)
+
+    def _ended(self, execution: Execution, result: TaskResult) -> Ended:
+        """Add what decides how a task goes on."""
+        parsed, session, backend = execution.parsed, execution.session, execution.backend
+        sandbox = execution.sandbox
+        return Ended(
+            result=result,
+            worker=self.name,
+            assignment=execution.assignment,
+            may_have_acted=execution.may_have_acted or session.resume is not None,
+            is_contained=sandbox is not None
+            and (sandbox.mode == "read-only" and sandbox.by != "none"),
+            can_resume=backend is not None and backend.can_resume,
+            limited_model=parsed.limited_model,
+            at_capacity=parsed.at_capacity,
+            session=parsed.session_id or session.resume,
+            session_usage=execution.session_usage,
+            is_final=execution.is_final,
+        )
 
     def _execute(
         self, lease: Lease, claim: Claim, stop: StopSignal, results: ReadResults
     ) -> Execution:
-        warnings: tuple[str, ...] = ()
-        process: ProcessResult | None = None
-        sandbox: Enforcement | None = None
-        cost_source: CostSource | None = None
-        masker = NOTHING
+        execution, masker = Execution(), NOTHING
         try:
-            task = self._preparation.prepare(claim.spec, results)
+            assignment = assigned(claim)
+            execution = replace(execution, assignment=assignment)
+            spec, session = assignment.begin(self.name, self._resume_prompt)
+            task = self._preparation.prepare(spec, results, session)
             unlimited = self._task_limits.warnings(task.spec.backend)
-            warnings, sandbox = (*task.warnings, *unlimited), task.decision.enforcement
+            execution = replace(
+                execution,
+                session=session,
+                backend=task.backend,
+                warnings=(*task.warnings, *unlimited),
+                sandbox=task.decision.enforcement,
+            )
             masker = masking.masker(self._environments.secrets(task.backend, task.command))
             feed = StepFeed(lease, claim.attempts, task.spec.steps, masker, self._observers)
             tz = self._environments.time_zone(task.backend)
-            reader = LiveReader(task.spec.backend, task.backend.reader(), feed.saw, tz)
+            reader = LiveReader(
+                task.spec.backend, task.backend.reader(), feed.saw, tz, self.clock.seconds
+            )
             with closing(task):
                 process = self._run(task, lease, stop, reader, feed)
             parsed = judged(reader.finish(process), process, task.spec, feed.last_before_stall)
             parsed = self._explain_missing(task, parsed, process)
+            execution = replace(
+                execution,
+                process=process,
+                may_have_acted=reader.wants_output if parsed.acted is None else parsed.acted,
+            )
+            parsed, session_usage = own_usage(parsed, task.backend, session, assignment.history)
             parsed, cost_source = self._pricing.priced(parsed, task.backend, task.spec)
+            execution = replace(execution, session_usage=session_usage, cost_source=cost_source)
         except RefusedError as refusal:
             parsed = ParsedOutput(error=str(refusal), error_kind=refusal.kind)
+            execution = replace(execution, is_final=refusal.is_final)
         except Exception as error:  # a bug of ours must not cost the run, nor be tried again
             logger.exception("task %s", lease)
             reason = f"clinvk failed on worker {self.worker}: {type(error).__name__}: {error}"
             parsed = ParsedOutput(error=reason, error_kind=ErrorKind.FAILED)
-            cost_source = "unknown"
-        return self._presentable(Execution(parsed, process, warnings, sandbox, cost_source), masker)
+            execution = replace(execution, is_final=True, cost_source="unknown")
+        return self._presentable(replace(execution, parsed=parsed), masker)
 
     def _presentable(self, execution: Execution, masker: Masker) -> Execution:
         """Mask what comes of an execution, and then cut it to the limits of output."""

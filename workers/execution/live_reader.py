@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from clinvk.backends.base import OutputReader, ParsedOutput, ProcessResult
 from clinvk.core.error_log import ErrorLog
@@ -20,7 +22,8 @@ _errors = ErrorLog(logger)
 class LiveReader:
     """The reader of one command's output; `on_line` gets each line with the steps it tells of.
 
-    `tz` is the command's variable TZ, where it is not that of this process.
+    `tz` is the command's variable TZ, where it is not that of this process; `clock` tells the
+    seconds since the epoch.
 
     A reader that raises has a bug: that is logged once, and costs the task the steps of a line.
 
@@ -34,11 +37,13 @@ class LiveReader:
         reader: OutputReader,
         on_line: Callable[[str, Sequence[Step]], object],
         tz: str | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._backend = backend
         self._reader = reader
         self._on_line = on_line
         self._tz = tz
+        self._clock = clock
         self._lines = LineSplitter()
         self._failed_lines = 0
         self._taken_bytes = 0
@@ -53,7 +58,7 @@ class LiveReader:
         """Read what is left, and return what the CLI meant."""
         if self.wants_output:
             self._read(self._lines.end())
-        parsed = self._reader.finish(process)
+        parsed = self._reader.finish(replace(process, ended_at=self._now()))
         is_whole = self._failed_lines == 0 and self._taken_bytes >= process.stdout.size
         if self.wants_output and not is_whole and not parsed.acted:
             parsed = replace(parsed, acted=None)  # what was not read may tell of it
@@ -63,8 +68,11 @@ class LiveReader:
             parsed = replace(parsed, warnings=(*parsed.warnings, warning))
         return parsed
 
+    def _now(self) -> datetime:
+        return local_time.now(self._tz, self._clock)
+
     def _read(self, lines: Iterable[str]) -> None:
-        at = local_time.now(self._tz)
+        at = self._now()
         for line in lines:
             try:
                 self._on_line(line, tuple(self._reader.read(line, at)))

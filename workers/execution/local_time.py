@@ -7,6 +7,8 @@ machine unless the configuration says otherwise.
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 from datetime import datetime, tzinfo
 from functools import cache
 from zoneinfo import ZoneInfo
@@ -14,9 +16,12 @@ from zoneinfo import ZoneInfo
 logger = logging.getLogger(__name__)
 
 
-def now(tz: str | None = None) -> datetime:
-    """Return the time; `tz` is the variable TZ of a command, where it is not this process's."""
-    return datetime.now(_zone(tz))
+def now(tz: str | None = None, clock: Callable[[], float] = time.time) -> datetime:
+    """Return the time that a clock tells, in seconds since the epoch.
+
+    `tz` is the variable TZ of a command, where it is not this process's.
+    """
+    return datetime.fromtimestamp(clock(), _zone(tz))
 
 
 @cache

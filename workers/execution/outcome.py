@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from clinvk.backends.base import Captured, ParsedOutput, ProcessResult
-from clinvk.core.spec import ErrorKind, TaskSpec, TaskStatus
+from clinvk.backends.base import Backend, Captured, ParsedOutput, ProcessResult, Session
+from clinvk.core.spec import ErrorKind, TaskSpec, TaskStatus, Usage
+from workers.execution.history import History
 
 
 def judged(
@@ -46,6 +47,18 @@ def _with_limit(parsed: ParsedOutput, process: ProcessResult) -> ParsedOutput:
 
 def _warned(parsed: ParsedOutput, warning: str) -> ParsedOutput:
     return replace(parsed, warnings=(*parsed.warnings, warning))
+
+
+def own_usage(
+    parsed: ParsedOutput, backend: Backend, session: Session, history: History
+) -> tuple[ParsedOutput, Usage | None]:
+    """Return an output with the usage of this execution alone, and that of its whole session."""
+    if not backend.counts_session or session.resume is None:
+        return parsed, parsed.usage
+    before = history.session_usage
+    if parsed.usage is None or before is None:
+        return parsed, parsed.usage or before
+    return replace(parsed, usage=parsed.usage.minus(before)), parsed.usage
 
 
 def cut(parsed: ParsedOutput, stdout: Captured, limit_bytes: int, worker: str) -> ParsedOutput:

@@ -11,32 +11,29 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clinvk.backends import BackendRegistry
-from clinvk.backends.base import Backend, Command, Confinement, build_command
+from clinvk.backends.base import (
+    NO_SESSION,
+    Backend,
+    Command,
+    Confinement,
+    Session,
+    build_command,
+)
 from clinvk.core import placeholders
-from clinvk.core.errors import WireError
 from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus, not_blank, queue_of
 from clinvk.core.worker_config import WorkerConfig
 from workers.execution import policy_file
 from workers.execution.directory import Directory
 from workers.execution.policy import Policy, PolicyError
+from workers.execution.refusal import RefusedError
 from workers.execution.sandbox.sandbox import Decision, Sandbox, Wrapped
 
 ReadResults = Callable[[Sequence[int]], Iterable[TaskResult | None]]
 """Reads the results of some tasks of the same run, in the order of their indexes."""
 
-LARGEST_SPEC_BYTES = 1 << 27
-"""What is larger is not decoded: it would take the memory of the tasks beside it."""
 LONGEST_INPUTS = 1 << 26
 """Characters of other tasks' outputs that a prompt may take in: more than any CLI reads, and less
 than what would cost other tasks their memory."""
-
-
-class RefusedError(Exception):
-    """A task that cannot be started here; becomes its result."""
-
-    def __init__(self, kind: ErrorKind, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +81,15 @@ class Preparation:
     def _serves(self, name: str) -> bool:
         return self._queues is None or queue_of(name) in self._queues
 
-    def prepare(self, wire: bytes | None, results: ReadResults) -> PreparedTask:
-        """Decode the spec, fill in earlier outputs, check the policy, build the command.
+    def prepare(
+        self, spec: TaskSpec, results: ReadResults, session: Session = NO_SESSION
+    ) -> PreparedTask:
+        """Fill in earlier outputs, check the policy, build the command.
 
         Raises:
             RefusedError: it cannot be run here.
         """
-        spec, warnings = fill_inputs(_decoded(wire), results)
+        spec, warnings = fill_inputs(spec, results)
         backend = self._backend(spec.backend)
         must_hold = self._policy.needs_sandbox
         can_enforce = must_hold and self.sandbox.mechanism.works
@@ -107,7 +106,7 @@ class Preparation:
                 project_settings=self._policy.allows_project_settings(spec),
                 directory=directory.real_path,
             )
-            command = build_command(backend, spec, confinement)
+            command = build_command(backend, spec, confinement, session)
         except BaseException:
             directory.close()
             raise
@@ -194,24 +193,6 @@ class Preparation:
             )
         kind = ErrorKind.TOO_LARGE if error.errno == errno.E2BIG else ErrorKind.FAILED
         return RefusedError(kind, f"cannot start {program} on {self._worker}: {error}")
-
-
-def _decoded(wire: bytes | None) -> TaskSpec:
-    """Decode a stored spec, which anyone who reaches the broker may have written.
-
-    Raises:
-        RefusedError: it is no task, or too large.
-    """
-    if wire is None:
-        raise RefusedError(ErrorKind.INVALID, "the task's spec is no longer there")
-    if len(wire) > LARGEST_SPEC_BYTES:
-        raise RefusedError(
-            ErrorKind.TOO_LARGE, f"the task has {len(wire)} bytes, more than {LARGEST_SPEC_BYTES}"
-        )
-    try:
-        return TaskSpec.from_wire(wire)
-    except WireError as error:
-        raise RefusedError(ErrorKind.INVALID, str(error)) from error
 
 
 def fill_inputs(spec: TaskSpec, results: ReadResults) -> tuple[TaskSpec, list[str]]:

@@ -29,6 +29,7 @@ from workers.liveness.contact import Contact
 from workers.liveness.held_leases import HeldLeases
 from workers.liveness.worker_info import Announcement
 from workers.observers import Observers, RunCanceled, RunEnded, TaskLost, TaskRetried
+from workers.server_clock import ServerClock
 
 SIGNAL_BLOCK_MS = 1000
 RETRY_SECONDS = 0.5
@@ -45,6 +46,7 @@ class LeaseRenewer:
 
     `owner` names this process (see `Store.claim`). `announcement` is published with each renewal.
     `dispatcher` and `connection` are for this thread alone, and must not wait for long.
+    `server_clock` is told the time with each renewal.
 
     Attributes:
         announcement: what the fleet knows of this worker.
@@ -61,6 +63,7 @@ class LeaseRenewer:
         connection: LivenessConnection,
         observers: Observers | None = None,
         clock: Callable[[], float] = time.monotonic,
+        server_clock: ServerClock | None = None,
     ) -> None:
         self._dispatcher = dispatcher
         self._store = dispatcher.store
@@ -71,6 +74,7 @@ class LeaseRenewer:
         self._server = ""
         self._observers = observers or Observers()
         self._clock = clock
+        self._server_clock = server_clock or ServerClock()
         self._contact = Contact(clock())
         self._renew_at = clock()
         self._signals_after: str | None = None
@@ -158,7 +162,9 @@ class LeaseRenewer:
         connection_id = self._open_connection()
         self._note_signals()  # what was canceled before it, the renewal tells
         leases = self._held.all()
+        called_at = self._clock()
         renewed = self._store.renew(self._owner, connection_id, leases)
+        self._server_clock.note(renewed.now_ms, called_at)
         self._connection_id = connection_id
         self._renew_at = asked_at + RENEW_SECONDS
         if self._contact.heard(asked_at):

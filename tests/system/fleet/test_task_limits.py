@@ -37,10 +37,10 @@ def execute(
     assert executor.unenforced_limits() == []
     claim = Claim("go", TaskSpec(backend="py", prompt=prompt).to_wire(), attempts=1)
     with StopSignal() as stop:
-        result = executor.execute(Lease(folder.name, 0, 1), claim, stop, lambda _: [])
-    assert result is not None
+        ended = executor.execute(Lease(folder.name, 0, 1), claim, stop, lambda _: [])
+    assert ended is not None
     assert list(ROOT.rglob(f"clinvk-task-{os.getpid()}-*")) == []
-    return result
+    return ended.result
 
 
 def py(code: str) -> list[str]:

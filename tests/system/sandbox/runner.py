@@ -89,9 +89,9 @@ def run(executor: Executor, neighbour: int, index: int, task: dict[str, Any]) ->
     claim = Claim("go", TaskSpec(**task).to_wire(), attempts=1)
     lease = Lease(f"run-{os.getpid()}", index, 1)
     with StopSignal() as stop:
-        result = executor.execute(lease, claim, stop, lambda _: ())
-    assert result is not None
-    decoded: dict[str, Any] = json.loads(result.to_wire())
+        ended = executor.execute(lease, claim, stop, lambda _: ())
+    assert ended is not None
+    decoded: dict[str, Any] = json.loads(ended.result.to_wire())
     return decoded
 
 

@@ -36,12 +36,13 @@ def execute(tmp_path: Path):  # type: ignore[no-untyped-def]
         lease = Lease(f"{tmp_path.name}-{os.getpid()}", 3, 2)
         wire = spec.to_wire() if isinstance(spec, TaskSpec) else spec
         with stop or StopSignal() as signal:
-            return Executor(worker, "w@h", "w@h/1").execute(
+            ended = Executor(worker, "w@h", "w@h/1").execute(
                 lease,
                 Claim("go", wire, attempts=2),
                 signal,
                 lambda indexes: map(earlier.__getitem__, indexes),
             )
+        return ended.result if ended else None
 
     return run
 
@@ -244,9 +245,9 @@ def test_what_is_refused_is_a_result_that_names_the_rule(tmp_path: Path) -> None
     def run(task: TaskSpec) -> tuple[Any, Any, Any]:
         with StopSignal() as stop:
             lease = Lease(tmp_path.name, 0, 1)
-            result = executor.execute(lease, Claim("go", task.to_wire()), stop, lambda _: [])
-        assert result is not None
-        return result.error_kind, result.exit_code, result.error
+            ended = executor.execute(lease, Claim("go", task.to_wire()), stop, lambda _: [])
+        assert ended is not None
+        return ended.result.error_kind, ended.result.exit_code, ended.result.error
 
     assert run(TaskSpec(backend="py", prompt="x", workdir=str(tmp_path))) == (None, 0, None)
     assert run(
@@ -268,9 +269,9 @@ def test_a_task_without_a_time_limit_has_that_of_the_policy(tmp_path: Path) -> N
     with StopSignal() as stop:
         claim = Claim("go", TaskSpec(backend="py", prompt="x").to_wire())
         executor = Executor(config, "w@h", "w@h/1")
-        result = executor.execute(Lease(tmp_path.name, 0, 1), claim, stop, lambda _: [])
-    assert result is not None
-    assert (result.status, result.error) == (TaskStatus.TIMEOUT, "stopped after 0.2 s")
+        ended = executor.execute(Lease(tmp_path.name, 0, 1), claim, stop, lambda _: [])
+    assert ended is not None
+    assert (ended.result.status, ended.result.error) == (TaskStatus.TIMEOUT, "stopped after 0.2 s")
 
 
 MISSES_ITS_KEY = """
@@ -342,11 +343,9 @@ def run_claude(spec: TaskSpec, tmp_path: Path, *observers: Any, **config: Any) -
     lease = Lease(f"{tmp_path.name}-{os.getpid()}", 0, 1)
     with StopSignal() as stop:
         executor = Executor(worker, "w@h", "w@h/1", Observers(observers))
-        result = executor.execute(
-            lease, Claim("go", spec.to_wire(), attempts=2), stop, lambda _: []
-        )
-    assert result is not None
-    return result
+        ended = executor.execute(lease, Claim("go", spec.to_wire(), attempts=2), stop, lambda _: [])
+    assert ended is not None
+    return ended.result
 
 
 def test_a_stall_names_the_last_step_and_no_key(claude: Path, tmp_path: Path) -> None:

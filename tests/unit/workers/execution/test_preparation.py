@@ -33,6 +33,6 @@ def test_a_backend_is_told_the_directory_that_was_opened(
     monkeypatch.setattr(Policy, "open", exchange_first)
     preparation = Preparation(WorkerConfig(sandbox="off"), "w@h")
     spec = TaskSpec(backend="codex", prompt="x", sandbox_mode="read-only", workdir=str(link))
-    with closing(preparation.prepare(spec.to_wire(), lambda _: [])) as task:
+    with closing(preparation.prepare(spec, lambda _: [])) as task:
         assert os.path.realpath(task.directory.start_path) == str(tmp_path / "meant")
         assert f'"{tmp_path}/meant"={{trust_level="untrusted"}}' in " ".join(task.command.argv)

@@ -1,0 +1,133 @@
+"""What a claim gives a worker to run: the task as it is for the queue that it came through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from clinvk.backends.base import Session
+from clinvk.core.errors import WireError
+from clinvk.core.spec import ErrorKind, TaskSpec, queue_of
+from clinvk.store.types import Claim
+from workers.execution.history import History
+from workers.execution.refusal import RefusedError
+
+LARGEST_SPEC_BYTES = 1 << 27
+"""What is larger is not decoded: it would take the memory of the tasks beside it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """A task to run.
+
+    `spec` is the task as it was submitted, `variant` as it is to be run, which is that of `entry`:
+    its `backend`, or one of its `alternatives` and `fallback`.
+    """
+
+    spec: TaskSpec
+    variant: TaskSpec
+    entry: str
+    history: History = field(default_factory=History)
+
+    def begin(self, worker: str, resume_prompt: str) -> tuple[TaskSpec, Session]:
+        """Return what to run on this worker: the task, or the next prompt of its session.
+
+        Raises:
+            RefusedError: it has acted, so that it is not started over, and cannot be gone on with.
+        """
+        history = self.history
+        if history.session is None:
+            return self.variant, Session(keep=may_go_on(self.spec))
+        if (history.session_worker, history.session_entry) == (worker, self.entry):
+            spec = replace(self.variant, prompt=resume_prompt, inputs={})
+            return spec, Session(keep=True, resume=history.session)
+        if history.may_start_over:
+            return self.variant, Session(keep=may_go_on(self.spec))
+        raise self._stranded()
+
+    def _stranded(self) -> RefusedError:
+        last = self.history.tried[-1] if self.history.tried else None
+        reason = (
+            f"not tried again: it had called tools that can change something, and worker "
+            f"{self.history.session_worker}, which has its session, is gone; "
+            "retry_after_changes: true allows it"
+        )
+        error = f"{last.error} ({reason})" if last and last.error else reason
+        kind = last.error_kind if last else None
+        return RefusedError(kind or ErrorKind.FAILED, error, is_final=True)
+
+    @property
+    def others(self) -> list[str]:
+        """The entries that were not tried yet, in order: where it may go on instead."""
+        known = self.spec.choices if self.spec.alternatives else ()
+        tried = {self.spec.backend} if not known else set()
+        tried |= {self.entry, *self.history.entries}
+        return [each for each in (*known, *(self.spec.fallback or ())) if each not in tried]
+
+    def route(self, entry: str) -> tuple[str, str]:
+        """Return the queue and the model of another entry.
+
+        Raises:
+            WireError: its variant has fields that do not fit.
+        """
+        variant = _variant(self.spec, entry)
+        return queue_of(variant.backend), variant.model or ""
+
+
+def knows_of_limits(spec: TaskSpec) -> bool:
+    """Whether a task comes from a client that says how it may be tried again.
+
+    One of an older client, which says nothing of it, ends at once, as it did then.
+    """
+    return spec.retries is not None
+
+
+def may_go_on(spec: TaskSpec) -> bool:
+    """Whether another execution of a task may want to go on with this one's session."""
+    return knows_of_limits(spec) and (spec.retries != 0 or spec.max_wait_seconds != 0)
+
+
+def assigned(claim: Claim) -> Assignment:
+    """Decode what was claimed, which anyone who reaches the broker may have written.
+
+    Raises:
+        RefusedError: it is no task, or too large, or not one for the queue that it came through.
+    """
+    spec = _decoded(claim.spec)
+    try:
+        entry = _entry(spec, claim.queue, claim.model)
+        history = History.read(claim.history)
+        return Assignment(spec=spec, variant=_variant(spec, entry), entry=entry, history=history)
+    except WireError as error:
+        raise RefusedError(ErrorKind.INVALID, str(error)) from error
+
+
+def _decoded(wire: bytes | None) -> TaskSpec:
+    if wire is None:
+        raise RefusedError(ErrorKind.INVALID, "the task's spec is no longer there")
+    if len(wire) > LARGEST_SPEC_BYTES:
+        raise RefusedError(
+            ErrorKind.TOO_LARGE, f"the task has {len(wire)} bytes, more than {LARGEST_SPEC_BYTES}"
+        )
+    try:
+        return TaskSpec.from_wire(wire)
+    except WireError as error:
+        raise RefusedError(ErrorKind.INVALID, str(error)) from error
+
+
+def _entry(spec: TaskSpec, queue: str, model: str) -> str:
+    """Return the entry that a queue stands for, and a model where the task was moved there."""
+    entries: list[str] = [*spec.choices, *(spec.fallback or ())]
+    for entry in entries:
+        is_queue = queue in {"", queue_of(entry.partition(":")[0])}
+        if is_queue and model in {"", _variant(spec, entry).model}:
+            return entry
+    wanted = f"{queue} with model {model}" if model else queue
+    raise WireError(f"the task came through the queue {wanted}, which is none of its own")
+
+
+def _variant(spec: TaskSpec, entry: str) -> TaskSpec:
+    if entry != spec.backend:
+        return spec.variant(entry)
+    if spec.alternatives or spec.fallback or spec.variants:
+        return replace(spec, alternatives=[], fallback=None, variants={})
+    return spec
