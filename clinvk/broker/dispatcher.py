@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import redis
 from celery import Celery
 
+from clinvk.broker.expired_waits import Overdue
 from clinvk.broker.message import template
 from clinvk.broker.recent_results import RecentResults
 from clinvk.core.error_log import ErrorLog
@@ -26,6 +27,7 @@ from clinvk.store.types import (
     Canceled,
     Claim,
     ExhaustedTask,
+    ExpiredWait,
     Held,
     Hold,
     Lease,
@@ -138,12 +140,16 @@ class Dispatcher:
     def reap(self) -> Reaped:
         """Dispatch lost tasks again, end exhausted ones, close runs that their chord did not.
 
+        Tasks that limits would hold up for longer than they may go on elsewhere, or end.
+
         What fails for one run is logged once, and the others go on.
         """
         reaped = self.store.reap()
         self._log_reaped(reaped)
         for exhausted in reaped.exhausted:
             self._for_run(exhausted.lease.run, partial(self._end, exhausted))
+        for expired in self.store.expired_waits() if reaped.has_closed_gate else ():
+            self._for_run(expired.lease.run, partial(self._end_wait, expired))
         for run in reaped.complete:
             self._for_run(run, partial(self.store.aggregate, run))
         return reaped
@@ -165,8 +171,26 @@ class Dispatcher:
         is_canceled = summary is None or summary.canceled_run
         make = TaskResult.canceled_and_lost if is_canceled else TaskResult.lost
         result = make(exhausted.lease.index, exhausted.reason, exhausted.worker_losses)
-        if self.finish(exhausted.lease, result).is_last:
-            self.store.aggregate(run)
+        self._record_end(exhausted.lease, result)
+
+    def _record_end(self, lease: Lease, result: TaskResult) -> None:
+        if self.finish(lease, result).is_last:
+            self.store.aggregate(lease.run)
+
+    def _end_wait(self, expired: ExpiredWait) -> None:
+        """Let a task go on elsewhere that has waited for long enough, or record its end.
+
+        The store refuses both where the task is dispatched by now.
+        """
+        lease = expired.lease
+        (spec,) = self.store.specs(lease.run, [lease.index])
+        if spec is None:
+            return
+        overdue = Overdue.read(expired, spec, self.store.history(lease))
+        elsewhere = overdue.elsewhere()
+        if elsewhere is not None and self.hold(lease, elsewhere).verdict != "over":
+            return
+        self._record_end(lease, overdue.end())
 
     def _for_run(self, run: str, act: Callable[[], object]) -> None:
         """Act on one run; an error of its scripts is logged and costs no other run."""

@@ -401,6 +401,30 @@ class TaskResult(Wire):
         )
 
     @classmethod
+    def held_up(
+        cls,
+        index: int,
+        kind: ErrorKind,
+        error: str,
+        retry_at: str | None,
+        backend: str | None,
+        tried: list[Try],
+    ) -> Self:
+        """Make the result of a task that a limit held up until it might wait no longer."""
+        return cls(
+            index=index,
+            status=TaskStatus.FAILED,
+            exit_code=-1,
+            duration_seconds=0.0,
+            error=error,
+            error_kind=kind,
+            retry_at=retry_at,
+            backend=backend,
+            tried=list(tried),
+            attempts=1 if tried else 0,
+        )
+
+    @classmethod
     def _without_cli(cls, index: int, kind: ErrorKind, error: str, attempts: int = 1) -> Self:
         """Make a result of which no CLI's end is known."""
         return cls(

@@ -61,7 +61,7 @@ def claim(verdict: bytes, rest: Sequence[Any]) -> Claim:
 
 def expired_wait(row: Sequence[Any]) -> ExpiredWait:
     """Decode a task that waited for too long."""
-    lease, kind, worker, retry_at_ms, until_ms, waited_ms, rejections = row
+    lease, kind, worker, retry_at_ms, until_ms, waited_ms, rejections, queue, model = row
     return ExpiredWait(
         Lease.parse(text(lease)),
         text(kind),
@@ -70,6 +70,8 @@ def expired_wait(row: Sequence[Any]) -> ExpiredWait:
         int(until_ms),
         int(waited_ms),
         rejections,
+        text(queue),
+        text(model),
     )
 
 

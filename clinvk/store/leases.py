@@ -130,6 +130,11 @@ class Leases(Connection):
         rows = self.call("expired_waits", limit=WAITS_LIMIT)
         return [decoding.expired_wait(row) for row in rows]
 
+    def history(self, lease: Lease) -> bytes:
+        """Read what earlier executions of a task left for the next one (`Hold.history`)."""
+        found: bytes | None = self.redis.hget(key("history", lease.run), str(lease.index))
+        return found or b""
+
     def _store_large(self, lease: Lease, result: TaskResult) -> TaskResult:
         if result.output is None or len(result.output) <= INLINE_BYTES // 4:
             return result

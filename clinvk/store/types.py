@@ -178,7 +178,7 @@ class ExpiredWait:
     """A task that limits would hold up for longer than they may.
 
     `kind` is the limit's, met by `worker`; it opens at `retry_at_ms` (None where that is not
-    known), and the queue at `until_ms`.
+    known), and the queue at `until_ms`. It waits in `queue`, for `model` or "".
     """
 
     lease: Lease
@@ -188,6 +188,8 @@ class ExpiredWait:
     until_ms: int
     waited_ms: int
     rejections: int
+    queue: str
+    model: str
 
 
 @dataclass(frozen=True, slots=True)

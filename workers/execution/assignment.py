@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 
 from clinvk.backends.base import Session
 from clinvk.core.errors import WireError
-from clinvk.core.spec import ErrorKind, TaskSpec, queue_of
+from clinvk.core.history import History, entry_of, variant_of
+from clinvk.core.spec import ErrorKind, TaskSpec
 from clinvk.store.types import Claim
-from workers.execution.history import History
 from workers.execution.refusal import RefusedError
 
 LARGEST_SPEC_BYTES = 1 << 27
@@ -55,23 +55,6 @@ class Assignment:
         kind = last.error_kind if last else None
         return RefusedError(kind or ErrorKind.FAILED, error, is_final=True)
 
-    @property
-    def others(self) -> list[str]:
-        """The entries that were not tried yet, in order: where it may go on instead."""
-        known = self.spec.choices if self.spec.alternatives else ()
-        tried = {self.spec.backend} if not known else set()
-        tried |= {self.entry, *self.history.entries}
-        return [each for each in (*known, *(self.spec.fallback or ())) if each not in tried]
-
-    def route(self, entry: str) -> tuple[str, str]:
-        """Return the queue and the model of another entry.
-
-        Raises:
-            WireError: its variant has fields that do not fit.
-        """
-        variant = _variant(self.spec, entry)
-        return queue_of(variant.backend), variant.model or ""
-
 
 def knows_of_limits(spec: TaskSpec) -> bool:
     """Whether a task comes from a client that says how it may be tried again.
@@ -94,9 +77,9 @@ def assigned(claim: Claim) -> Assignment:
     """
     spec = _decoded(claim.spec)
     try:
-        entry = _entry(spec, claim.queue, claim.model)
+        entry = entry_of(spec, claim.queue, claim.model)
         history = History.read(claim.history)
-        return Assignment(spec=spec, variant=_variant(spec, entry), entry=entry, history=history)
+        return Assignment(spec=spec, variant=variant_of(spec, entry), entry=entry, history=history)
     except WireError as error:
         raise RefusedError(ErrorKind.INVALID, str(error)) from error
 
@@ -112,22 +95,3 @@ def _decoded(wire: bytes | None) -> TaskSpec:
         return TaskSpec.from_wire(wire)
     except WireError as error:
         raise RefusedError(ErrorKind.INVALID, str(error)) from error
-
-
-def _entry(spec: TaskSpec, queue: str, model: str) -> str:
-    """Return the entry that a queue stands for, and a model where the task was moved there."""
-    entries: list[str] = [*spec.choices, *(spec.fallback or ())]
-    for entry in entries:
-        is_queue = queue in {"", queue_of(entry.partition(":")[0])}
-        if is_queue and model in {"", _variant(spec, entry).model}:
-            return entry
-    wanted = f"{queue} with model {model}" if model else queue
-    raise WireError(f"the task came through the queue {wanted}, which is none of its own")
-
-
-def _variant(spec: TaskSpec, entry: str) -> TaskSpec:
-    if entry != spec.backend:
-        return spec.variant(entry)
-    if spec.alternatives or spec.fallback or spec.variants:
-        return replace(spec, alternatives=[], fallback=None, variants={})
-    return spec

@@ -8,16 +8,15 @@ CLI's session, or where nothing can have changed, or where its submitter allows 
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
-from clinvk.core.errors import WireError
+from clinvk.core.history import MOST_TRIES, History, routes
+from clinvk.core.limit_waits import over_wait, told
 from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, Try, Usage
 from clinvk.store.types import Claim, Hold
 from workers.execution.assignment import Assignment, knows_of_limits
-from workers.execution.history import MOST_TRIES, History
 
 BURST_DELAYS_SECONDS = (30.0, 60.0, 300.0)
 """How long a burst limit that does not say when it opens holds a task back at most, by how often it
@@ -37,12 +36,6 @@ FALL_BACK_ON = frozenset(
 )
 """What is no fault of the task, and may not be so elsewhere."""
 NEVER_AGAIN = frozenset({ErrorKind.CANCELED, ErrorKind.LOST})
-LIMIT_WORDS = {
-    ErrorKind.USAGE_LIMIT: "usage limit",
-    ErrorKind.RATE_LIMITED: "rate limit",
-    ErrorKind.OVERLOADED: "no capacity",
-}
-
 NOT_STARTED_OVER = (
     "not tried again, because it had called tools that can change something; "
     "retry_after_changes: true allows it"
@@ -99,26 +92,6 @@ class PutBack:
             return said
         kind = self.result.error_kind or ErrorKind.RATE_LIMITED
         return over_wait(kind, hold.retry_at_ms or until_ms, hold.max_wait_ms / 1000, said or "")
-
-
-def over_wait(kind: ErrorKind, until_ms: int, max_wait_seconds: float, said: str) -> str:
-    """Return the error of a task that a limit would hold up for longer than it may."""
-    until = datetime.fromtimestamp(until_ms / 1000, UTC)
-    words = f"{LIMIT_WORDS.get(kind, kind.value)} until {until:%Y-%m-%d %H:%M} UTC, longer than "
-    return f"{words}max_wait ({_in_words(max_wait_seconds)}) allows" + (f": {said}" if said else "")
-
-
-def _in_words(seconds: float) -> str:
-    for unit, length in (("h", 3600), ("min", 60)):
-        if seconds >= length and seconds % length == 0:
-            return f"{seconds / length:g} {unit}"
-    return f"{seconds:g} s"
-
-
-def told(result: TaskResult, waited_ms: int, rejections: int) -> TaskResult:
-    """Add to a result how limits held its task up."""
-    waited_seconds = round(waited_ms / 1000, 3) if waited_ms or rejections else None
-    return replace(result, waited_seconds=waited_seconds, rejections=rejections)
 
 
 def after(ended: Ended, claim: Claim, now_ms: int, random: Random) -> TaskResult | PutBack:
@@ -251,7 +224,8 @@ class _Decision:
         is_retried = not self.signal and self._may_retry()
         if self._kind not in FALL_BACK_ON or is_retried:
             return []
-        return routes_of(self._assignment)
+        assignment = self._assignment
+        return routes(self._spec, assignment.entry, assignment.history)
 
     def _limited_model(self) -> str:
         """Return the model whose limit it is, if the store knows the task as one for this model."""
@@ -290,15 +264,6 @@ class _Decision:
             cost_usd=result.cost_usd,
             cost_source=result.cost_source,
         )
-
-
-def routes_of(assignment: Assignment) -> list[tuple[str, str]]:
-    """Return the routes of the entries that were not tried yet; forged ones are passed over."""
-    routes = []
-    for entry in assignment.others:
-        with contextlib.suppress(WireError):
-            routes.append(assignment.route(entry))
-    return routes
 
 
 def _signal(kind: ErrorKind, *, at_capacity: bool) -> str:

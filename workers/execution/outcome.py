@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from clinvk.backends.base import Backend, Captured, ParsedOutput, ProcessResult, Session
+from clinvk.core.history import History
 from clinvk.core.spec import ErrorKind, TaskSpec, TaskStatus, Usage
-from workers.execution.history import History
 
 
 def judged(

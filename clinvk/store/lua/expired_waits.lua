@@ -1,10 +1,14 @@
 -- expired_waits(limit)
---   -> {{lease, kind, worker, retry_at_ms, until_ms, waited_ms, rejections}, ...}
+--   -> {{lease, kind, worker, retry_at_ms, until_ms, waited_ms, rejections, queue, model}, ...}
 -- Find tasks that limits would hold up for longer than they may be. Writes nothing but where to look
 -- on: the caller records their ends through finish, which takes them out of their lists.
 --   limit  how many tasks of a run to look at in one call
 -- The lease is that of a dispatch that will not be, the one after the next: should the task be
--- dispatched meanwhile, its end by this lease is refused. retry_at_ms is 0 where it is not known.
+-- dispatched meanwhile, its end by this lease is refused. retry_at_ms is 0 where it is not known; queue
+-- and model are what the task waits for.
+-- A task waits too long, or it does not, whatever time it is, since what is left of a wait becomes less
+-- as it goes on. So a run is looked through once for each state of the gates, and again when one more of
+-- its tasks waits, or a gate should have opened.
 local now = now_ms()
 local found = {}
 
@@ -37,12 +41,17 @@ local function look_at(run, index)
   local dispatch = integer(2 + (redis.call('HGET', dispatches_key(run), index) or 0))
   found[#found + 1] = {lease_name(run, index, dispatch), gate.kind, gate.worker,
                        integer(gate.retry_at or 0), integer(gate.closed_until), integer(waited),
-                       tries.rejections}
+                       tries.rejections, queue, model}
 end
+
+local state = state_of_gates()
 
 -- Look at some of what a run has waiting, further on with each call.
 local function look_at_run(run)
-  local first = tonumber(redis.call('HGET', run_key(run), 'looked') or 0)
+  local fields = redis.call('HMGET', run_key(run), 'looked', 'looked_at')
+  if fields[2] == state then return end
+  local first = tonumber(fields[1] or 0)
+  local before = #found
   local indexes = redis.call('ZRANGE', held_key(run), first, first + limit - 1)
   for _, queue in ipairs(record_of(run).queues) do
     for _, index in ipairs(redis.call('LRANGE', pending_key(run, queue), first,
@@ -51,14 +60,14 @@ local function look_at_run(run)
     end
   end
   for _, index in ipairs(indexes) do look_at(run, index) end
-  local is_all = #indexes < tonumber(limit)
-  set_field(run_key(run), 'looked', integer(is_all and 0 or first + limit - #found))
+  local is_all, none = #indexes < tonumber(limit), #found == before
+  set_field(run_key(run), 'looked', integer(is_all and 0 or first + limit - (#found - before)))
+  if is_all and none and first == 0 then set_field(run_key(run), 'looked_at', state) end
 end
 
-if is_any_closed() then
+if state ~= '' then
   for _, run in ipairs(redis.call('ZRANGE', active_key(), 0, -1)) do
-    if redis.call('HGET', run_key(run), 'state') == 'running'
-        and redis.call('HGET', run_key(run), 'max_wait_ms') then
+    if record_of(run).max_wait_ms and redis.call('HGET', run_key(run), 'state') == 'running' then
       attempt(function() look_at_run(run) end)
     end
   end

@@ -38,4 +38,4 @@ for _, queue in ipairs(redis.call('SMEMBERS', queues_key())) do
 end
 local admission = admit(claim_timeout_ms)
 local complete = redis.call('ZRANGEBYSCORE', complete_key(), '-inf', now - complete_after_ms)
-return {over, admission, complete, repaired, failures, is_any_closed() and 1 or 0}
+return {over, admission, complete, repaired, failures, state_of_gates() ~= '' and 1 or 0}

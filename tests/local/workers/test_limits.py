@@ -130,7 +130,7 @@ def test_a_limit_that_opens_too_late_is_the_end_and_says_both(
     assert (ended.error_kind, ended.rejections) == (ErrorKind.USAGE_LIMIT, 1)
     assert ended.error is not None
     assert ended.error.startswith("usage limit until ")
-    assert "longer than max_wait (1 min) allows: You've hit your session limit" in ended.error
+    assert "longer than max_wait (1m) allows: You've hit your session limit" in ended.error
     (queue,) = [each for each in worker.store.queues() if each.name == "clinvk.claude"]
     (gate,) = queue.gates
     assert gate.closed_until_ms is not None

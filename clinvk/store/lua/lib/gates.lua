@@ -194,11 +194,27 @@ local function most_in_flight(queue)
   return math.min(tonumber(limit or math.huge), tonumber(slots or math.huge))
 end
 
--- Whether any gate is closed, so that tasks may wait for longer than they may.
-local function is_any_closed()
-  for _, queue in ipairs(redis.call('SMEMBERS', queues_key())) do
-    local state = redis.call('HMGET', queue_key(queue), 'gate', 'model_gates')
-    if state[2] or (state[1] and cjson.decode(state[1]).closed_until) then return true end
+-- Return a text that is another one when a gate has closed, or opens later, and every few seconds while
+-- one should have opened; '' while none is closed.
+local GATES_LOOK_MS = 5000
+local function state_of_gates()
+  local closed = {}
+  local function add(name, text)
+    local closed_until = text and cjson.decode(text).closed_until
+    if not closed_until then return end
+    local is_due = closed_until <= now_ms()
+    closed[#closed + 1] = name .. ' ' .. integer(is_due and math.floor(now_ms() / GATES_LOOK_MS)
+                                                 or closed_until)
   end
-  return false
+  for _, queue in ipairs(redis.call('SMEMBERS', queues_key())) do
+    local fields = redis.call('HMGET', queue_key(queue), 'gate', 'model_gates')
+    add(queue, fields[1])
+    for _, field in ipairs(fields[2] and redis.call('HKEYS', queue_key(queue)) or {}) do
+      if string.sub(field, 1, 5) == 'gate:' then
+        add(queue .. ' ' .. field, redis.call('HGET', queue_key(queue), field))
+      end
+    end
+  end
+  table.sort(closed)
+  return table.concat(closed, ',')
 end

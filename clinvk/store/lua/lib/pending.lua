@@ -1,11 +1,17 @@
 -- Tasks that wait: pending in their queue's list, or held until a time.
 
+-- What waits of a run is not what it was: see expired_waits.lua.
+local function note_waiting(run)
+  if record_of(run).max_wait_ms then remove_field(run_key(run), 'looked_at') end
+end
+
 -- Make a task pending, at one end of its queue's list.
 local function make_pending(run, queue, index, push, pop)
   local key = pending_key(run, queue)
   write({pop, key}, push, key, integer(index))
   keep(run, key)
   increment(queue_key(queue), 'waiting', 1)
+  note_waiting(run)
 end
 
 -- Take the task at the head of a run's pending list.
@@ -29,6 +35,7 @@ local function hold_task(run, queue, index, due_ms)
     touch_shared(held_runs_key())
   end
   increment(queue_key(queue), 'waiting', 1)
+  note_waiting(run)
 end
 
 -- Take a task out of those that are held.

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from clinvk.backends.base import Session
+from clinvk.core.history import History
 from clinvk.core.spec import ErrorKind, TaskSpec, Try
 from clinvk.store.types import Claim
 from workers.execution.assignment import Assignment, assigned
-from workers.execution.history import History
 from workers.execution.refusal import RefusedError
 
 SPEC = TaskSpec(

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from clinvk.core.history import MOST_TRIES, History
 from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus, Try, Usage
 from clinvk.core.timestamps import rfc3339_from_ms
 from clinvk.store.types import Claim, Hold
 from workers.execution.assignment import assigned
-from workers.execution.history import MOST_TRIES, History
 from workers.execution.next_step import Ended, PutBack, after
 
 NOW_MS = 1_800_000_000_000
@@ -181,8 +181,7 @@ def test_the_end_of_a_wait_says_both() -> None:
     assert isinstance(decided, PutBack)
     result = decided.over(NOW_MS + 2 * HOUR_MS, 90_000, 3)
     assert result.error == (
-        "usage limit until 2027-01-15 09:00 UTC, longer than max_wait (15 min) allows: "
-        "the CLI's words"
+        "usage limit until 2027-01-15 09:00 UTC, longer than max_wait (15m) allows: the CLI's words"
     )
     assert (result.waited_seconds, result.rejections) == (90.0, 3)
     assert (result.error_kind, result.status) == (ErrorKind.USAGE_LIMIT, TaskStatus.FAILED)

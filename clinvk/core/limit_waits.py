@@ -1,0 +1,31 @@
+"""What a result says of the limits that held its task up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from clinvk.core.durations import in_words
+from clinvk.core.spec import ErrorKind, TaskResult
+
+WORDS = {
+    ErrorKind.USAGE_LIMIT: "usage limit",
+    ErrorKind.RATE_LIMITED: "rate limit",
+    ErrorKind.OVERLOADED: "no capacity",
+}
+
+
+def over_wait(kind: ErrorKind, until_ms: int, max_wait_seconds: float, said: str) -> str:
+    """Return the error of a task that a limit would hold up for longer than it may.
+
+    `until_ms` is when the limit opens, `said` what the CLI said of it, if it did.
+    """
+    until = datetime.fromtimestamp(until_ms / 1000, UTC)
+    words = f"{WORDS.get(kind, kind.value)} until {until:%Y-%m-%d %H:%M} UTC, longer than "
+    return f"{words}max_wait ({in_words(max_wait_seconds)}) allows" + (f": {said}" if said else "")
+
+
+def told(result: TaskResult, waited_ms: int, rejections: int) -> TaskResult:
+    """Add to a result how long limits held its task up in all, and how often they refused it."""
+    waited_seconds = round(waited_ms / 1000, 3) if waited_ms or rejections else None
+    return replace(result, waited_seconds=waited_seconds, rejections=rejections)
