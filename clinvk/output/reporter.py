@@ -71,7 +71,7 @@ class Reporter:
         """Report that the run was submitted and is followed from here."""
 
     def saw(self, event: Event) -> None:
-        """Report an event of the run: `started`, `step`, `finished` or `ended`."""
+        """Report an event of the run: all but those that are noted on stderr (`follow`)."""
 
     def stop(self) -> None:
         """Take down what is only shown while the run goes on; called after errors, too."""

@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from clinvk.core.spec import RunOptions, RunSummary, TaskResult, TaskSpec
 from clinvk.core.steps import StepRecord
+from clinvk.runs.waiting import Wait
 
 LAST = "last"
 """Stands for the newest run of this user, wherever a run is named."""
@@ -22,6 +23,8 @@ class Event:
     """Something that happened in a run.
 
     `started`: dispatch `dispatch` of task `index` began on `worker`.
+    `held`: task `index` runs no longer; it was put back, to go on later.
+    `waits`: what tasks wait for until a time has changed, and is now `waits`.
     `step`: the CLI of task `index` did something, which `step` says; for who asked for steps.
     `finished`: task `index` has its one `result`. Comes exactly once for each index.
     `ended`: the run is over, the last event.
@@ -31,7 +34,18 @@ class Event:
     `away`: the broker cannot be reached just now, for the reason `why`; the run goes on.
     """
 
-    kind: Literal["started", "step", "finished", "ended", "idle", "away", "waiting", "repaired"]
+    kind: Literal[
+        "started",
+        "held",
+        "waits",
+        "step",
+        "finished",
+        "ended",
+        "idle",
+        "away",
+        "waiting",
+        "repaired",
+    ]
     at_ms: int = 0
     index: int = -1
     dispatch: int = 1
@@ -39,6 +53,7 @@ class Event:
     result: TaskResult | None = None
     step: StepRecord | None = None
     why: str = ""
+    waits: Sequence[Wait] = ()
 
 
 class Run(Protocol):

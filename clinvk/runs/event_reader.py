@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from clinvk.core.spec import TaskResult
 from clinvk.runs.client import Event, StepsWanted
 from clinvk.runs.run_reader import BrokerAwayError, RunIsGoneError, RunReader, pages
 from clinvk.runs.step_reader import StepReader
-from clinvk.runs.waiting import describe, is_normal
+from clinvk.runs.waiting import Wait, describe, is_normal, waits
+from clinvk.store.types import Explanation
 
 AWAY_SECONDS = 600.0
 """How long whoever watches a run waits for its broker to come back."""
@@ -30,6 +33,8 @@ QUIET_SECONDS = 10.0
 """After how long without an event to say what the run waits for, where that is not normal."""
 NORMAL_QUIET_SECONDS = 300.0
 """The same where it just takes its time."""
+WAITS_SECONDS, SELDOM_SECONDS = 2.0, 10.0
+"""How often to look what tasks wait for until a time: while some do or none runs, and otherwise."""
 
 Entry = Mapping[str, str]
 _COUNT = re.compile("[0-9]{1,15}")
@@ -50,6 +55,9 @@ class EventReader:
         self._quiet_since = self._looked_at = self._reached_at
         self._asked_at = self._reached_at
         self._said = ""
+        self._running: set[int] = set()
+        self._waits: Sequence[Wait] = ()
+        self._waits_read_at = self._reached_at
 
     def events(self) -> Iterator[Event]:
         """Yield events until `ended`, see `CeleryRun.events`."""
@@ -71,6 +79,7 @@ class EventReader:
         self._reached_at = time.monotonic()
         if not entries:
             yield from self._new_steps()
+            yield from self._new_waits()
             if self._reached_at - self._looked_at > LOOK_SECONDS:
                 self._looked_at = self._reached_at
                 yield from self._quiet()
@@ -86,6 +95,7 @@ class EventReader:
         self._position = entries[-1]["position"]
         if self._reached_at - self._steps_read_at > STEPS_BLOCK_MS / 1000:
             yield from self._new_steps()
+        yield from self._new_waits()
         self._entries_seen += len(entries)
         if self._entries_seen > FEW and self._reached_at - before < BUSY_SECONDS:
             time.sleep(GATHER_SECONDS)
@@ -98,6 +108,25 @@ class EventReader:
         for step in self._steps.new():
             yield Event(kind="step", index=step.index, step=step)
 
+    def _new_waits(self) -> Iterator[Event]:
+        """Yield what tasks wait for until a time, if it is time to look and that has changed."""
+        is_waiting = self._waits or not self._running
+        interval_seconds = WAITS_SECONDS if is_waiting else SELDOM_SECONDS
+        if self._reached_at - self._waits_read_at < interval_seconds or all(self._has_ended):
+            return
+        self._waits_read_at = self._reached_at
+        before, explanation = self._waits, self._explanation()
+        self._waits = waits(explanation) if explanation is not None else ()
+        if [replace(each, now_ms=0) for each in self._waits] != [
+            replace(each, now_ms=0) for each in before
+        ]:
+            yield Event(kind="waits", waits=self._waits)
+
+    def _explanation(self) -> Explanation | None:
+        client = self._run.client
+        with client.reaching_broker():
+            return client.store.explain(self._run.id)
+
     def _read(self, block_ms: int) -> Sequence[Entry]:
         client = self._run.client
         with client.reaching_broker():
@@ -107,7 +136,7 @@ class EventReader:
     def _fits(self, entry: Entry) -> bool:
         """Whether an event is one that this run can have: others are passed over."""
         match entry.get("kind"):
-            case "started" | "finished":
+            case "started" | "finished" | "held":
                 index, dispatch = entry.get("index", ""), entry.get("dispatch", "")
                 are_counts = _COUNT.fullmatch(index) and _COUNT.fullmatch(dispatch)
                 return bool(are_counts) and int(index) < self._run.total
@@ -127,6 +156,11 @@ class EventReader:
         match entry["kind"]:
             case "started":
                 yield self._started(entry, at_ms)
+            case "held":
+                index = int(entry["index"])
+                self._running.discard(index)
+                self._waits_read_at = -math.inf  # so that it is told at once
+                yield Event(kind="held", at_ms=at_ms, index=index)
             case "finished":
                 index, dispatch = int(entry["index"]), int(entry["dispatch"])
                 if result is not None and not self._has_ended[index]:
@@ -143,10 +177,12 @@ class EventReader:
         if self._has_ended[index]:
             raise self._lost_results()
         worker = entry.get("worker", "")
+        self._running.add(index)
         return Event(kind="started", at_ms=at_ms, index=index, dispatch=dispatch, worker=worker)
 
     def _finished(self, index: int, result: TaskResult, at_ms: int, dispatch: int) -> Event:
         self._has_ended[index] = True
+        self._running.discard(index)
         return Event(kind="finished", at_ms=at_ms, index=index, dispatch=dispatch, result=result)
 
     def _unseen(self, at_ms: int) -> Iterator[Event]:
@@ -199,11 +235,11 @@ class EventReader:
         if now - max(self._quiet_since, self._asked_at) < QUIET_SECONDS:
             return ""
         self._asked_at = now
-        client = self._run.client
-        with client.reaching_broker():
-            explanation = client.store.explain(self._run.id)
+        explanation = self._explanation()
         if explanation is None or not explanation.remaining:
             return ""
+        if explanation.pending and len(waits(explanation)) == len(explanation.pending):
+            return ""  # it is told already, by what they wait for
         patience_seconds = NORMAL_QUIET_SECONDS if is_normal(explanation) else QUIET_SECONDS
         text = describe(explanation)
         if now - self._quiet_since < patience_seconds or text == self._said:

@@ -94,7 +94,7 @@ class _Following:
         )
 
     def _observe(self, event: Event) -> None:
-        if event.kind != "step":
+        if event.at_ms:
             self.ended_ms = event.at_ms
         if event.result is not None:
             self._results[event.index] = event.result

@@ -2,21 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clinvk.core.limit_words import closed_until, limit_name, when
 from clinvk.core.spec import backend_of
-from clinvk.store.types import Explanation
+from clinvk.store.types import Explanation, PendingReason
 
 MAX_WORKERS = 3
-NORMAL = frozenset({"run", "busy", "limit", "rate", "turn"})
+NORMAL = frozenset({"run", "busy", "limit", "rate", "turn", "limited", "held"})
 """Reasons that pass by themselves as tasks end."""
 REASONS = {
     "paused": "queue {} is paused",
     "limit": "queue {} has reached its limit",
+    "limited": "{} has reached what its provider allows just now",
     "unserved": "no live worker serves {}",
     "busy": "all slots for {} are busy",
     "rate": "queue {} has reached its rate",
     "run": "the run has reached max_parallel",
     "turn": "another run has its turn in queue {}",
+    "held": "{} is to be tried again",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """How many tasks of a run wait for a time, and for what.
+
+    `name` is a backend or `backend:model`. It ends at `until_ms` by the server's clock, which was
+    `now_ms` as this was read. `kind` is the limit; "" where tasks are only tried again then.
+    """
+
+    name: str
+    kind: str
+    until_ms: int
+    waiting: int
+    now_ms: int
+
+    def texts(self, elapsed_ms: int = 0) -> Sequence[str]:
+        """Return what is said of it so long after it was read: all of it, and shorter."""
+        now_ms = self.now_ms + elapsed_ms
+        waiting = f", {self.waiting} waiting"
+        what = "limited" if self.kind else "tried again"
+        head = f"{self.name}: {what} {closed_until(self.until_ms, now_ms)}"
+        if not self.kind:
+            head = head.replace("until", "at", 1)
+        return (head + waiting, head.partition(" (")[0] + waiting, head.partition(" (")[0])
+
+
+def waits(explanation: Explanation) -> list[Wait]:
+    """Return what tasks of a run wait for until a time, by backend or model."""
+    return [
+        Wait(
+            _name(pending),
+            (pending.kind or "limit") if pending.reason == "limited" else "",
+            pending.until_ms,
+            pending.count,
+            explanation.now_ms,
+        )
+        for pending in explanation.pending
+        if pending.reason in {"limited", "held"} and pending.until_ms is not None
+    ]
+
+
+def _name(pending: PendingReason) -> str:
+    backend = backend_of(pending.queue)
+    return f"{backend}:{pending.model}" if pending.model else backend
 
 
 def is_normal(explanation: Explanation) -> bool:
@@ -33,7 +84,7 @@ def describe(explanation: Explanation) -> str:
     if explanation.dispatched:
         parts.append(f"{explanation.dispatched} published but not claimed")
     parts += [
-        f"{pending.count} waiting: " + REASONS[pending.reason].format(backend_of(pending.queue))
+        f"{pending.count} waiting: {_why(pending, explanation.now_ms)}"
         for pending in explanation.pending
     ]
     if explanation.state == "canceled":
@@ -41,6 +92,17 @@ def describe(explanation: Explanation) -> str:
     elif later := explanation.remaining - _known(explanation):
         parts.append(f"{later} to follow")
     return ", ".join(parts) or "no task is running or waiting"
+
+
+def _why(pending: PendingReason, now_ms: int) -> str:
+    if pending.reason == "limited" and pending.until_ms is not None:
+        until = closed_until(pending.until_ms, now_ms)
+        return f"{_name(pending)} is limited {until}, {limit_name(pending.kind)}"
+    until = f" {_UNTIL[pending.reason]} {when(pending.until_ms)}" if pending.until_ms else ""
+    return REASONS[pending.reason].format(backend_of(pending.queue)) + until
+
+
+_UNTIL = {"paused": "until", "held": "at"}
 
 
 def _known(explanation: Explanation) -> int:

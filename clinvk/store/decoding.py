@@ -21,6 +21,7 @@ from clinvk.store.types import (
     ExpiredWait,
     Gate,
     Lease,
+    PendingReason,
     QueueState,
     RunFailure,
 )
@@ -72,6 +73,20 @@ def expired_wait(row: Sequence[Any]) -> ExpiredWait:
         rejections,
         text(queue),
         text(model),
+    )
+
+
+def pending_reason(row: Sequence[Any]) -> PendingReason:
+    """Decode why tasks of a queue wait."""
+    queue, model, count, reason, until_ms, kind, worker = row
+    return PendingReason(
+        text(queue),
+        int(count),
+        text(reason),
+        text(model),
+        min(int(until_ms), LATEST_MS) or None,
+        text(kind),
+        text(worker),
     )
 
 

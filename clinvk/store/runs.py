@@ -17,7 +17,7 @@ from clinvk.core.spec import RunOptions, RunSummary, TaskResult, TaskSpec
 from clinvk.store import decoding, leases
 from clinvk.store.connection import Connection, all_but_wrong_types, is_transient
 from clinvk.store.keys import key
-from clinvk.store.types import Canceled, Explanation, OnUnreadable, PendingReason, Submitted, ignore
+from clinvk.store.types import Canceled, Explanation, OnUnreadable, Submitted, ignore
 
 SUBMITTING_MS = 3_600_000
 """How long the tasks of a run stay that is never opened."""
@@ -175,16 +175,14 @@ class Runs(Connection):
         answer = self.call("explain", run=run)
         if not answer:
             return None
-        state, remaining, running, dispatched, pending = answer
+        state, remaining, running, dispatched, pending, now_ms = answer
         return Explanation(
             state=state.decode(),
             remaining=remaining,
             running={decoding.text(worker): count for worker, count in running},
             dispatched=dispatched,
-            pending=[
-                PendingReason(decoding.text(queue), count, decoding.text(reason))
-                for queue, count, reason in pending
-            ],
+            pending=[decoding.pending_reason(row) for row in pending],
+            now_ms=int(now_ms),
         )
 
     # What happened.

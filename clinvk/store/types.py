@@ -320,19 +320,28 @@ class QueueState:
 
 @dataclass(frozen=True, slots=True)
 class PendingReason:
-    """Why `count` tasks of a run are pending in a queue: see `explain` in lua/explain.lua."""
+    """Why `count` tasks of a run wait in a queue: see `explain` in lua/explain.lua.
+
+    Where a limit of the provider is the reason, `model` is the one whose limit it is ("" for all),
+    `kind` what it is, and `worker` who met it. `until_ms` is when it ends, where that is known.
+    """
 
     queue: str
     count: int
     reason: str
+    model: str = ""
+    until_ms: int | None = None
+    kind: str = ""
+    worker: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """What a run waits for. `running` counts claimed tasks by worker."""
+    """What a run waits for, at `now_ms` by the server. `running` counts claimed tasks by worker."""
 
     state: str
     remaining: int
     running: Mapping[str, int] = field(default_factory=dict)
     dispatched: int = 0
     pending: Sequence[PendingReason] = ()
+    now_ms: int = field(default=0, compare=False)

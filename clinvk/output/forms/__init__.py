@@ -53,6 +53,7 @@ FORMS = (
     Form("json_document"),
     Form("quiet"),
     Form("live"),
+    Form("waits"),
     Form("terminal_status"),
     Form("plain"),
 )

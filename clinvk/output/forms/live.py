@@ -10,12 +10,15 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
+
 from clinvk.core.spec import TaskSpec, TaskStatus
 from clinvk.output.reporter import Presentation, Reporter
 from clinvk.output.streams import Streams
 from clinvk.output.task_rows import Activity, Row, lay_out
 from clinvk.output.text_width import title
 from clinvk.runs.client import Event
+from clinvk.runs.waiting import Wait
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 TICK_SECONDS = 0.125
 CHROME_ROWS = 4
 """Rows of the display beside those of running tasks, and one that stays free."""
+MAX_WAITS = 5
+INDENT = "  "
 BAR_CELLS = 30
 MIN_BAR_CELLS = 5
 
@@ -59,6 +64,7 @@ class Live(Reporter):
         self._lock = threading.Lock()
         self._rows: dict[int, tuple[str, str]] = {}
         self._running: dict[int, Activity] = {}
+        self._waits: tuple[Sequence[Wait], float] = ((), 0.0)
         self._statuses: dict[TaskStatus, int] = dict.fromkeys(TaskStatus, 0)
         self._started_at = time.monotonic()
         self._closing = threading.Event()
@@ -76,6 +82,10 @@ class Live(Reporter):
         with self._lock:
             if event.kind == "started":
                 self._running[event.index] = Activity(time.monotonic())
+            elif event.kind == "held":
+                self._running.pop(event.index, None)
+            elif event.kind == "waits":
+                self._waits = (event.waits, time.monotonic())
             elif event.step is not None:
                 if event.index in self._running:
                     self._running[event.index].saw(event.step)
@@ -116,8 +126,9 @@ class Live(Reporter):
         from rich.text import Text
 
         now = time.monotonic()
-        room = max(1, self._console.height - CHROME_ROWS)
         with self._lock:
+            waits = self._wait_lines(now)
+            room = max(1, self._console.height - CHROME_ROWS - len(waits))
             running = len(self._running)
             indexes = sorted(self._running)[: room if running <= room else room - 1]
             # Prompts have any length: what is shown of them is not made anew at each redraw.
@@ -130,7 +141,18 @@ class Live(Reporter):
         ]
         if len(shown) < running:
             rows.append(Text(f"  + {running - len(shown)} more running", style="dim"))
+        rows += [Text(line, style="yellow", no_wrap=True, overflow="crop") for line in waits]
         return Group(*rows, self._totals(statuses, running, now - self._started_at))
+
+    def _wait_lines(self, now: float) -> list[str]:
+        """Return what tasks wait for until a time, a line each that fits."""
+        waits, read_at = self._waits
+        cells = self._console.width - len(INDENT) - 1
+        texts = [wait.texts(int((now - read_at) * 1000)) for wait in waits[:MAX_WAITS]]
+        return [
+            INDENT + next((text for text in each if cell_len(text) <= cells), each[-1])
+            for each in texts
+        ]
 
     def _row(self, index: int) -> tuple[str, str]:
         spec = self._specs[index]

@@ -37,10 +37,14 @@ def test_each_file_is_a_form_that_is_registered() -> None:
 @pytest.mark.parametrize(
     ("view", "on_terminal", "elsewhere"),
     [
-        (View(), {"Text", "Live", "TerminalStatus"}, {"Text"}),
-        (View(as_json=True), {"JsonDocument", "Live", "TerminalStatus"}, {"JsonDocument", "Plain"}),
-        (View(quiet=True), {"Quiet"}, {"Quiet"}),
-        (View(as_json=True, quiet=True), {"JsonDocument"}, {"JsonDocument"}),
+        (View(), {"Text", "Live", "TerminalStatus"}, {"Text", "Waits"}),
+        (
+            View(as_json=True),
+            {"JsonDocument", "Live", "TerminalStatus"},
+            {"JsonDocument", "Plain", "Waits"},
+        ),
+        (View(quiet=True), {"Quiet", "Waits"}, {"Quiet", "Waits"}),
+        (View(as_json=True, quiet=True), {"JsonDocument", "Waits"}, {"JsonDocument", "Waits"}),
     ],
 )
 def test_what_is_made_of_a_view(
@@ -56,7 +60,9 @@ def test_what_is_made_of_a_view(
         assert {type(reporter).__name__ for reporter in made} == wanted
     with_files = View(as_json=True, quiet=True, paths={"output_dir": str(tmp_path)})
     made = forms.reporters(presentation(with_files))
-    assert {type(reporter).__name__ for reporter in made} == {"JsonDocument", "OutputDir"}
+    assert {type(reporter).__name__ for reporter in made} == {
+        *("JsonDocument", "OutputDir", "Waits")
+    }
 
 
 def test_files_that_cannot_be_written_are_noted_once(capsys: pytest.CaptureFixture[str]) -> None:

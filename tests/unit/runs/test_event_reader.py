@@ -14,7 +14,7 @@ from clinvk.runs.event_reader import EventReader
 from clinvk.runs.run_reader import RunReader
 from clinvk.store.keys import key
 from clinvk.store.store import Store
-from clinvk.store.types import Lease
+from clinvk.store.types import Hold, Lease
 
 RUN = "r"
 
@@ -93,6 +93,8 @@ def test_a_step_of_a_task_that_the_run_does_not_have_is_passed_over(
         {"kind": "finished", "index": "2", "dispatch": "1"},
         {"kind": "finished", "index": "9" * 5000, "dispatch": "1"},
         {"kind": "lost", "index": "x"},
+        {"kind": "held", "index": "x", "dispatch": "1"},
+        {"kind": "held", "index": "7", "dispatch": "1"},
         {"no kind": "x"},
     ],
 )
@@ -107,3 +109,20 @@ def test_events_that_a_run_cannot_have_are_passed_over(
         redis.xadd(key("events", RUN), fields)
     redis.expire(key("events", RUN), 60)
     assert seen(ended_run, "none") == before
+
+
+def test_a_task_that_was_put_back_is_told_and_what_it_waits_for(store: Store) -> None:
+    store.announce("w", {"slots": 9, "queues": ["clinvk.a"]})
+    store.submit(RUN, [TaskSpec(backend="a", prompt="p")] * 3, RunOptions(max_parallel=1))
+    store.claim(Lease(RUN, 0, 1), "w/1", "n")
+    reset_ms = store.server_time_ms() + 3_600_000
+    store.hold(Lease(RUN, 0, 1), Hold(signal="window", retry_at_ms=reset_ms, kind="usage_limit"))
+    run = RunReader(RUN, 3, FakeClient(store))  # type: ignore[arg-type]
+    events = EventReader(run).events()
+    started, held, waits = (next(events) for _ in range(3))
+    assert (started.kind, held.kind, held.index, waits.kind) == ("started", "held", 0, "waits")
+    (wait,) = waits.waits
+    assert (wait.name, wait.kind, wait.waiting) == ("a", "usage_limit", 3)
+    store.cancel(RUN, "enough")
+    store.aggregate(RUN)
+    assert [event.kind for event in events] == ["finished"] * 3 + ["ended"]

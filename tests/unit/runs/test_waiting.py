@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
-from clinvk.runs.waiting import describe, is_normal
+from clinvk.runs.waiting import describe, is_normal, waits
 from clinvk.store.types import Explanation, PendingReason
 
 
@@ -62,6 +63,66 @@ def explanation(
 )
 def test_it_is_one_line(given: Explanation, text: str) -> None:
     assert describe(given) == text
+
+
+NOW_MS = 1_893_456_000_000  # 2030-01-01T00:00:00Z
+
+
+def limited(
+    until_ms: int | None, reason: str = "limited", kind: str = "usage_limit"
+) -> Explanation:
+    pending = PendingReason("clinvk.claude", 37, reason, "", until_ms, kind, "a@h")
+    of_model = replace(pending, model="opus", count=2)
+    return Explanation(state="running", remaining=39, pending=[pending, of_model], now_ms=NOW_MS)
+
+
+@pytest.mark.usefixtures("east")
+@pytest.mark.parametrize(
+    ("given", "texts", "why"),
+    [
+        (
+            limited(NOW_MS + 720_000),
+            "claude: limited until 2030-01-01 02:12 (in 12 min), 37 waiting",
+            "claude is limited until 2030-01-01 02:12 (in 12 min), usage limit",
+        ),
+        (
+            limited(NOW_MS + 6 * 3_600_000 + 300_000),
+            "claude: limited until 2030-01-01 08:05 (in 6h 5m), 37 waiting",
+            "claude is limited until 2030-01-01 08:05 (in 6h 5m), usage limit",
+        ),
+        (
+            limited(NOW_MS - 1000, kind="rate_limited"),
+            "claude: limited until one task has tried, 37 waiting",
+            "claude is limited until one task has tried, rate limit",
+        ),
+        (
+            limited(NOW_MS + 30_000, "held", ""),
+            "claude: tried again at 2030-01-01 02:00 (in 30 s), 37 waiting",
+            "claude is to be tried again at 2030-01-01 02:00",
+        ),
+        (limited(None), None, "claude has reached what its provider allows just now"),
+        (
+            limited(NOW_MS + 720_000, "paused", ""),
+            None,
+            "queue claude is paused until 2030-01-01 02:12",
+        ),
+    ],
+)
+def test_what_waits_for_a_time(given: Explanation, texts: str | None, why: str) -> None:
+    assert describe(given).startswith(f"37 waiting: {why}, 2 waiting: ")
+    found = waits(given)
+    assert [wait.texts()[0] for wait in found[:1]] == ([texts] if texts else [])
+    assert [wait.name for wait in found] == (["claude", "claude:opus"] if texts else [])
+
+
+@pytest.mark.usefixtures("east")
+def test_it_counts_down_and_may_be_said_in_fewer_words() -> None:
+    (wait, _) = waits(limited(NOW_MS + 720_000))
+    assert wait.texts(660_000) == (
+        "claude: limited until 2030-01-01 02:12 (in 60 s), 37 waiting",
+        "claude: limited until 2030-01-01 02:12, 37 waiting",
+        "claude: limited until 2030-01-01 02:12",
+    )
 
 
 @pytest.mark.parametrize(

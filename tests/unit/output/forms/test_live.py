@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +18,7 @@ from clinvk.core.steps import StepKind, StepRecord
 from clinvk.output.forms import live as form
 from clinvk.output.streams import Output, Streams
 from clinvk.runs.client import Event
+from clinvk.runs.waiting import Wait
 from tests import harness
 
 
@@ -157,6 +160,50 @@ def test_a_frame_says_how_much_is_done(live: Callable[..., Displayed], screen: S
         assert not any("[1]" in line for line in frame)
         display.saw(ended(2, TaskStatus.CANCELED))
         drawn(screen, "3/5, 0 running, 1 ok, 1 failed, 1 canceled")
+
+
+def wait(seconds: float, kind: str = "usage_limit", name: str = "claude") -> Wait:
+    now_ms = time.time_ns() // 1_000_000
+    return Wait(name, kind, now_ms + int(seconds * 1000), 37, now_ms)
+
+
+def test_a_task_that_was_put_back_runs_no_longer(
+    live: Callable[..., Displayed], screen: Screen
+) -> None:
+    with live(specs(5)) as display:
+        display.saw(started(0))
+        drawn(screen, "1 running", "[1] echo a task 1")
+        display.saw(Event(kind="held", index=0))
+        frame = drawn(screen, "0/5, 0 running")
+        assert not any("[1]" in line for line in frame)
+
+
+@pytest.mark.parametrize(
+    ("width", "text"),
+    [
+        (120, r"  claude: limited until \S+( \S+)? \(in 12 min\), 37 waiting"),
+        (80, r"  claude: limited until \S+( \S+)? \(in 12 min\), 37 waiting"),
+        (52, r"  claude: limited until \S+( \S+)?, 37 waiting"),
+        (40, r"  claude: limited until \S+( \S+)?(, 37 waiting)?"),
+    ],
+)
+def test_what_tasks_wait_for_is_a_line_that_fits(
+    live: Callable[..., Displayed], screen: Screen, width: int, text: str
+) -> None:
+    with live(specs(5), width=width) as display:
+        display.saw(Event(kind="waits", waits=[wait(720)]))
+        frame = drawn(screen, "claude: limited")
+        (line,) = (line for line in frame if "claude" in line)
+        assert re.fullmatch(text, line)
+        assert len(line) < width
+        display.saw(Event(kind="waits"))
+        harness.wait_until(lambda: not any("claude" in x for x in screen.frames[-1]), "it is gone")
+
+
+def test_what_tasks_wait_for_counts_down(live: Callable[..., Displayed], screen: Screen) -> None:
+    with live(specs(5)) as display:
+        display.saw(Event(kind="waits", waits=[wait(2.2)]))
+        drawn(screen, "(in 1 s)")
 
 
 def test_more_tasks_than_rows_are_counted(live: Callable[..., Displayed], screen: Screen) -> None:
