@@ -20,6 +20,7 @@ from typing import Any
 
 import redis
 from celery import bootsteps
+from kombu.entity import Queue
 
 from clinvk.broker.dispatcher import Dispatcher
 from clinvk.broker.recent_results import RecentResults
@@ -84,6 +85,7 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         url = app.conf.broker_url
         queues = sorted(app.amqp.queues.consume_from)
         owner = new_owner(name)
+        app.amqp.queues.select_add(own_queue(worker_of(owner)))
         observers = Observers([LogObserver()])
         clock = ServerClock()
         executor = Executor(config, name, owner, observers, queues, clock)
@@ -183,6 +185,15 @@ def new_owner(worker: str) -> str:
 def worker_of(owner: str) -> str:
     """Return the worker's name in an owner."""
     return owner.partition("/")[0]
+
+
+def own_queue(worker: str) -> Any:
+    """Return the queue of what only this worker can go on with, see lua/lib/admission.lua.
+
+    Its list is read by its name alone, so that no binding of it stays behind on the server.
+    """
+    queue: Any = Queue
+    return queue(queue_of(f"@{worker}"), no_declare=True)
 
 
 def raise_open_files_limit() -> None:

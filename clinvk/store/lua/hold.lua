@@ -12,7 +12,7 @@
 --                     where it was
 --   max_wait_ms       for how long limits may hold the task up in all; '' for ever
 --   kind, worker      the kind of error, and who met it: they are shown with the gate
---   pinned            the only worker that can go on with the task; '' for any
+--   pinned            the only worker that can go on with the task, where it was; '' for any
 --   history           what the next worker is to know of the task, as JSON
 --   claim_timeout_ms  how long a published task may go unclaimed
 --   routes            pairs of a queue and a model: where it may run instead, in order
@@ -33,7 +33,11 @@ if tries.held == dispatch then
   return {'held', integer(tries.waited_ms), integer(tries.until_ms), tries.rejections,
           tries.retries, queue_of_task(run, index) or '', {{}, 0, {}}}
 end
-local asked_queue, asked_model = route_of_task(run, index)
+local was_queue, was_model = route_of_task(run, index)
+local asked_queue, asked_model = was_queue, was_model
+if pinned ~= '' and queue then  -- of several backends, the one whose session it is
+  asked_queue, asked_model = queue, queue == was_queue and was_model or ''
+end
 if not asked_queue or (current ~= dispatch and not is_waiting) then
   return {'stale', 0, 0, 0, 0, '', {{}, 0, {}}}
 end
@@ -98,8 +102,12 @@ if is_waiting and not (is_elsewhere and take_waiting(run, asked_queue, index)) t
 end
 tries.since_ms = now + (signal == '' and delay or 0)
 if signal == '' then tries.retries = tries.retries + 1 else tries.rejections = tries.rejections + 1 end
-if is_elsewhere then tries.queue, tries.model, tries.retries = to_queue, to_model, 0 end
-tries.worker = pinned ~= '' and pinned or nil
+if is_elsewhere then tries.retries = 0 end
+if to_queue ~= was_queue or to_model ~= was_model then
+  tries.queue, tries.model = to_queue, to_model
+end
+tries.worker = not is_elsewhere and pinned ~= '' and pinned or nil
+tries.missing_ms = nil
 if not is_waiting then tries.held, tries.until_ms = dispatch, at end
 save_tries(run, index, tries)
 if history ~= '' then

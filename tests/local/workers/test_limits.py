@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
@@ -14,51 +13,14 @@ from celery.exceptions import Ignore
 from clinvk.core.spec import ErrorKind, RunOptions, TaskResult, TaskSpec, TaskStatus
 from clinvk.store.types import Lease
 from tests.local.workers.test_tasks import RUN, Worker, execute, worker
+from tests.scripted_claude import Script
 from workers.observers import CommandEnded, TaskClaimed, TaskEnded, TaskHeld, TaskStarted
 
 __all__ = ["worker"]
 
-CLI = """#!/bin/sh
-# In the place of claude: notes its arguments and its prompt, and prints the next file beside it.
-here=$(dirname "$0")
-echo "$@" >> "$here/argv"
-cat >> "$here/prompts"
-echo >> "$here/prompts"
-set -- "$here"/say-*
-cat "$1"
-rm "$1"
-"""
 WINDOW = "You've hit your session limit · resets {}"
 OVERLOADED = "API Error: 529 Overloaded"
 BROKEN = "API Error: 500 Internal server error"
-
-
-class Script:
-    """What the CLI is to print, one execution after the other."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.count = 0
-        (folder / "claude").write_text(CLI)
-        (folder / "claude").chmod(0o755)
-
-    def says(self, result: str, *, error: str = "", acts: bool = False) -> None:
-        """Let the next execution end with a result, or an error of this class."""
-        events: list[dict[str, Any]] = [{"type": "system", "subtype": "init"}]
-        if acts:
-            call = {"type": "tool_use", "name": "Bash", "input": {"command": "make"}}
-            events.append({"type": "assistant", "message": {"content": [call]}})
-        if error:
-            text = [{"type": "text", "text": result}]
-            events.append({"type": "assistant", "error": error, "message": {"content": text}})
-        ended = {"is_error": bool(error), "result": result, "num_turns": 1, "session_id": "s1"}
-        events.append({"type": "result", **ended})
-        self.count += 1
-        lines = "".join(f"{json.dumps(event)}\n" for event in events)
-        (self.folder / f"say-{self.count}").write_text(lines)
-
-    def said(self, name: str) -> list[str]:
-        return (self.folder / name).read_text().splitlines()
 
 
 @pytest.fixture

@@ -424,3 +424,77 @@ def test_a_result_of_a_task_that_is_held_counts(fleet: Fleet) -> None:
     fleet.hold(fleet.out[0], signal="burst", delay_ms=HOUR * 1000)
     ended: TaskResult = result(0)
     assert fleet.store.finish(Lease("r", 0, 2), ended).is_last
+
+
+# A task that only one worker can go on with.
+
+
+def pin(fleet: Fleet, **fields: Any) -> Lease:
+    """Submit a task whose session is on worker w, and put it back."""
+    spec = TaskSpec(**({"backend": "a", "prompt": "x"} | fields))
+    message = "@QUEUE@ @DISPATCH@"
+    fleet.take(fleet.store.submit("p", [spec], RunOptions(), message=message).admission)
+    (lease,) = fleet.out
+    fleet.store.redis.delete("clinvk.a", "clinvk.b")
+    fleet.hold(lease, pinned="w", delay_ms=10_000)
+    return lease
+
+
+def messages(fleet: Fleet) -> dict[str, list[bytes]]:
+    found = {queue: fleet.store.redis.lrange(queue, 0, -1) for queue in ("clinvk.@w", QUEUE)}
+    return {queue: texts for queue, texts in found.items() if texts}
+
+
+def test_it_goes_to_that_worker(fleet: Fleet) -> None:
+    pin(fleet)
+    assert fleet.later(10) == [0]
+    assert messages(fleet) == {"clinvk.@w": [b"clinvk.a 2"]}
+    fleet.end(fleet.out[0])
+
+
+@pytest.mark.parametrize("how", ["gone", "drains"])
+def test_it_waits_for_a_worker_that_is_restarted(fleet: Fleet, how: str) -> None:
+    pin(fleet)
+    if how == "gone":
+        fleet.store.drain("w")
+    else:
+        fleet.store.announce("w", {**fleet.entry, "draining": True})
+    fleet.store.announce("other", {"slots": 9, "queues": [QUEUE]})
+    fleet.store.seconds += 14
+    assert fleet.take(fleet.store.admit()) == []
+    assert fleet.later(10) == [0]
+    assert messages(fleet) == {"clinvk.@w": [b"clinvk.a 2"]}
+    fleet.end(fleet.out[0])
+
+
+def test_it_goes_to_any_when_its_worker_is_gone(fleet: Fleet) -> None:
+    pin(fleet)
+    fleet.store.drain("w")
+    for _ in range(40):
+        fleet.store.seconds += 10
+        fleet.take(fleet.store.announce("other", {"slots": 9, "queues": [QUEUE]}))
+    assert [lease.index for lease in fleet.out] == [0]
+    assert messages(fleet) == {QUEUE: [b"clinvk.a 2"]}
+    fleet.end(fleet.out[0])
+
+
+def test_of_several_backends_it_stays_with_its_own(fleet: Fleet) -> None:
+    pin(fleet, alternatives=["b"])
+    was = fleet.claims[Lease("p", 0, 1)].queue
+    for _ in range(2):
+        assert fleet.later(10) == [0]
+        claim = fleet.claims[fleet.out[0]]
+        assert claim.queue == was
+        fleet.hold(fleet.out[0], pinned="w", delay_ms=10_000)
+    assert claim.retries == 2
+    fleet.later(10)
+    fleet.end(fleet.out[0])
+
+
+def test_canceled_it_is_taken_back(fleet: Fleet) -> None:
+    pin(fleet)
+    fleet.store.seconds += 11
+    fleet.store.announce("w", fleet.entry)
+    assert list(fleet.store.cancel("p", "user").published) == [0]
+    lease = Lease("p", 0, 2)
+    assert fleet.store.claim(lease, "w/1", "n").verdict == "canceled"

@@ -1,6 +1,9 @@
 -- Admission: which tasks are dispatched next. A task is dispatched while its run has fewer than
 -- max_parallel in flight, its queue fewer than its limit, and the fleet a free slot that serves it.
 
+-- How often to look whether a worker is back, and after how long it counts as gone for good.
+local WORKER_LOOK_MS, WORKER_GONE_MS = 5000, 300000
+
 -- Find out how many slots live workers have, for each queue and in all, and how many are taken.
 -- Where a lease is over, its owner is not there: its slots no longer count either, though it may be
 -- long until the task is known to be lost.
@@ -85,9 +88,17 @@ local function worker_queue(worker)
   return 'clinvk.@' .. worker
 end
 
+-- Whether a worker takes what is put into its own queue.
+local function takes_its_own(worker)
+  local until_ms = redis.call('ZSCORE', workers_key(), worker)
+  if not until_ms or tonumber(until_ms) <= now_ms() then return false end
+  local is_json, entry = pcall(cjson.decode, redis.call('GET', worker_key(worker)) or '')
+  return is_json and type(entry) == 'table' and not entry.draining
+end
+
 -- Put a task's Celery message into its queue. The run's template (clinvk/broker/message.py) has
--- placeholders like @INDEX@.
--- A task that only one worker can go on with is put into that worker's own queue, while it lives.
+-- placeholders like @INDEX@. A task that only one worker can go on with is put into that worker's own
+-- queue. If that is gone, any other takes it: it says what was lost, or may start it over.
 local function publish(run, index, dispatch, queue, worker)
   local template = redis.call('GET', message_key(run))
   if not template then error('the message template is gone') end
@@ -95,8 +106,7 @@ local function publish(run, index, dispatch, queue, worker)
   local values = {INDEX = index, DISPATCH = dispatch, QUEUE = queue,
                   LEASE = lease_name(run, index, dispatch)}
   local message = string.gsub(template, '@(%u+)@', values)
-  local is_there = worker and redis.call('ZSCORE', workers_key(), worker)
-  local list = is_there and worker_queue(worker) or queue
+  local list = worker and takes_its_own(worker) and worker_queue(worker) or queue
   write({'LPOP', list}, 'LPUSH', list, message)
 end
 
@@ -134,6 +144,22 @@ local function hold_for_model(run, queue, chosen, admission)
   end
   take_pending(run, queue)
   hold_task(run, queue, index, admission.now + math.max(wait_ms, PROBE_LOOK_MS))
+  admission.held = admission.held + 1
+  return true
+end
+
+-- Where the only worker that can go on with the task at the head of a list is not there, hold the task
+-- for a while: a worker that is restarted has its name again. Returns whether it was.
+local function hold_for_worker(run, queue, admission)
+  if not record_of(run).has_tries then return false end
+  local index = redis.call('LINDEX', pending_key(run, queue), 0)
+  local tries = tries_of(run, index)
+  if not tries.worker or takes_its_own(tries.worker) then return false end
+  tries.missing_ms = tries.missing_ms or admission.now
+  if admission.now - tries.missing_ms >= WORKER_GONE_MS then return false end
+  save_tries(run, index, tries)
+  take_pending(run, queue)
+  hold_task(run, queue, index, admission.now + WORKER_LOOK_MS)
   admission.held = admission.held + 1
   return true
 end
@@ -192,7 +218,7 @@ local function dispatch_from(run, queue, admission)
   end
   local from = first_of_run(run, queue, head, admission)
   local chosen = choose_queue(from, admission)
-  if not hold_for_model(run, from, chosen, admission) then
+  if not (hold_for_model(run, from, chosen, admission) or hold_for_worker(run, from, admission)) then
     dispatch_task(run, from, chosen, admission)
   elseif redis.call('EXISTS', pending_key(run, from)) == 0 then
     leave_fair_queue(run, from)

@@ -5,7 +5,7 @@
 --   retries     how often it was tried again for another reason, where it is now
 --   held        the dispatch that was put back last; until_ms: when it was to go on then
 --   queue, model  where it waits now and for which model, if not as its spec says
---   worker      the only one that can go on with it
+--   worker      the only one that can go on with it; missing_ms: since when it is not there
 --
 -- A task that was never put back waits as long as its queue's gate is closed. The queue's hash has the
 -- sum of that in `limited_ms`, and a run's record what it was when the run was opened. A run of which

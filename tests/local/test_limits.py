@@ -1,0 +1,69 @@
+"""Local runs whose provider has limits: they wait for these, and finish by themselves."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import harness, quick_limits
+from tests.scripted_claude import BURST, Script
+
+Run = Callable[..., Mapping[str, Any]]
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Script:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    return Script(folder)
+
+
+@pytest.fixture
+def run(tmp_path: Path, script: Script) -> Run:
+    """Run one task of `claude`, where limits are over soon; returns its result."""
+    env = {
+        "PATH": f"{script.folder}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": quick_limits.python_path(tmp_path),
+        "CLINVK_CONFIG": str(tmp_path / "config.yaml"),
+    }
+    (tmp_path / "config.yaml").write_text("worker: {sandbox: off}\n")
+
+    def run_it(*options: str, status: int = 0, **fields: Any) -> Mapping[str, Any]:
+        tasks = json.dumps([{"backend": "claude", "prompt": "hello"} | fields])
+        ended = harness.clinvk("parallel", "--json", *options, stdin=tasks, cwd=tmp_path, env=env)
+        assert ended.status == status, ended.stderr
+        (result,) = json.loads(ended.stdout)["results"]
+        found: Mapping[str, Any] = result
+        return found
+
+    return run_it
+
+
+def test_a_run_waits_until_a_window_opens_and_finishes(run: Run, script: Script) -> None:
+    script.limits(1)
+    script.says("fine")
+    result = run()
+    assert result["output"] == "fine"
+    assert result["rejections"] == 1
+    assert result["waited_seconds"] > 1
+    (refused,) = result["tried"]
+    assert (refused["backend"], refused["error_kind"]) == ("claude", "usage_limit")
+
+
+def test_a_limit_beyond_what_it_may_wait_is_the_end(run: Run, script: Script) -> None:
+    script.limits(7200)
+    result = run("--max-wait", "15m", status=1)
+    assert result["error_kind"] == "usage_limit"
+    assert "longer than max_wait (15m) allows: You've hit your session limit" in result["error"]
+
+
+def test_what_has_acted_goes_on_in_its_session(run: Run, script: Script) -> None:
+    script.says(BURST.format(1), error="rate_limit", acts=True)
+    script.says("fine")
+    assert run()["output"] == "fine"
+    assert "--resume s1" in script.said("argv")[1]
