@@ -16,6 +16,7 @@ import secrets
 import signal
 import sys
 import threading
+from functools import partial
 from typing import Any
 
 import redis
@@ -30,7 +31,7 @@ from clinvk.core.spec import queue_of
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.store.failure_detector import ANSWER_SECONDS
 from clinvk.store.store import Store
-from workers import context, handover
+from workers import context, handover, health
 from workers.context import WorkerContext
 from workers.execution import orphans, process_tree
 from workers.execution.executor import Executor
@@ -38,7 +39,7 @@ from workers.liveness import worker_info
 from workers.liveness.connection import LivenessConnection
 from workers.liveness.lease_renewer import LeaseRenewer
 from workers.liveness.supervisor import WorkerSupervisor
-from workers.liveness.worker_info import Announcement, VersionObserver
+from workers.liveness.worker_info import Announcement, HealthObserver
 from workers.observers import LogObserver, Observers, WorkerStarted
 from workers.remote_control import answer_questions_only
 from workers.server_clock import ServerClock
@@ -107,8 +108,8 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
             quick, owner, announcement, connection, observers, server_clock=clock
         )
         if config.reports_versions:
-            environments = {each: executor.environment(each) for each in executor.backends()}
-            observers.add(VersionObserver(environments, announcement.describe))
+            look = partial(health.announced, config, executor)
+            observers.add(HealthObserver(look, announcement.describe))
             announcement.describe(sandbox=executor.sandbox.description())
         if config.has_supervisor:
             self.supervisor = WorkerSupervisor.start(owner, url)

@@ -231,6 +231,9 @@ class Backend(ABC):
         program: what must be on PATH for it to be served.
         install_hint: the command that installs it, for the `not_installed` error.
         version_argv: prints the CLI's version on one line and exits 0.
+        tested_version: the version that clinvk was tested with; an older one may behave otherwise.
+        login_argv: exits 0 if the CLI is logged in, without asking a model; empty: there is none.
+        login_hint: what to do where it is not.
         is_demo: whether it is for trying things out, and never meant by "all backends".
         limits_turns: whether its CLI keeps `max_turns`.
         can_resume: whether its CLI can go on with a session of an earlier run; then `command` gets
@@ -247,6 +250,9 @@ class Backend(ABC):
     program: str
     install_hint: str
     version_argv: tuple[str, ...]
+    tested_version: str = ""
+    login_argv: tuple[str, ...] = ()
+    login_hint: str = ""
     is_demo: bool = False
     limits_turns: bool = False
     can_resume: bool = False
@@ -271,6 +277,22 @@ class Backend(ABC):
 
         Without `can_resume` it is never called with a `session`, and need not know of it.
         """
+
+    def is_logged_in(
+        self,
+        environment: Mapping[str, str],
+        read: Callable[[str], str | None],
+        *,
+        has_login: bool | None,
+    ) -> bool | None:
+        """Whether the CLI has what it needs to ask a model; None where that cannot be told.
+
+        `environment` is that of its commands. `read` returns the text of a file of the user's (a
+        path may begin with `~/`), None where there is none. `has_login` is whether `login_argv`
+        exited with 0, None without one.
+        """
+        del environment, read
+        return has_login
 
     @abstractmethod
     def reader(self) -> OutputReader:

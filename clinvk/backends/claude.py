@@ -121,6 +121,9 @@ class Claude(Backend):
     program = "claude"
     install_hint = "npm install -g @anthropic-ai/claude-code"
     version_argv = ("claude", "--version")
+    tested_version = "2.1.197"
+    login_argv = ("claude", "auth", "status")
+    login_hint = "claude auth login, or set ANTHROPIC_API_KEY"
     limits_turns = True
     can_resume = True
     pass_env = (

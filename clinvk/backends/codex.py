@@ -10,7 +10,7 @@ import contextlib
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
@@ -84,6 +84,9 @@ class Codex(Backend):
     program = "codex"
     install_hint = "npm install -g @openai/codex"
     version_argv = ("codex", "--version")
+    tested_version = "0.169.0"
+    login_argv = ("codex", "login", "status")
+    login_hint = "codex login, or set CODEX_API_KEY"
     # A provider's `env_key` in its settings may have any name: see docs/guides/backends.md.
     pass_env = ("OPENAI_*", "CODEX_*", "AZURE_OPENAI_*", "RUST_LOG")
 
@@ -100,6 +103,21 @@ class Codex(Backend):
             credentials=(f"{own}/auth.json",),
             directories={"CODEX_HOME": named} if named else {},
         )
+
+    def is_logged_in(
+        self,
+        environment: Mapping[str, str],
+        read: Callable[[str], str | None],
+        *,
+        has_login: bool | None,
+    ) -> bool | None:
+        """Look at what `codex login status` does not: its variable, and providers of one's own."""
+        if environment.get("CODEX_API_KEY"):
+            return True
+        own = environment.get("CODEX_HOME") or "~/.codex"
+        if not has_login and "model_provider" in (read(f"{own}/config.toml") or ""):
+            return None  # it may need no login, or a variable of any name
+        return has_login
 
     def command(
         self,

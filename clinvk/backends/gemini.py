@@ -7,7 +7,7 @@ error it exits with the HTTP status modulo 256, so 144 and up are no signals.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -45,7 +45,10 @@ SETTINGS = (
     *("policies", "skills", "agents"),
 )
 """What it reads in its own directory, and may run: never a sandboxed task's to change."""
-CREDENTIALS = ("oauth_creds.json", "google_accounts.json", "gemini-credentials.json")
+KEYS = ("GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_GENAI_USE_GCA")
+"""The variables with which it needs no login."""
+LOGINS = ("oauth_creds.json", "gemini-credentials.json")
+CREDENTIALS = (*LOGINS, "google_accounts.json")
 _HIDE_ENV_FILES = """
 import fs from 'node:fs';
 import { homedir } from 'node:os';
@@ -148,6 +151,8 @@ class Gemini(Backend):
     program = "gemini"
     install_hint = "npm install -g @google/gemini-cli"
     version_argv = ("gemini", "--version")
+    tested_version = "0.61.0"
+    login_hint = "start gemini once and log in, or set GEMINI_API_KEY"
     pass_env = ("GEMINI_*", "GOOGLE_*", "CODE_ASSIST_ENDPOINT", "NO_BROWSER")
 
     can_resume = True
@@ -162,6 +167,21 @@ class Gemini(Backend):
             credentials=tuple(f"{own}/{name}" for name in CREDENTIALS),
             directories={"GEMINI_CLI_HOME": named} if named else {},
         )
+
+    def is_logged_in(
+        self,
+        environment: Mapping[str, str],
+        read: Callable[[str], str | None],
+        *,
+        has_login: bool | None,
+    ) -> bool | None:
+        """Look at variables and files: it has no command that tells."""
+        del has_login
+        own = f"{environment.get('GEMINI_CLI_HOME') or '~'}/.gemini"
+        if any(read(f"{own}/{name}") for name in LOGINS):
+            return True
+        variables = read(f"{own}/.env") or ""
+        return any(environment.get(name) or f"{name}=" in variables for name in KEYS)
 
     def command(
         self,

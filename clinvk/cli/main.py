@@ -8,7 +8,7 @@ import sys
 import click
 
 from clinvk import __version__
-from clinvk.cli import acl, config, fleet, runs, submit
+from clinvk.cli import acl, config, doctor, fleet, runs, submit
 from clinvk.cli.streams import flush_standard_streams, open_standard_streams
 from clinvk.core import exit_codes
 from clinvk.core.errors import ClinvkError
@@ -26,6 +26,7 @@ for _command in (
     *runs.COMMANDS,
     *acl.COMMANDS,
     *config.COMMANDS,
+    *doctor.COMMANDS,
 ):
     cli.add_command(_command)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len, set_cell_size
 
+from clinvk.core.checks import Check
 from clinvk.core.limit_words import limit_name, when
 from clinvk.core.sanitize import one_line
 from clinvk.core.spec import RunSummary, backend_of
@@ -45,6 +46,20 @@ def workers(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 def _sandbox(announced: Any) -> str:
     """Return what enforces sandbox modes on a worker; workers of local mode do not say."""
     return str(announced.get("by", "")) if isinstance(announced, dict) else ""
+
+
+def checks(places: Mapping[str, Sequence[Check]]) -> Iterator[str]:
+    """Yield what was found at each place, with what to do below each line that is not well."""
+    everywhere = [check for found in places.values() for check in found]
+    cells = max((len(check.name) for check in everywhere), default=0)
+    for place, found in places.items():
+        if len(places) > 1 and found:
+            yield f"{one_line(place)}:"
+        for check in found:
+            head = f"{check.state:<8} {one_line(check.name):<{cells}} "
+            yield f"{head} {one_line(check.detail)}".rstrip()
+            if check.hint:
+                yield f"{'':{len(head)}} -> {one_line(check.hint)}"
 
 
 def queues(found: Sequence[QueueState]) -> Iterator[str]:

@@ -5,18 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from clinvk import __version__
-from clinvk.backends.base import Backend
 from clinvk.store.store import Store
 from workers.observers import WorkerEvent, WorkerStarted
-
-VERSION_SECONDS = 60.0
 
 
 class Announcement:
@@ -86,46 +82,22 @@ def entry(slots: int, queues: Sequence[str]) -> dict[str, Any]:
     }
 
 
-class VersionObserver:
-    """Announces the versions of the CLIs, which some take a second to tell: in its own thread.
+class HealthObserver:
+    """Announces how this machine is, and the versions of its CLIs, which take a moment to tell.
 
-    `environments` are those of each backend's commands.
+    `look` is called once, in a thread of its own; it returns what to add to the announcement.
     """
 
     def __init__(
-        self, environments: Mapping[Backend, Mapping[bytes, bytes]], describe: Callable[..., None]
+        self, look: Callable[[], Mapping[str, Any]], describe: Callable[..., None]
     ) -> None:
-        self._environments = {
-            backend: environment
-            for backend, environment in environments.items()
-            if backend.version_argv
-        }
+        self._look = look
         self._describe = describe
 
     def saw(self, event: WorkerEvent) -> None:
-        """Ask each CLI once the worker has started."""
-        if isinstance(event, WorkerStarted) and self._environments:
-            threading.Thread(target=self._ask, name="clinvk-versions", daemon=True).start()
+        """Look once the worker has started."""
+        if isinstance(event, WorkerStarted):
+            threading.Thread(target=self._announce, name="clinvk-health", daemon=True).start()
 
-    def _ask(self) -> None:
-        clis = {
-            backend.name: _version(backend.version_argv, environment)
-            for backend, environment in self._environments.items()
-        }
-        self._describe(clis=clis)
-
-
-def _version(argv: Sequence[str], environment: Mapping[bytes, bytes]) -> str | None:
-    try:
-        done = subprocess.run(
-            argv,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=VERSION_SECONDS,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip().partition("\n")[0][:100] or None
+    def _announce(self) -> None:
+        self._describe(**self._look())
