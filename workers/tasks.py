@@ -10,6 +10,7 @@ from celery.exceptions import Ignore
 
 from clinvk.broker.message import AGGREGATE, EXECUTE
 from clinvk.core.spec import TaskResult
+from clinvk.store.decoding import earlier
 from clinvk.store.types import Claim, Lease, Recorded
 from workers import context
 from workers.app import app
@@ -80,7 +81,7 @@ def _take(
 ) -> Recorded | None:
     """Take the next step with a task: put it back, or record its result."""
     if isinstance(step, TaskResult):
-        return _finish(here, lease, step)
+        return _finish(here, lease, step.after(earlier(lease.index, claim.earlier)))
     held = here.dispatcher.hold(lease, step.hold)
     if held.verdict == "held":
         event = TaskHeld(lease, step.result, held.queue, held.until_ms)
@@ -89,7 +90,7 @@ def _take(
     # Over, or stale: then the fence refuses the result, unless the run was canceled just now.
     refused = bool(step.hold.signal)
     result = step.over(held.until_ms, held.waited_ms or claim.waited_ms, claim.rejections + refused)
-    return _finish(here, lease, result)
+    return _finish(here, lease, result.after(earlier(lease.index, claim.earlier)))
 
 
 def _finish(here: WorkerContext, lease: Lease, result: TaskResult) -> Recorded:

@@ -174,6 +174,7 @@ class Dispatcher:
         self._record_end(exhausted.lease, result)
 
     def _record_end(self, lease: Lease, result: TaskResult) -> None:
+        result = self.store.after_earlier(lease, result)
         if self.finish(lease, result).is_last:
             self.store.aggregate(lease.run)
 

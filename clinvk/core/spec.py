@@ -316,6 +316,13 @@ class Try:
     cost_usd: float | None = None
     cost_source: CostSource | None = None
 
+    @classmethod
+    def of(cls, result: TaskResult) -> Self:
+        """Return what is kept of a result that is not the task's any more."""
+        names = [entry.name for entry in dataclasses.fields(cls)]
+        fields = {name: getattr(result, name) for name in names}
+        return cls(**{**fields, "backend": result.backend or ""})
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, without those that have nothing to say."""
         given = {**dataclasses.asdict(self), "usage": self.usage and self.usage.to_dict()}
@@ -374,6 +381,14 @@ class TaskResult(Wire):
     warnings: list[str] = field(default_factory=list)
     start_time: str | None = None
     end_time: str | None = None
+
+    def after(self, earlier: TaskResult | None) -> Self:
+        """Return the result as it is where an earlier one of the task was before it."""
+        if earlier is None:
+            return self
+        was_begun = earlier.attempts > 0
+        before = [*earlier.tried, Try.of(earlier)] if was_begun else earlier.tried
+        return replace(self, tried=[*before, *self.tried])
 
     @classmethod
     def never_started(cls, index: int) -> Self:
@@ -497,7 +512,8 @@ class RunSummary:
 
     `user` is the login name of who submitted it, on the machine of the client.
     `ok + failed + canceled + timeout + lost == total` once `ended_ms` is set. Times are
-    milliseconds since the epoch by the Redis server's clock.
+    milliseconds since the epoch by the Redis server's clock. The run was retried `retries` times;
+    for `idle_ms` in all, it had ended before it was.
     """
 
     run_id: str
@@ -517,6 +533,8 @@ class RunSummary:
     in_flight: int = 0
     running: int = 0
     user: str = ""
+    retries: int = 0
+    idle_ms: int = 0
 
     @property
     def ended(self) -> int:

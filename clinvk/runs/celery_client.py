@@ -141,7 +141,7 @@ class CeleryClient:
             summary = self.store.summary(run)
         if summary is None:
             raise UsageError(f"unknown run {run} (clinvk runs lists the runs)")
-        return CeleryRun(run, summary.total, self)
+        return CeleryRun(run, summary.total, self, was_retried=summary.retries > 0)
 
     def newest(self) -> tuple[str, int]:
         """Return the newest run of this user, and when it was submitted (ms).

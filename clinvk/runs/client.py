@@ -26,7 +26,10 @@ class Event:
     `held`: task `index` runs no longer; it was put back, to go on later.
     `waits`: what tasks wait for until a time has changed, and is now `waits`.
     `step`: the CLI of task `index` did something, which `step` says; for who asked for steps.
-    `finished`: task `index` has its one `result`. Comes exactly once for each index.
+    `finished`: task `index` has its one `result`. Comes exactly once for each index, and once more
+    after each `retried`.
+    `known`: task `index` had its `result` before this client came, which only reports it.
+    `retried`: task `index`, whose `result` this was, runs again.
     `ended`: the run is over, the last event.
     `idle`: nothing happened for a second.
     `waiting`: nothing happened for long; `why` says what the run waits for.
@@ -40,6 +43,8 @@ class Event:
         "waits",
         "step",
         "finished",
+        "known",
+        "retried",
         "ended",
         "idle",
         "away",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from clinvk.core.spec import TaskResult
 from clinvk.runs.client import Event, StepsWanted
@@ -36,19 +36,49 @@ NORMAL_QUIET_SECONDS = 300.0
 WAITS_SECONDS, SELDOM_SECONDS = 2.0, 10.0
 """How often to look what tasks wait for until a time: while some do or none runs, and otherwise."""
 
+
+def _step_reader(run: RunReader, steps: StepsWanted, anew: Beginning | None) -> StepReader | None:
+    if steps == "none":
+        return None
+    if anew is not None:
+        return StepReader(run, after=anew.steps_position)
+    return StepReader(run, only_recent=steps == "recent")
+
+
 Entry = Mapping[str, str]
 _COUNT = re.compile("[0-9]{1,15}")
 """A number of a task or a dispatch: anyone who reaches the broker could have written another."""
 
 
-class EventReader:
-    """Follows one run. `events` may be called once."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """Where to begin with a run of which some tasks run again, those of `indexes`.
 
-    def __init__(self, run: RunReader, steps: StepsWanted = "none") -> None:
+    Events after `position` and steps after `steps_position` are of that; all other tasks have their
+    results already.
+    """
+
+    indexes: Collection[int]
+    position: str
+    steps_position: int
+
+
+class EventReader:
+    """Follows one run, from its beginning, or from when some of it ran `anew`.
+
+    `events` may be called once.
+    """
+
+    def __init__(
+        self, run: RunReader, steps: StepsWanted = "none", anew: Beginning | None = None
+    ) -> None:
         self._run = run
-        self._steps = None if steps == "none" else StepReader(run, only_recent=steps == "recent")
+        self._anew = anew
+        self._steps = _step_reader(run, steps, anew)
         self._steps_read_at = 0.0
-        self._position = "0"
+        self._position = anew.position if anew else "0"
+        self._is_retried = run.was_retried or anew is not None
+        self._superseded: Mapping[int, int] = {}
         self._entries_seen = 0
         self._has_ended = bytearray(run.total)
         self._reached_at = time.monotonic()
@@ -61,8 +91,12 @@ class EventReader:
 
     def events(self) -> Iterator[Event]:
         """Yield events until `ended`, see `CeleryRun.events`."""
+        is_begun = False
         while True:
             try:
+                if not is_begun:
+                    yield from self._known()
+                    is_begun = True
                 for event in self._next_events():
                     yield event
                     if event.kind == "ended":
@@ -73,6 +107,18 @@ class EventReader:
                     raise
                 yield Event(kind="away", why=str(error))
                 time.sleep(RETRY_SECONDS)
+
+    def _known(self) -> Iterator[Event]:
+        """Yield the results of tasks that do not run again; or see what has, in the past."""
+        if self._anew is None:
+            self._superseded = self._run.retried_dispatches() if self._is_retried else {}
+            return
+        others = [index for index in range(self._run.total) if index not in self._anew.indexes]
+        for page in pages(others):
+            for index, result in zip(page, self._run.read_results(page), strict=True):
+                if result is not None and not self._has_ended[index]:
+                    self._has_ended[index] = True
+                    yield Event(kind="known", index=index, result=result)
 
     def _next_events(self) -> Iterator[Event]:
         before, entries = self._reached_at, self._read(STEPS_BLOCK_MS if self._steps else BLOCK_MS)
@@ -139,7 +185,12 @@ class EventReader:
             case "started" | "finished" | "held":
                 index, dispatch = entry.get("index", ""), entry.get("dispatch", "")
                 are_counts = _COUNT.fullmatch(index) and _COUNT.fullmatch(dispatch)
-                return bool(are_counts) and int(index) < self._run.total
+                if not are_counts or int(index) >= self._run.total:
+                    return False
+                return int(dispatch) > self._superseded.get(int(index), 0)
+            case "retried":
+                index = entry.get("index", "")
+                return bool(_COUNT.fullmatch(index)) and int(index) < self._run.total
             case kind:
                 return kind is not None
 
@@ -155,7 +206,9 @@ class EventReader:
         at_ms = int(entry["at_ms"])
         match entry["kind"]:
             case "started":
-                yield self._started(entry, at_ms)
+                yield from self._started(entry, at_ms)
+            case "retried":
+                yield from self._retried(int(entry["index"]), at_ms)
             case "held":
                 index = int(entry["index"])
                 self._running.discard(index)
@@ -167,18 +220,27 @@ class EventReader:
                     yield self._finished(index, result, at_ms, dispatch)
             case "repaired":
                 yield Event(kind="repaired", at_ms=at_ms, why=entry.get("why", ""))
-            case "ended":
+            case "ended" if entry.get("retries", "0") == str(self._run.summary().retries):
                 yield from self._unseen(at_ms)
                 yield Event(kind="ended", at_ms=at_ms)
+            # Others that ended were retried since.
             # Others are of a newer version, or nobody has a use for them.
 
-    def _started(self, entry: Entry, at_ms: int) -> Event:
+    def _started(self, entry: Entry, at_ms: int) -> Iterator[Event]:
         index, dispatch = int(entry["index"]), int(entry["dispatch"])
         if self._has_ended[index]:
+            if self._is_retried:
+                return
             raise self._lost_results()
         worker = entry.get("worker", "")
         self._running.add(index)
-        return Event(kind="started", at_ms=at_ms, index=index, dispatch=dispatch, worker=worker)
+        yield Event(kind="started", at_ms=at_ms, index=index, dispatch=dispatch, worker=worker)
+
+    def _retried(self, index: int, at_ms: int) -> Iterator[Event]:
+        self._is_retried = True
+        if self._has_ended[index]:
+            self._has_ended[index] = False
+            yield Event(kind="retried", at_ms=at_ms, index=index)
 
     def _finished(self, index: int, result: TaskResult, at_ms: int, dispatch: int) -> Event:
         self._has_ended[index] = True
@@ -218,6 +280,8 @@ class EventReader:
         summary = self._run.summary()
         seen = sum(self._has_ended)
         if summary.ended < seen:
+            if self._read(1):
+                return  # perhaps that some of it was retried
             raise self._lost_results()
         is_behind = summary.state == "done" or (summary.state == "running" and summary.ended > seen)
         if is_behind and not self._read(1):

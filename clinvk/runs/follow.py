@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from clinvk.core.errors import BrokerError, ClinvkError, WireError
 from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus
@@ -61,6 +62,7 @@ class _Following:
         self._interruption = interruption
         self._results = _Results(len(specs))
         self.started_ms = self.ended_ms = _now_ms()
+        self.idle_ms = 0
 
     def observe_all(self, steps: StepsWanted) -> None:
         """Let the handlers see all events of the run, until its end."""
@@ -73,6 +75,7 @@ class _Following:
                 self._observe(event)
         summary = self._run.summary()
         self.started_ms = summary.created_ms
+        self.idle_ms = summary.idle_ms
         self.ended_ms = summary.ended_ms or self.ended_ms
 
     def add_unknown(self, why: str) -> None:
@@ -91,12 +94,15 @@ class _Following:
             warned=self._results.warned,
             started_ms=self.started_ms,
             ended_ms=self.ended_ms,
+            idle_ms=self.idle_ms,
         )
 
     def _observe(self, event: Event) -> None:
         if event.at_ms:
             self.ended_ms = event.at_ms
-        if event.result is not None:
+        if event.kind == "retried":  # until it has another, this is its result
+            event = replace(event, result=self._results[event.index])
+        elif event.result is not None:
             self._results[event.index] = event.result
         for handler in self._handlers:
             handler(event)
@@ -131,6 +137,9 @@ class _Results(Spool[TaskResult]):
         self.warned = set[int]()
 
     def __setitem__(self, index: int, result: TaskResult) -> None:
+        if self.has(index):
+            self.status_counts[self[index].status] -= 1
+            self.warned.discard(index)
         self.status_counts[result.status] += 1
         if result.warnings:
             self.warned.add(index)

@@ -18,6 +18,7 @@ class Report:
 
     `specs` and `results` may be sequences that read an item anew each time (`Spool`).
     `status_counts` has the number of results by status, counted here where it is not given.
+    For `idle_ms` of the time, the run had ended and was not retried yet.
     `warned` has the indexes of results with warnings; None is any of them.
     """
 
@@ -26,6 +27,7 @@ class Report:
     results: Sequence[TaskResult]
     started_ms: int
     ended_ms: int
+    idle_ms: int = 0
     status_counts: Counter[TaskStatus] = field(default_factory=Counter)
     warned: Collection[int] | None = None
 
@@ -49,8 +51,8 @@ class Report:
 
     @property
     def duration_seconds(self) -> float:
-        """The time from submission to the end of the run."""
-        return max(0, self.ended_ms - self.started_ms) / 1000
+        """The time from submission to the end of the run, without that between it and a retry."""
+        return max(0, self.ended_ms - self.started_ms - self.idle_ms) / 1000
 
     @property
     def exit_code(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
@@ -47,10 +47,13 @@ class Connected(Protocol):
 class RunReader:
     """One submitted run, but for its events."""
 
-    def __init__(self, run: str, total: int, client: Connected) -> None:
+    def __init__(
+        self, run: str, total: int, client: Connected, *, was_retried: bool = False
+    ) -> None:
         self.id = run
         self.total = total
         self.client = client
+        self.was_retried = was_retried
 
     @property
     def outlives_client(self) -> bool:
@@ -71,11 +74,17 @@ class RunReader:
         return [spec or EXPIRED for spec in found]
 
     def results(self, summary: RunSummary) -> Iterator[tuple[TaskSpec, TaskResult]]:
-        """Yield the tasks that have ended with their results, in task order, page by page."""
+        """Yield the tasks that have ended with their results, in task order, page by page.
+
+        A task that runs again has the result that it had before, until it has a new one.
+        """
+        is_retried = summary.retries > 0 and summary.ended_ms is None
         for page in pages(range(self.total)):
             specs = self._specs(page)
+            earlier = iter(self._earlier_results(page) if is_retried else [None] * len(page))
             for index, spec, result in zip(page, specs, self.read_results(page), strict=True):
-                if result is not None:
+                before = next(earlier)
+                if (result := result or before) is not None:
                     yield spec, result
                 elif summary.ended_ms is not None:
                     yield spec, TaskResult.never_started(index)
@@ -84,6 +93,15 @@ class RunReader:
         """Read the results of some tasks, None where there is none (yet)."""
         with self.client.reaching_broker():
             yield from self.client.store.results(self.id, indexes)
+
+    def _earlier_results(self, indexes: Sequence[int]) -> list[TaskResult | None]:
+        with self.client.reaching_broker():
+            return list(self.client.store.earlier_results(self.id, indexes))
+
+    def retried_dispatches(self) -> Mapping[int, int]:
+        """Return up to which dispatch events of a task count no more, by index."""
+        with self.client.reaching_broker():
+            return self.client.store.retried_dispatches(self.id)
 
     def cancel(self, reason: str) -> None:
         """Mark the run canceled; its events go on until `ended`. Safe from any thread."""

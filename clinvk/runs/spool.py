@@ -97,6 +97,10 @@ class Spool(Sequence[W], Generic[W]):
     def __setitem__(self, index: int, item: W) -> None:
         self._records[index] = item.to_wire()
 
+    def has(self, index: int) -> bool:
+        """Whether a place is filled."""
+        return self._records.has(index)
+
     def missing(self) -> Iterator[int]:
         """Yield the places that are not filled yet."""
         return (index for index in range(len(self)) if not self._records.has(index))

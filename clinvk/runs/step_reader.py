@@ -22,16 +22,22 @@ RECENT_STEPS = 1000
 class StepReader:
     """Reads the steps of a run, of one task or of all, each once.
 
-    With `only_recent`, it skips what came before the last RECENT_STEPS steps of the run.
+    With `only_recent`, it skips what came before the last RECENT_STEPS steps of the run. It begins
+    after the sequence `after`.
 
     Attributes:
         position: the sequence after which the next steps are read.
     """
 
     def __init__(
-        self, run: RunReader, index: int | None = None, *, only_recent: bool = False
+        self,
+        run: RunReader,
+        index: int | None = None,
+        *,
+        only_recent: bool = False,
+        after: int = 0,
     ) -> None:
-        self.position = NEWEST if only_recent else 0
+        self.position = NEWEST if only_recent else after
         self._run = run
         self._index = index
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from annotated_types import Ge
@@ -46,7 +46,7 @@ def claim(verdict: bytes, rest: Sequence[Any]) -> Claim:
     """Decode the answer to a claim."""
     if not rest:
         return Claim(text(verdict))
-    spec, attempts, queue, model, waited_ms, rejections, retries, history = rest
+    spec, attempts, queue, model, waited_ms, rejections, retries, history, earlier = rest
     return Claim(
         text(verdict),
         spec,
@@ -57,6 +57,7 @@ def claim(verdict: bytes, rest: Sequence[Any]) -> Claim:
         rejections,
         retries,
         history,
+        earlier,
     )
 
 
@@ -130,6 +131,15 @@ def result(index: int, wire: bytes) -> TaskResult:
     return found
 
 
+def earlier(index: int, entry: bytes) -> TaskResult | None:
+    """Decode the result that a retry took away, with the backend that was asked; None for none."""
+    if not entry:
+        return None
+    backend, _, wire = entry.partition(b":")
+    found = result(index, wire)
+    return found if found.backend else replace(found, backend=text(backend))
+
+
 LATEST_MS = 253_402_300_799_999
 """The last millisecond of the year 9999, the last that can be shown."""
 MOST_TASKS = 1 << 31
@@ -177,6 +187,8 @@ def summary(
             ended_ms=_between(0, ended_ms, LATEST_MS) if ended_ms else None,
             cancel_reason=record.get("cancel_reason"),
             user=record.get("user", ""),
+            retries=_between(0, record.get("retries", "0"), MOST_TASKS),
+            idle_ms=_between(0, record.get("idle_ms", "0"), LATEST_MS),
             in_flight=len(in_flight),
             running=sum(entry.split(b":", 2)[1] == b"r" for entry in in_flight),
         )

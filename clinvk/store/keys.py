@@ -31,6 +31,7 @@ KEYS = {
     "max_attempts": "clinvk:run:{}:max_attempts",  # hash: index -> its own, if not the run's
     "worker_losses": "clinvk:run:{}:worker_losses",  # hash: index -> how often its worker was lost
     "results": "clinvk:run:{}:results",  # hash: index -> TaskResult
+    "earlier_results": "clinvk:run:{}:earlier_results",  # hash: index -> what a retry took away
     "blob": "clinvk:run:{}:blob:{}",  # string: an output over INLINE_BYTES
     "events": "clinvk:run:{}:events",  # stream: what happened, in order
     "steps": "clinvk:run:{}:steps",  # hash: sequence -> "<number>:<StepRecord>"

@@ -23,6 +23,7 @@ from clinvk.store import decoding
 from clinvk.store.connection import Connection
 from clinvk.store.keys import key
 from clinvk.store.leases import CLAIM_TIMEOUT_MS
+from clinvk.store.retries import NEVER_STARTED
 
 REQUEST_MS = 3_600_000
 """How long a request, and the answer to one, stays. No longer than a submission."""
@@ -159,18 +160,20 @@ class Requests(Connection):
             checked = CHECKS[operation](submitter, json.loads(arguments))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise RequestError(f"the arguments of {operation} do not fit: {error}") from error
-        if operation == "cancel":
-            self._check_owner(submitter, checked["run"])
+        if operation in OF_OWN_RUNS:
+            self._check_owner(submitter, operation, checked["run"])
         if operation in {"limit", "reopen"} and not self.redis.sismember(
             key("queues"), checked["queue"]
         ):
             raise RequestError(f"no worker has ever served {checked['queue']}")
         return checked
 
-    def _check_owner(self, submitter: str, run: str) -> None:
+    def _check_owner(self, submitter: str, operation: str, run: str) -> None:
         owner = self.redis.hget(key("run", run), "submitter")
         if owner != submitter.encode():
-            raise RequestError(f"run {run} is not one of {submitter}'s, who may cancel only those")
+            raise RequestError(
+                f"run {run} is not one of {submitter}'s, who may {operation} only those"
+            )
 
 
 def _matching(pattern: str, value: object) -> str:
@@ -204,6 +207,18 @@ def _cancel(_submitter: str, given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _retry(submitter: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "run": _matching(RUN_PATTERN, given["run"]),
+        "ticket": _matching(RUN_PATTERN, given["ticket"]),
+        "submitter": submitter,
+        "seen_retries": _matching(r"\d{1,9}", given["seen_retries"]),
+        "max_parallel": _matching(r"([1-9]\d{0,8})?", given["max_parallel"]),
+        "never_started": NEVER_STARTED,
+        "claim_timeout_ms": CLAIM_TIMEOUT_MS,
+    }
+
+
 def _aggregate(_submitter: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {"run": _matching(RUN_PATTERN, given["run"])}
 
@@ -233,12 +248,15 @@ def _reopen(submitter: str, given: Mapping[str, Any]) -> dict[str, Any]:
 CHECKS: Mapping[str, Callable[[str, Mapping[str, Any]], dict[str, Any]]] = {
     "open": _open,
     "cancel": _cancel,
+    "retry": _retry,
     "aggregate": _aggregate,
     "admit": _admit,
     "limit": _limit,
     "reopen": _reopen,
 }
 """The operations that may be asked for, each with what takes its arguments from a request."""
+OF_OWN_RUNS = frozenset({"cancel", "retry"})
+"""Those that a submitter may ask for only where the run is its own."""
 
 
 def _decoded(answer: Any) -> Any:

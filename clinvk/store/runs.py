@@ -195,6 +195,11 @@ class Runs(Connection):
         """
         return self._read_stream(key("events", run), after, block_ms)
 
+    def is_running(self, run: str) -> bool:
+        """Whether tasks of a run may start."""
+        state: bytes | None = self.redis.hget(key("run", run), "state")
+        return state == b"running"
+
     def last_signal(self) -> str:
         """Return the position after the newest signal."""
         newest = self.redis.xrevrange(key("signals"), count=1)

@@ -26,11 +26,12 @@ LIBRARY = (
     "pending",
     "fair_queues",
     "admission",
+    "submission",
+    "earlier",
     "completion",
     "capacity",
     "steps",
     "audit",
-    "submission",
 )
 """Files of `lua/lib/`, each after those that it uses."""
 

@@ -11,7 +11,8 @@ Each operation is one atomic Lua script in `lua/`, all or nothing; the rules the
 A task of a running run is pending (in its queue's list), in flight (dispatched or running, see
 `lua/lib/records.lua`), or has a result. Of an ordered run only the next task is pending or in
 flight; those after it become pending one by one, as the task before them ends. A task without a
-result in a canceled run that is done was canceled before it began.
+result in a canceled run that is done was canceled before it began. A retry takes results away:
+their tasks are pending again, and the run is running.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from __future__ import annotations
 from clinvk.store.leases import Leases
 from clinvk.store.queues import Queues
 from clinvk.store.requests import Requests
-from clinvk.store.runs import Runs
+from clinvk.store.retries import Retries
 from clinvk.store.steps import Steps
 
 
-class Store(Runs, Leases, Queues, Steps, Requests):
+class Store(Retries, Leases, Queues, Steps, Requests):
     """All operations. Each is one round trip, atomic, and safe to call from any thread."""

@@ -72,7 +72,8 @@ class Claim:
     The spec is None where it is not there any more. `queue` is the one that it came through,
     `model` the one to use instead of its own, or "". Limits have held it up for `waited_ms` in all
     and refused it `rejections` times; `retries` counts other tries. `history` is what an earlier
-    execution left for this one (`Hold.history`).
+    execution left for this one (`Hold.history`). `earlier` is the result that a retry took away,
+    after the name of the backend that it was asked of; see `decoding.earlier`.
     """
 
     verdict: str
@@ -84,6 +85,7 @@ class Claim:
     rejections: int = 0
     retries: int = 0
     history: bytes = b""
+    earlier: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +235,18 @@ class Submitted:
     run: str
     admission: Admission
     taken_by_digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """The answer to a retry; the verdicts are in lua/retry.lua.
+
+    `position` is that of the last event before it.
+    """
+
+    verdict: str
+    position: str
+    admission: Admission
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,6 +138,9 @@ class FakeClient:
         ]
         return str(until), entries or [{"kind": "ended", "position": str(until), "at_ms": "9"}]
 
+    def summary(self, run: str) -> RunSummary:
+        return RunSummary(run_id=run, total=self.count, ended_ms=9)
+
     def results(self, _run: str, indexes: Sequence[int]) -> Iterator[TaskResult]:
         return iter([result(index) for index in indexes])
 

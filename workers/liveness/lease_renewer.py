@@ -222,8 +222,10 @@ class LeaseRenewer:
         after = self._note_signals()
         block_ms = max(1, min(SIGNAL_BLOCK_MS, timeout_ms))
         self._signals_after, canceled = self._store.wait_signals(after, block_ms)
-        self._held.stop("canceled", self._held.of_runs(canceled))
-        for run in canceled:
+        # Whoever hears of it late may run a task of a run that has been retried since.
+        stopped = [run for run in canceled if not self._store.is_running(run)]
+        self._held.stop("canceled", self._held.of_runs(stopped))
+        for run in stopped:
             self._observers.notify(RunCanceled(run))
 
     def _attempt(self, doing: str, ask: Callable[[], T]) -> T | None:

@@ -34,7 +34,7 @@ class Joblog(FileReporter):
 
     def write_event(self, event: Event) -> None:
         """Write the line of a task that ended."""
-        if event.result is None:
+        if event.kind != "finished" or event.result is None:
             return
         entry = documents.entry(self._specs[event.index], event.result)
         with os.fdopen(self._opened(self.path), "w", encoding="ascii") as stream:

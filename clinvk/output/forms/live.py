@@ -91,7 +91,7 @@ class Live(Reporter):
                     self._running[event.index].saw(event.step)
             elif event.result is not None:
                 self._running.pop(event.index, None)
-                self._statuses[event.result.status] += 1
+                self._statuses[event.result.status] += -1 if event.kind == "retried" else 1
 
     def stop(self) -> None:
         """Take the display away, and write what it held back."""

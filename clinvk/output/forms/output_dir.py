@@ -38,7 +38,7 @@ class OutputDir(FileReporter):
 
     def write_event(self, event: Event) -> None:
         """Write the file of a task that ended."""
-        if event.result is None:
+        if event.kind == "retried" or event.result is None:
             return
         spec = self._specs[event.index]
         name = file_name(self._specs, event.index, ".json")

@@ -29,7 +29,9 @@ class Plain(Reporter):
         """Note how a task ended."""
         if event.result is None:
             return
-        self._ended += 1
+        self._ended += -1 if event.kind == "retried" else 1
+        if event.kind != "finished":
+            return
         spec, result = self._specs[event.index], event.result
         status = f"{result.status.upper()} {result.duration_seconds:.2f}s"
         name = fit(title(spec), TITLE_CELLS)

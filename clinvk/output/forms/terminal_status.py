@@ -63,7 +63,7 @@ class TerminalStatus(Reporter):
         """Take note of a task that ended."""
         if event.result is None:
             return
-        self._ended += 1
+        self._ended += -1 if event.kind == "retried" else 1
         if event.result.error_kind is not None:
             self._state = FAILED
         if time.monotonic() - self._shown_at >= UPDATE_SECONDS:

@@ -28,7 +28,7 @@ class Text(StdoutReporter):
 
     def saw(self, event: Event) -> None:
         """Print the result of a task that ended."""
-        if event.result is None:
+        if event.kind != "finished" or event.result is None:
             return
         line = self.formatter.ended(self._specs[event.index], event.result, self._width)
         if line is not None:

@@ -8,8 +8,12 @@ even_without_memory()
 write({'HSET', run_key(run), 'state', record[1]}, 'HSET', run_key(run), 'state', 'done')
 write({'HDEL', run_key(run), 'ended_ms'},
       'HSET', run_key(run), 'ended_ms', integer(now_ms()))
+if record_of(run).has_earlier then
+  discard(earlier_results_key(run))
+  remove_field(run_key(run), 'has_earlier')
+end
 remove_member(complete_key(), run)
 remove_member(active_key(), run)
-add_event(run, 'kind', 'ended')
+add_event(run, 'kind', 'ended', 'retries', redis.call('HGET', run_key(run), 'retries') or '0')
 touch(run)
 return 1

@@ -1,14 +1,14 @@
 -- claim(run, index, dispatch, owner, nonce, lease_ms)
---   -> {verdict, spec, attempts, queue, model, waited_ms, rejections, retries, history}
+--   -> {verdict, spec, attempts, queue, model, waited_ms, rejections, retries, history, earlier}
 -- A worker's first act on a message: may I run this, and what is it?
 --   owner     the worker process
 --   nonce     one for each message, so that a call can be repeated
 --   lease_ms  the length of the lease
 -- Verdicts:
 --   go        yours until the lease runs out; the spec follows, how often it was begun, which queue
---             it came through, the model to use instead of its own or '', how limits held it up, and
---             what earlier executions left for it. Also the answer to the same call again: the first
---             answer may have been lost on the way
+--             it came through, the model to use instead of its own or '', how limits held it up,
+--             what earlier executions left for it, and what a retry took away (lib/earlier.lua).
+--             Also the answer to the same call again: the first answer may have been lost on the way
 --   canceled  the run was canceled before anyone claimed the task
 --   stale     another dispatch has the task or its result, or the run is gone
 local claim = owner .. '/' .. nonce
@@ -34,5 +34,6 @@ if not is_repeated then
 end
 local tries = tries_of(run, index)
 local history = not tries.is_new and redis.call('HGET', history_key(run), index)
+local earlier = record_of(run).has_earlier and redis.call('HGET', earlier_results_key(run), index)
 return {'go', spec, losses + 1, queue, tries.model or '', integer(tries.waited_ms), tries.rejections,
-        tries.retries, history or ''}
+        tries.retries, history or '', earlier or ''}

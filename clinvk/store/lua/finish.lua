@@ -37,9 +37,13 @@ if current == dispatch then
 elseif not take_from_pending() then
   local is_recorded = redis.call('HGET', results_key(run), index) == result
   return {is_recorded and 1 or 0, 0, 0, {}, {{}, 0, {}}, {}}
+else
+  set_field(dispatches_key(run), index, integer(dispatch - 1))  -- a retry counts on from here
+  keep(run, dispatches_key(run))
 end
 write({'HDEL', results_key(run), index}, 'HSET', results_key(run), index, result)
 keep(run, results_key(run))
+if record_of(run).has_earlier then remove_field(earlier_results_key(run), index) end
 add_event(run, 'kind', 'finished', 'index', index, 'dispatch', dispatch)
 keep(run, events_key(run))
 record_completion(run, status, 1)

@@ -202,3 +202,32 @@ def test_what_redis_refuses_is_logged_once_with_its_run(
     assert [record.getMessage() for record in caplog.records] == [
         f"run {RUN}: ResponseError: wrong type in a script"
     ]
+
+
+def test_the_result_of_a_retry_says_what_was_tried_before(worker: Worker) -> None:
+    worker.submit(2, timeout_seconds=60)
+    for index in range(2):
+        execute(Lease(RUN, index, 1))
+    worker.store.aggregate(RUN)
+    worker.store.retry(RUN, {1: TaskSpec(backend="py", prompt="again")}, 0)
+    assert execute(Lease(RUN, 1, 2))
+    worker.store.aggregate(RUN)
+    worker.store.retry(RUN, {1: None}, 1)
+    assert execute(Lease(RUN, 1, 3))
+    first, second = worker.store.results(RUN, [0, 1])
+    assert first is not None
+    assert second is not None
+    assert (first.tried, second.output) == ([], "again")
+    assert [each.backend for each in second.tried] == ["py", "py"]
+
+
+def test_a_cancellation_before_a_retry_stops_nothing_after_it(worker: Worker) -> None:
+    worker.submit()
+    worker.store.cancel(RUN, "interrupted")
+    worker.store.aggregate(RUN)
+    worker.store.retry(RUN, {0: None}, 0)
+    assert worker.store.is_running(RUN)
+    assert execute(Lease(RUN, 0, 2))
+    (result,) = worker.store.results(RUN, [0])
+    assert result is not None
+    assert (result.output, result.tried) == ("hello", [])

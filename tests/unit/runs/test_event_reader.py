@@ -10,7 +10,7 @@ from clinvk.core.spec import RunOptions, TaskResult, TaskSpec, TaskStatus
 from clinvk.core.steps import StepKind, StepRecord
 from clinvk.runs import step_reader
 from clinvk.runs.client import StepsWanted
-from clinvk.runs.event_reader import EventReader
+from clinvk.runs.event_reader import Beginning, EventReader
 from clinvk.runs.run_reader import RunReader
 from clinvk.store.keys import key
 from clinvk.store.store import Store
@@ -126,3 +126,72 @@ def test_a_task_that_was_put_back_is_told_and_what_it_waits_for(store: Store) ->
     store.cancel(RUN, "enough")
     store.aggregate(RUN)
     assert [event.kind for event in events] == ["finished"] * 3 + ["ended"]
+
+
+def finish(store: Store, index: int, dispatch: int, output: str) -> None:
+    lease = Lease(RUN, index, dispatch)
+    store.claim(lease, "w/1", output)
+    result = TaskResult(
+        index=index, status=TaskStatus.OK, exit_code=0, duration_seconds=0.1, output=output
+    )
+    assert store.finish(lease, result).ok
+
+
+def told(run: RunReader, beginning: Beginning | None = None) -> list[str]:
+    """The events of a run, each with its index and the output of its result."""
+    return [
+        f"{event.kind} {event.index} {event.result.output or '' if event.result else ''}".rstrip()
+        for event in EventReader(run, "none", beginning).events()
+    ]
+
+
+class TestRetries:
+    def test_who_comes_later_sees_only_the_last_execution(self, ended_run: RunReader) -> None:
+        store = ended_run.client.store
+        store.retry(RUN, {1: None}, 0)
+        finish(store, 1, 2, "new")
+        store.aggregate(RUN)
+        ended_run.was_retried = True
+        assert told(ended_run) == [
+            "started 0",
+            "finished 0",
+            "started 1",
+            "finished 1 new",
+            "ended -1",
+        ]
+
+    def test_who_is_there_sees_that_a_task_runs_again(self, ended_run: RunReader) -> None:
+        store = ended_run.client.store
+        events = EventReader(ended_run).events()
+        kinds = [next(events).kind for _ in range(4)]
+        store.retry(RUN, {1: None}, 0)
+        finish(store, 1, 2, "new")
+        store.aggregate(RUN)
+        kinds += [event.kind for event in events]
+        once = ["started", "finished"]
+        assert kinds == [*once, *once, "retried", *once, "ended"]
+
+    def test_who_retried_sees_that_and_knows_the_others(self, ended_run: RunReader) -> None:
+        store = ended_run.client.store
+        retried = store.retry(RUN, {1: None}, 0)
+        finish(store, 1, 2, "new")
+        store.aggregate(RUN)
+        beginning = Beginning(indexes={1}, position=retried.position, steps_position=6)
+        assert told(ended_run, beginning) == ["known 0", "started 1", "finished 1 new", "ended -1"]
+
+    def test_a_result_that_is_given_back_is_told_at_the_end(self, ended_run: RunReader) -> None:
+        store = ended_run.client.store
+        retried = store.retry(RUN, {0: None, 1: None}, 0)
+        finish(store, 1, 2, "new")
+        store.cancel(RUN, "interrupted")
+        store.aggregate(RUN)
+        beginning = Beginning(indexes={0, 1}, position=retried.position, steps_position=6)
+        told_ = told(ended_run, beginning)
+        assert told_ == ["started 1", "finished 1 new", "finished 0", "ended -1"]
+
+    @pytest.mark.parametrize("index", ["x", "", "-1", "2"])
+    def test_a_forged_retry_is_passed_over(self, ended_run: RunReader, index: str) -> None:
+        store = ended_run.client.store
+        store.redis.xadd(key("events", RUN), {"kind": "retried", "index": index})
+        store.redis.expire(key("events", RUN), 60)
+        assert told(ended_run)[-1] == "ended -1"

@@ -84,3 +84,41 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+class Retried(Broken):
+    """A run of which a task has failed, runs again, and succeeds; another was known before."""
+
+    def events(self, steps: StepsWanted = "none") -> Iterator[Event]:
+        results = [
+            TaskResult(index=index, status=status, exit_code=0, duration_seconds=1, output=output)
+            for index, status, output in (
+                (0, TaskStatus.OK, "known"),
+                (1, TaskStatus.FAILED, None),
+                (1, TaskStatus.OK, "new"),
+            )
+        ]
+        yield Event(kind="known", index=0, result=results[0])
+        yield Event(kind="finished", at_ms=5, index=1, result=results[1])
+        yield Event(kind="retried", at_ms=6, index=1)
+        yield Event(kind="finished", at_ms=7, index=1, result=results[2])
+        yield Event(kind="ended", at_ms=7)
+
+    def summary(self) -> RunSummary:
+        return RunSummary(
+            run_id="r", total=2, created_ms=NOW_MS, ended_ms=NOW_MS + 9000, idle_ms=6500
+        )
+
+
+def test_a_task_that_runs_again_counts_once_and_says_which_result_it_had() -> None:
+    seen: list[tuple[str, str]] = []
+
+    def see(event: Event) -> None:
+        if event.result is not None:
+            seen.append((event.kind, event.result.status))
+
+    report = follow.follow(Retried(None), SPECS[:2], [see], Interruption(print))
+    kinds = ["known", "finished", "retried", "finished"]
+    assert seen == list(zip(kinds, ["ok", "failed", "failed", "ok"], strict=True))
+    assert report.counts() == (2, 0, 0)
+    assert report.duration_seconds == 2.5

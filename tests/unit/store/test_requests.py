@@ -304,3 +304,27 @@ def test_without_a_worker_a_request_ends_with_what_to_do(
     assert [record.getMessage() for record in caplog.records] == [
         "waiting for a worker, since the user alice may only ask"
     ]
+
+
+def test_who_submitted_a_run_may_retry_it_and_others_may_not(store: Store) -> None:
+    with serving(store):
+        asking(store).submit(RUN, specs("a a"), RunOptions())
+        asking(store).cancel(RUN, "interrupted")
+        asking(store).aggregate(RUN)
+        with pytest.raises(redis.ResponseError, match="not one of bob's, who may retry only those"):
+            asking(store, "bob").retry(RUN, {0: None}, 0)
+        changed = TaskSpec(backend="b", prompt="new")
+        assert asking(store).retry(RUN, {0: changed}, 0).verdict == "retried"
+    assert store.specs(RUN, [0]) == [changed]
+    summary = store.summary(RUN)
+    assert summary is not None
+    assert (summary.state, summary.canceled, summary.retries) == ("running", 1, 1)
+
+
+def test_a_retry_through_a_request_uses_known_queues(store: Store) -> None:
+    with serving(store):
+        asking(store).submit(RUN, specs("a"), RunOptions())
+        asking(store).cancel(RUN, "interrupted")
+        asking(store).aggregate(RUN)
+        with pytest.raises(redis.ResponseError, match=r"no worker has ever served clinvk\.c"):
+            asking(store).retry(RUN, {0: TaskSpec(backend="c", prompt="p")}, 0)

@@ -53,8 +53,11 @@ local function cancel(run, reason)
   note_undo('XDEL', signals_key(), redis.call('XADD', signals_key(), 'MAXLEN', '~', 10000, '*',
                                               'canceled', run))
   touch_shared(signals_key())
-  if unpublished + #published > 0 then
-    record_completion(run, 'canceled', unpublished + #published)
+  local never_began = unpublished + #published
+  for status, count in pairs(give_back_earlier(run)) do
+    record_completion(run, status, count)
+    never_began = never_began - count
   end
+  if never_began > 0 then record_completion(run, 'canceled', never_began) end
   return {unpublished, published}
 end

@@ -19,6 +19,7 @@ local function touch(run)
   record.touched_ms = now_ms()
   write(nil, 'HSET', run_key(run), 'touched_ms', integer(record.touched_ms))
   for _, key in ipairs({run_key(run), specs_key(run), results_key(run), events_key(run),
+                        earlier_results_key(run),
                         in_flight_key(run), held_key(run), tries_key(run), history_key(run),
                         dispatches_key(run), worker_losses_key(run), max_attempts_key(run),
                         message_key(run), steps_key(run), step_order_key(run),

@@ -3,14 +3,19 @@
 
 local MAX_QUEUES = 1000
 
--- Return the queues of a JSON list, at most `most`, each one of a backend: their names become names
--- of keys, and all workers look into each.
-local function checked_queues(text, most)
-  local queues = cjson.decode(text)
-  if #queues > most then error('too many queues') end
+-- Check that each is the queue of a backend: their names become names of keys, and all workers look
+-- into each.
+local function check_queues(queues)
   for _, queue in ipairs(queues) do
     if not string.match(queue, '^clinvk%.[%w][%w_.|-]*$') then error('no queue: ' .. queue) end
   end
+end
+
+-- Return the queues of a JSON list, at most `most`.
+local function checked_queues(text, most)
+  local queues = cjson.decode(text)
+  if #queues > most then error('too many queues') end
+  check_queues(queues)
   return queues
 end
 

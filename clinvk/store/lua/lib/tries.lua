@@ -6,9 +6,11 @@
 --   held        the dispatch that was put back last; until_ms: when it was to go on then
 --   queue, model  where it waits now and for which model, if not as its spec says
 --   worker      the only one that can go on with it; missing_ms: since when it is not there
+--   limited_ms  of a task that begins again (retry.lua): see below
 --
 -- A task that was never put back waits as long as its queue's gate is closed. The queue's hash has the
--- sum of that in `limited_ms`, and a run's record what it was when the run was opened. A run of which
+-- sum of that in `limited_ms`, and a run's record what it was when the run was opened; where a task
+-- began again later, its own entry has what it was then. A run of which
 -- no task was ever put back or held up has no `has_tries` in its record, and pays for none of this.
 
 local function tries_of(run, index)
@@ -23,6 +25,7 @@ local function save_tries(run, index, tries)
     record_of(run).has_tries = true
   end
   tries.is_new = nil
+  if tries.since_ms > 0 then tries.limited_ms = nil end
   set_field(tries_key(run), index, cjson.encode(tries))
   keep(run, tries_key(run))
 end
@@ -35,24 +38,43 @@ local function limited_ms(queue)
   return before + now_ms() - gate.first_closed_ms
 end
 
+local function limited_ms_at_opening(run, queue)
+  return tonumber(redis.call('HGET', run_key(run), 'limited:' .. queue) or 0)
+end
+
 -- Return how long limits have held up a task that is not running, up to now.
 local function waited_ms(run, queue, tries)
-  if not tries.is_new then
+  if not (tries.is_new or tries.limited_ms) then
     return tries.waited_ms + (tries.since_ms > 0 and math.max(0, now_ms() - tries.since_ms) or 0)
   end
-  local at_opening = tonumber(redis.call('HGET', run_key(run), 'limited:' .. queue) or 0)
-  return math.max(0, limited_ms(queue) - at_opening)
+  local at_beginning = tries.limited_ms or limited_ms_at_opening(run, queue)
+  return math.max(0, limited_ms(queue) - at_beginning)
+end
+
+-- Let what held a task up before it began again not count.
+local function forget_waits(run, queue, index)
+  local limited = limited_ms(queue)
+  if limited > limited_ms_at_opening(run, queue) then
+    save_tries(run, index, {waited_ms = 0, since_ms = 0, rejections = 0, retries = 0,
+                            is_new = true, limited_ms = limited})
+  end
 end
 
 -- Take note that a task waits no longer; returns how it was tried.
 local function end_wait(run, queue, index)
   local tries = tries_of(run, index)
   local waited = waited_ms(run, queue, tries)
-  if waited ~= tries.waited_ms or tries.since_ms ~= 0 then
-    tries.waited_ms, tries.since_ms = waited, 0
+  if waited ~= tries.waited_ms or tries.since_ms ~= 0 or tries.limited_ms then
+    tries.waited_ms, tries.since_ms, tries.limited_ms = waited, 0, nil
     save_tries(run, index, tries)
   end
   return tries
+end
+
+local function queue_of_spec(spec)
+  local names = {spec.backend}
+  for _, other in ipairs(spec.alternatives or {}) do names[#names + 1] = other end
+  return 'clinvk.' .. table.concat(names, '|')
 end
 
 -- Return the queue that a task waits in, and the model that it is for or ''; nil where its spec is
@@ -63,9 +85,7 @@ local function route_of_task(run, index)
   local text = redis.call('HGET', specs_key(run), index)
   if not text then return nil end
   local spec = cjson.decode(text)
-  local names = {spec.backend}
-  for _, other in ipairs(spec.alternatives or {}) do names[#names + 1] = other end
-  return 'clinvk.' .. table.concat(names, '|'), spec.model or ''
+  return queue_of_spec(spec), spec.model or ''
 end
 
 local function queue_of_task(run, index)

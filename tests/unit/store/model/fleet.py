@@ -6,10 +6,11 @@ nothing is held back that could go.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from clinvk.core.spec import RunOptions, TaskSpec, TaskStatus
+from clinvk.core.spec import RunOptions, TaskResult, TaskSpec, TaskStatus
 from clinvk.store.types import Canceled, Dispatched, Lease
 
 
@@ -37,6 +38,7 @@ class Task:
     worker_losses: int = 0
     in_flight: Out | None = None
     result: bytes | None = None
+    earlier: bytes | None = None
     is_canceled: bool = False
     steps: int = 0
     put_back: int = 0
@@ -57,6 +59,7 @@ class Run:
     pending: dict[str, list[int]]
     held: set[int] = field(default_factory=set)
     state: str = "running"
+    retries: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     events: list[tuple[str, ...]] = field(default_factory=list)
     steps: list[tuple[int, int, int]] = field(default_factory=list)
@@ -75,6 +78,11 @@ class Run:
         """Whether each task has its end, while nobody has closed the run."""
         ended = all(task.result or task.is_canceled for task in self.tasks)
         return self.state != "done" and ended
+
+    def was_canceled(self) -> bool:
+        """Whether it was canceled and not retried since."""
+        kinds = [event[0] for event in self.events]
+        return "canceled" in kinds[_after_last(kinds, "retried") :]
 
 
 @dataclass
@@ -260,7 +268,7 @@ class Model:
             has_it = run and lease.index < len(run.tasks) and run.tasks[lease.index].result
             return has_it == result, Canceled(0, [])
         run = self.runs[lease.run]
-        task.in_flight, task.result = None, result
+        task.in_flight, task.result, task.earlier = None, result, None
         run.events.append(("finished", str(lease.index), str(lease.dispatch)))
         _count(run, status.value, 1)
         if status is not TaskStatus.OK and run.options.fail_fast:
@@ -282,6 +290,7 @@ class Model:
             pending.remove(lease.index)
         else:
             return None
+        task.handed = lease.dispatch
         return task
 
     def hold(self, lease: Lease, is_window: bool, is_delayed: bool) -> str:
@@ -351,10 +360,13 @@ class Model:
         run.held = set()
         published = [index for index, in_flight in run.in_flight().items() if not in_flight.claim]
         run.pending = {}
+        for index in unpublished:
+            run.tasks[index].handed += 1  # where it is retried, it skips one
         for index in [*unpublished, *published]:
-            run.tasks[index].in_flight = None
-            run.tasks[index].is_canceled = True
-        _count(run, "canceled", len(unpublished) + len(published))
+            task = run.tasks[index]
+            task.in_flight, task.result, task.earlier = None, task.earlier, None
+            task.is_canceled = task.result is None
+            _count(run, _status(task), 1)
         return Canceled(len(unpublished), published)
 
     def aggregate(self, name: str) -> bool:
@@ -364,6 +376,46 @@ class Model:
             run.state = "done"
             run.events.append(("ended",))
         return bool(run and run.state == "done")
+
+    def retry(
+        self,
+        name: str,
+        tasks: Mapping[int, TaskSpec | None],
+        seen_retries: int,
+        max_parallel: int | None,
+    ) -> str:
+        """Run tasks again, some with new specs; returns the verdict."""
+        run = self.runs.get(name)
+        if run is None:
+            return "gone"
+        if seen_retries != run.retries:
+            return "changed"
+        if run.state == "canceled" and not run.is_complete():
+            return "ending"
+        was_canceled = run.was_canceled()
+        if not was_canceled and any(run.tasks[index].result is None for index in tasks):
+            return "changed"
+        for index, task in enumerate(run.tasks):
+            if was_canceled and task.result is None and index not in tasks:
+                task.result, task.is_canceled = _never_started(index), False
+        for index in sorted(tasks):
+            self._begin_again(run, index, tasks[index])
+        run.state = "running"
+        run.retries += 1
+        if max_parallel is not None:
+            run.options = replace(run.options, max_parallel=max_parallel)
+        return "retried"
+
+    def _begin_again(self, run: Run, index: int, spec: TaskSpec | None) -> None:
+        task = run.tasks[index]
+        _count(run, _status(task), -1)
+        task.earlier, task.result, task.is_canceled = task.result, None, False
+        task.worker_losses = task.put_back = 0
+        task.moved_to = None
+        if spec is not None:
+            task.spec, task.max_attempts = spec, _most_losses(spec, run.options)
+        run.pending.setdefault(task.queue, []).append(index)
+        run.events.append(("retried", str(index)))
 
     def lose(self, lease: Lease) -> bool:
         """Dispatch a task again, later; returns whether it is exhausted instead."""
@@ -414,6 +466,19 @@ def _most_losses(spec: TaskSpec, options: RunOptions) -> int:
     if spec.on_worker_lost == "fail":
         return 1
     return spec.effective_max_attempts or options.max_attempts
+
+
+def _status(task: Task) -> str:
+    return str(json.loads(task.result)["status"]) if task.result else "canceled"
+
+
+def _never_started(index: int) -> bytes:
+    return TaskResult.never_started(index).to_wire()
+
+
+def _after_last(kinds: Sequence[str], kind: str) -> int:
+    """The place after the last one of a kind."""
+    return max((place + 1 for place, each in enumerate(kinds) if each == kind), default=0)
 
 
 def _count(run: Run, status: str, count: int) -> None:

@@ -22,6 +22,7 @@ class RunRecord:
     in_flight: dict[int, tuple[int, str, str, str]]
     worker_losses: dict[int, int]
     results: dict[int, bytes]
+    earlier: dict[int, bytes]
     events: list[tuple[str, ...]]
 
     def number(self, name: str) -> int:
@@ -74,7 +75,7 @@ def _lifetimes(store: Store) -> dict[str, int]:
 
 def _run(store: Store, run: str, queues: list[str]) -> RunRecord:
     with store.redis.pipeline(transaction=False) as pipeline:
-        for name in ("run", "in_flight", "worker_losses", "results"):
+        for name in ("run", "in_flight", "worker_losses", "results", "earlier_results"):
             pipeline.hgetall(key(name, run))
         pipeline.xrange(key("events", run))
         pipeline.zrange(key("held", run), 0, -1)
@@ -83,7 +84,9 @@ def _run(store: Store, run: str, queues: list[str]) -> RunRecord:
         for queue in queues:
             pipeline.lrange(key("pending", run, queue), 0, -1)
         answers = pipeline.execute()
-    fields, in_flight, worker_losses, results, events, held, specs, tries, *pending = answers
+    fields, in_flight, worker_losses, results, earlier, events, held, specs, tries, *pending = (
+        answers
+    )
     return RunRecord(
         {name.decode(): value.decode() for name, value in fields.items()},
         {
@@ -95,6 +98,7 @@ def _run(store: Store, run: str, queues: list[str]) -> RunRecord:
         {int(index): _entry(entry.decode()) for index, entry in in_flight.items()},
         {int(index): int(count) for index, count in worker_losses.items()},
         {int(index): wire for index, wire in results.items()},
+        {int(index): entry.partition(b":")[2] for index, entry in earlier.items()},
         [_event(fields) for _, fields in events],
     )
 
@@ -192,17 +196,30 @@ def _check_places(run: RunRecord) -> None:
         assert not run.pending
         assert not run.held
         assert {entry[1] for entry in run.in_flight.values()} <= {"r"}
+    assert not set(run.earlier) & set(run.results)
     if state == "done":
         assert not run.in_flight
+        assert not run.earlier
         assert run.number("remaining") == 0
     assert len(run.in_flight) <= run.number("max_parallel")
 
 
 def _check_events(run: RunRecord) -> None:
-    """One `finished` for each result; `ended` once, last, where it is done."""
-    finished = [int(event[1]) for event in run.events if event[0] == "finished"]
-    assert sorted(finished) == sorted(run.results)
-    kinds = [event[0] for event in run.events]
+    """One `finished` for each result; `ended` once, last, where it is done; anew with each retry.
+
+    Without a `finished` are earlier results that a cancellation gave back, and those of tasks that
+    never started, which a retry writes.
+    """
+    has_ended = set[int]()
+    for kind, *of in run.events:
+        if kind == "finished":
+            assert int(of[0]) not in has_ended
+            has_ended.add(int(of[0]))
+        elif kind == "retried":
+            has_ended.discard(int(of[0]))
+    assert has_ended <= set(run.results)
+    assert has_ended == set(run.results) or "retries" in run.fields
+    kinds = [event[0] for event in _latest(run)]
     assert kinds.count("canceled") == ("cancel_reason" in run.fields)
     assert kinds.count("ended") == (run.fields["state"] == "done")
     assert "ended" not in kinds[:-1]
@@ -210,10 +227,16 @@ def _check_events(run: RunRecord) -> None:
         _check_fail_fast(run)
 
 
+def _latest(run: RunRecord) -> list[tuple[str, ...]]:
+    """The events since the last retry."""
+    retried = [place for place, event in enumerate(run.events) if event[0] == "retried"]
+    return run.events[retried[-1] + 1 :] if retried else run.events
+
+
 def _check_fail_fast(run: RunRecord) -> None:
     """Once a task has failed, nothing more is started."""
     has_failed = False
-    for kind, *of in run.events:
+    for kind, *of in _latest(run):
         if kind == "finished":
             has_failed |= json.loads(run.results[int(of[0])])["status"] != "ok"
         assert not (has_failed and kind == "started")

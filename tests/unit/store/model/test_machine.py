@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -238,6 +239,30 @@ class Machine(RuleBasedStateMachine):
     def aggregate(self, data: st.DataObject) -> None:
         run = data.draw(st.sampled_from([*self.model.runs, "no-such-run"]))
         assert self.store.aggregate(run) == self.model.aggregate(run)
+
+    @rule(data=st.data())
+    def retry(self, data: st.DataObject) -> None:
+        done = [name for name, run in self.model.runs.items() if run.state == "done"]
+        name = data.draw(st.sampled_from([*(done or self.model.runs), "no-such-run"]))
+        self._retry(name, data)
+
+    @rule(data=st.data())
+    def retry_what_goes_on(self, data: st.DataObject) -> None:
+        self._retry(data.draw(st.sampled_from([*self.model.runs])), data)
+
+    def _retry(self, name: str, data: st.DataObject) -> None:
+        run = self.model.runs.get(name)
+        its = list(range(len(run.tasks))) if run else [0]
+        have_ended = [i for i in its if run and (run.tasks[i].result or run.tasks[i].is_canceled)]
+        indexes = data.draw(st.sets(st.sampled_from(have_ended or its), min_size=1))
+        tasks = {index: data.draw(st.one_of(st.none(), SPECS)) for index in indexes}
+        in_flight = len(run.in_flight()) if run else 0
+        most = data.draw(st.sampled_from([None, None, max(1, in_flight), 4]))
+        seen = (run.retries if run else 0) - data.draw(st.sampled_from([0] * 9 + [1]))
+        retried = self.store.retry(name, tasks, max(0, seen), most)
+        assert retried.verdict == self.model.retry(name, tasks, max(0, seen), most)
+        if retried.verdict == "retried":
+            self._take(retried.admission)
 
     # What workers do.
 
@@ -528,12 +553,13 @@ class Machine(RuleBasedStateMachine):
                 for index, in_flight in run.in_flight().items()
             }
             assert its.results == {i: t.result for i, t in tasks.items() if t.result is not None}
+            assert its.earlier == {i: t.earlier for i, t in tasks.items() if t.earlier is not None}
             assert its.worker_losses == {
                 i: t.worker_losses for i, t in tasks.items() if t.worker_losses
             }
             assert its.events == run.events
             counts = {status.value: its.number(status) for status in TaskStatus}
-            assert {status: count for status, count in counts.items() if count} == run.counts
+            assert +Counter(counts) == +Counter(run.counts)
         slots = {name: self.model.slots(name) for name in QUEUES} | {"*": self.model.slots()}
         assert found.slots == {name: count for name, count in slots.items() if count or name == "*"}
         for name in QUEUES:
