@@ -9,7 +9,6 @@ import click
 from clinvk.cli.options import (
     broker_option,
     config_option,
-    fleet_command,
     json_option,
     quiet_option,
     run_argument,
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from clinvk.runs.celery_client import CeleryClient
 
 
-@fleet_command("runs")
+@click.group("runs", invoke_without_command=True)
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
@@ -31,11 +30,29 @@ if TYPE_CHECKING:
     help="List at most N runs.",
 )
 @json_option
-def list_runs(client: CeleryClient, limit: int, as_json: bool) -> int:
-    """List the newest runs."""
-    from clinvk.commands import runs
+@broker_option
+@config_option
+@click.pass_context
+def list_runs(
+    context: click.Context, config: str | None, broker: str | None, limit: int, as_json: bool
+) -> int:
+    """List the newest runs: the fleet's, or without a broker those of this machine."""
+    if context.invoked_subcommand is not None:
+        return 0
+    from clinvk.commands import list_runs
 
-    return runs.list_runs(client, limit, as_json=as_json)
+    return list_runs.list_runs(config, broker, limit, as_json=as_json)
+
+
+@list_runs.command("rm")
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@config_option
+def remove(config: str | None, runs: tuple[str, ...]) -> int:
+    """Remove the records of local runs, with their results."""
+    from clinvk.commands import list_runs
+    from clinvk.config import settings
+
+    return list_runs.remove(settings.load(config), runs)
 
 
 @run_command("status")
@@ -88,7 +105,7 @@ def logs(
     """Print what the agents of a run did, step by step.
 
     INDEX is a task's number, as the output of the run shows it in brackets; ID is its id in the
-    task file. A local run has steps here as long as it goes on.
+    task file.
     """
     from clinvk.commands import logs
     from clinvk.config import settings
@@ -107,12 +124,45 @@ def results(client: CeleryClient, run: str, as_json: bool, only_failed: bool) ->
     return runs.results(client, run, as_json=as_json, only_failed=only_failed)
 
 
-@run_command("cancel")
-def cancel(client: CeleryClient, run: str) -> int:
-    """Cancel a run: stop its running tasks and start no others."""
-    from clinvk.commands import runs
+@click.command("resume")
+@run_argument
+@json_option
+@quiet_option
+@verbose_option
+@click.option("--detach", is_flag=True, help="Let it go on, print its id, and exit.")
+@broker_option
+@config_option
+def resume(
+    config: str | None,
+    broker: str | None,
+    run: str,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    detach: bool,
+) -> int:
+    """Go on with a local run that was interrupted, and follow it from its beginning.
 
-    return runs.cancel(client, run)
+    Tasks that have a result are not run again. A run that goes on is followed as by attach.
+    """
+    from clinvk.commands import interrupted
+    from clinvk.config import settings
+    from clinvk.output.reporter import View
+
+    view = View(as_json=as_json, quiet=quiet, with_steps=verbose)
+    return interrupted.resume(settings.load(config), broker, run, view, detach=detach)
+
+
+@click.command("cancel")
+@run_argument
+@broker_option
+@config_option
+def cancel(config: str | None, broker: str | None, run: str) -> int:
+    """Cancel a run: stop its running tasks and start no others."""
+    from clinvk.commands import interrupted
+    from clinvk.config import settings
+
+    return interrupted.cancel(settings.load(config), broker, run)
 
 
 @run_command("wait")
@@ -123,4 +173,4 @@ def wait(client: CeleryClient, run: str) -> int:
     return runs.wait(client, run)
 
 
-COMMANDS = (list_runs, status, attach, logs, results, cancel, wait)
+COMMANDS = (list_runs, status, attach, logs, results, resume, cancel, wait)

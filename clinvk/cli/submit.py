@@ -113,7 +113,7 @@ def _starting_local_mode(
     config: str | None, options: Mapping[str, Any]
 ) -> AbstractContextManager[None]:
     """Start local mode where the run needs it, while the rest is imported and read."""
-    if options["dry_run"] or options["detach"] or options["run_key"]:
+    if options["dry_run"]:
         return nullcontext()
     from clinvk.local import start
 

@@ -8,7 +8,8 @@ from functools import wraps
 
 from clinvk.config import settings
 from clinvk.config.settings import Settings
-from clinvk.core.spec import backend_of
+from clinvk.core.spec import RunSummary, backend_of
+from clinvk.local.records import Records
 from clinvk.local.running import running_runs
 from clinvk.runs.client import LAST
 from clinvk.store.store import Store
@@ -35,11 +36,18 @@ def _or_nothing(
 @_or_nothing
 def runs(config: str | None, broker: str | None) -> dict[str, str]:
     """Return the ids of runs, newest first, each with what kind of run it is and how it stands."""
+    loaded = settings.load(config)
     found = {LAST: "the newest run"} | {run.run: "local" for run in running_runs()}
-    with _store(settings.load(config), broker) as store:
+    for summary in Records(loaded.runs_dir).newest(NEWEST):
+        found[summary.run.run_id] = f"local, {_standing(summary.run)}"
+    with _store(loaded, broker) as store:
         for run in store.runs(NEWEST) if store is not None else ():
-            found[run.run_id] = f"{run.kind}, {run.state}, {run.ended} of {run.total} ended"
+            found[run.run_id] = _standing(run)
     return found
+
+
+def _standing(run: RunSummary) -> str:
+    return f"{run.kind}, {run.state}, {run.ended} of {run.total} ended"
 
 
 @_or_nothing

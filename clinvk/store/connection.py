@@ -217,6 +217,15 @@ class Connection:
             clients = None
         return Server(about["run_id"], 1000 * int(about["uptime_in_seconds"]), clients)
 
+    def others(self) -> int:
+        """Return how many clients beside this one are connected, where no thread uses it now."""
+        clients = self.redis.client_list()
+        return max(0, len(clients) - 1 - len(self._idle))
+
+    def unhurried(self) -> Any:
+        """Return a redis-py client of this server whose calls may take any time; close it after."""
+        return redis.Redis.from_url(self._url, **connection_options(None), socket_timeout=None)
+
     def call(self, name: str, **arguments: Any) -> Any:
         """Run the script of an operation.
 

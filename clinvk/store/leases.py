@@ -82,6 +82,13 @@ class Leases(Connection):
         names = [str(lease) for lease in leases]
         return int(self.call("release", owner=owner, leases=names))
 
+    def disown(self, run: str) -> int:
+        """Say that nothing of a run runs anywhere; returns how many of its tasks were in flight.
+
+        `reap` dispatches them again. Only for a run of which no worker is left.
+        """
+        return int(self.call("disown", run=run))
+
     def finish(self, lease: Lease, result: TaskResult, queues: Iterable[str] = ()) -> Recorded:
         """Record a result, unless another dispatch has the task by now.
 

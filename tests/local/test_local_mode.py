@@ -18,6 +18,7 @@ from clinvk.core.spec import RunOptions, TaskResult, TaskSpec, TaskStatus
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.local import server, start
 from clinvk.local.reach import connect
+from clinvk.local.records import Records
 from clinvk.runs.client import Client, Event, Run
 from tests import harness
 
@@ -48,6 +49,7 @@ def _connect(script: str = SCRIPT, slots: int = 4):  # type: ignore[no-untyped-d
         queues=["clinvk.py"],
         slots=slots,
         server=harness.server_under_test(),
+        records=Records(Path(os.environ["HOME"], "runs")),
     )
 
 

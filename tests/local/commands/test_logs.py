@@ -161,9 +161,7 @@ def test_what_there_is_not(run: Store, clinvk: Clinvk, arguments: list[str], pro
 def test_without_a_broker_and_a_local_run() -> None:
     done = harness.clinvk("logs", RUN)
     assert (done.status, done.stdout) == (2, "")
-    assert done.stderr.startswith(
-        f"clinvk: no local run {RUN} goes on here, and there is no broker"
-    )
+    assert done.stderr.startswith(f"clinvk: no local run {RUN} is here, and there is no broker")
 
 
 def test_last_is_the_newest_run_of_this_user(run: Store, clinvk: Clinvk) -> None:

@@ -233,6 +233,7 @@ class Model:
         if not run or not in_flight or in_flight.claim:
             return "stale"
         in_flight.claim, in_flight.is_over = f"{owner}/{nonce}", False
+        in_flight.is_released = False
         run.events.append(("started", str(lease.index), str(lease.dispatch)))
         return "go"
 
@@ -259,6 +260,13 @@ class Model:
                 task.in_flight.is_released = task.in_flight.is_over = True
                 count += 1
         return count
+
+    def disown(self, name: str) -> int:
+        """Nothing of a run runs, or will be claimed; returns how much of it was in flight."""
+        in_flight = self.runs[name].in_flight().values() if name in self.runs else ()
+        for each in in_flight:
+            each.is_released = each.is_over = True
+        return len(in_flight)
 
     def finish(self, lease: Lease, status: TaskStatus, result: bytes) -> tuple[bool, Canceled]:
         """Record a result once; returns whether it is recorded, and what was taken back."""

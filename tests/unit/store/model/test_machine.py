@@ -342,6 +342,11 @@ class Machine(RuleBasedStateMachine):
         count = self.model.release(owner, leases)
         assert self.store.release(owner, *leases) == count
 
+    @rule(data=st.data())
+    def disown(self, data: st.DataObject) -> None:
+        run = data.draw(st.sampled_from([*self.model.runs, "no-such-run"]))
+        assert self.store.disown(run) == self.model.disown(run)
+
     @rule(data=st.data(), status=STATUSES)
     @precondition(lambda self: self._leases(is_claimed=True))
     def finish(self, data: st.DataObject, status: TaskStatus) -> None:

@@ -1,0 +1,82 @@
+"""A run whose processes were killed: what is left of it ends, and what was in flight runs again."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+from clinvk.broker.dispatcher import Dispatcher
+from clinvk.local import server
+from clinvk.store.leases import REAP_LIMIT
+from workers.execution import process_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import psutil
+
+    from clinvk.store.store import Store
+
+WORKERS_END_SECONDS = 15.0
+"""How long workers whose supervisor was killed have to end, and to record their last results."""
+GRACE_SECONDS = 5.0
+ROUNDS = 10
+"""How often to look again: a process may start another while it is being ended."""
+POLL_SECONDS = 0.05
+
+
+def end_what_is_left(run: str, socket_directory: str) -> None:
+    """End all processes of a run of which no supervisor is left, and remove their directory.
+
+    The commands of its tasks are found by the tag in their environment, its workers and its server
+    by the directory in their command line. One that has cleared its environment and left its
+    parents is not found.
+    """
+    give_up_at = time.monotonic() + WORKERS_END_SECONDS
+    while _find(lambda process: _is_worker(process, socket_directory)):
+        if time.monotonic() > give_up_at:
+            break
+        time.sleep(POLL_SECONDS)
+    for _ in range(ROUNDS):
+        left = _find(lambda process: _is_of(process, run, socket_directory))
+        if not left:
+            break
+        process_tree.end(left, GRACE_SECONDS)
+    server.end_and_remove(socket_directory)
+
+
+def _find(condition: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if condition(process):
+                found.append(process)
+    return found
+
+
+def _is_worker(process: psutil.Process, socket_directory: str) -> bool:
+    words = process.cmdline()
+    return "clinvk.local.supervisor" in words and words[-1] == socket_directory
+
+
+def _is_of(process: psutil.Process, run: str, socket_directory: str) -> bool:
+    if any(socket_directory in word for word in process.cmdline()):
+        return True
+    return (process_tree.tag_of(process, process_tree.TASK_TAG) or "").startswith(f"{run}:")
+
+
+def requeue(store: Store, run: str) -> None:
+    """Make pending again what was in flight, or end it as lost, as its attempts allow.
+
+    Raises:
+        redis.RedisError: the server does not answer.
+    """
+    from workers.app import app
+
+    dispatcher = Dispatcher(app, store)
+    for _ in range(store.disown(run) // REAP_LIMIT + 1):
+        dispatcher.reap()
+    store.aggregate(run)  # where only that was missing
