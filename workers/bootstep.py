@@ -35,6 +35,7 @@ from workers import context, handover, health
 from workers.context import WorkerContext
 from workers.execution import orphans, process_tree
 from workers.execution.executor import Executor
+from workers.limit_reporter import LimitReporter
 from workers.liveness import worker_info
 from workers.liveness.connection import LivenessConnection
 from workers.liveness.lease_renewer import LeaseRenewer
@@ -99,6 +100,7 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
             check_server(quick.store)
         if not config.remote_control:
             answer_questions_only()
+        observers.add(LimitReporter(quick.store, worker_of(owner)))
         observers.add(StepPublisher(Store.connect(url, ANSWER_SECONDS)))
         limits = {queue_of(queue): limits for queue, limits in config.queues.items()}
         entry = worker_info.entry(slots, queues)

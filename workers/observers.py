@@ -19,9 +19,9 @@ The contract:
   `TaskRetried`, `RunCanceled` and `RunEnded` come to whichever worker found out, which may be more
   than one.
 * The events of one task on this worker come in this order: `TaskClaimed`, `TaskStarted` (not where
-  its command could not be started), `TaskStep` any number of times, `CommandEnded`, then one of
-  `TaskEnded`, `TaskHeld` and `TaskReleased`, or none where its result was refused because another
-  worker has the task now.
+  its command could not be started), `TaskStep` and `TaskRetries` any number of times,
+  `CommandEnded`, then one of `TaskEnded`, `TaskHeld` (after a last `TaskStep`, which says so) and
+  `TaskReleased`, or none where its result was refused because another worker has the task now.
 * `saw` is called in the thread in which it happened: the task's own, or, for what is about other
   workers and whole runs, the one that renews all leases. So it is called by several threads at
   once, must be safe for that, and return soon: a task, or every lease, waits for it. What takes
@@ -41,7 +41,7 @@ from typing import Protocol
 
 from clinvk.backends.base import StoppedBy
 from clinvk.core.error_log import ErrorLog
-from clinvk.core.spec import TaskResult, TaskSpec
+from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec
 from clinvk.core.steps import Step
 from clinvk.core.timestamps import rfc3339_from_ms
 from clinvk.store.types import Lease
@@ -91,6 +91,17 @@ class TaskStep(WorkerEvent):
     attempt: int
     step: Step
     raw: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRetries(WorkerEvent):
+    """The CLI of a task met an error of this kind, and tries again itself.
+
+    It comes for each task, also for one whose `steps` are off.
+    """
+
+    lease: Lease
+    kind: ErrorKind
 
 
 @dataclass(frozen=True, slots=True)

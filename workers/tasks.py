@@ -9,7 +9,7 @@ import redis
 from celery.exceptions import Ignore
 
 from clinvk.broker.message import AGGREGATE, EXECUTE
-from clinvk.core.spec import TaskResult
+from clinvk.core.spec import StepDetail, TaskResult
 from clinvk.store.decoding import earlier
 from clinvk.store.types import Claim, Lease, Recorded
 from workers import context
@@ -24,6 +24,7 @@ from workers.observers import (
     TaskEnded,
     TaskHeld,
     TaskReleased,
+    TaskStep,
 )
 
 
@@ -69,7 +70,8 @@ def _run(here: WorkerContext, lease: Lease, claim: Claim) -> Recorded | None:
         here.observers.notify(CommandEnded(lease))
         if ended is not None:
             step = next_step.after(ended, claim, here.executor.clock.now_ms, random.random)
-            return _take(here, lease, claim, step)
+            detail = ended.assignment.spec.steps if ended.assignment else "off"
+            return _take(here, lease, claim, step, detail)
         reason = stop.reason
     here.dispatcher.release(lease, here.executor.owner)
     here.observers.notify(TaskReleased(lease, reason))
@@ -77,15 +79,21 @@ def _run(here: WorkerContext, lease: Lease, claim: Claim) -> Recorded | None:
 
 
 def _take(
-    here: WorkerContext, lease: Lease, claim: Claim, step: TaskResult | PutBack
+    here: WorkerContext,
+    lease: Lease,
+    claim: Claim,
+    step: TaskResult | PutBack,
+    detail: StepDetail,
 ) -> Recorded | None:
     """Take the next step with a task: put it back, or record its result."""
     if isinstance(step, TaskResult):
         return _finish(here, lease, step.after(earlier(lease.index, claim.earlier)))
     held = here.dispatcher.hold(lease, step.hold)
     if held.verdict == "held":
-        event = TaskHeld(lease, step.result, held.queue, held.until_ms)
-        here.observers.notify(event)
+        if detail != "off":
+            delay_ms = held.until_ms - here.executor.clock.now_ms
+            here.observers.notify(TaskStep(lease, claim.attempts, step.shown(held.queue, delay_ms)))
+        here.observers.notify(TaskHeld(lease, step.result, held.queue, held.until_ms))
         return None
     # Over, or stale: then the fence refuses the result, unless the run was canceled just now.
     refused = bool(step.hold.signal)

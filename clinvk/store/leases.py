@@ -132,6 +132,14 @@ class Leases(Connection):
             decoding.admission(admission),
         )
 
+    def slow_down(self, lease: Lease, kind: str, worker: str) -> bool:
+        """Let a queue's gate know that a running task met a burst limit, and tries again itself.
+
+        Returns whether this dispatch of the task is running.
+        """
+        told = self.call("slow_down", **lease.arguments(), kind=kind, worker=worker)
+        return bool(told)
+
     def expired_waits(self) -> list[ExpiredWait]:
         """Find tasks that limits would hold up for longer than they may."""
         rows = self.call("expired_waits", limit=WAITS_LIMIT)

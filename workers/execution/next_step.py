@@ -14,7 +14,8 @@ from datetime import datetime
 
 from clinvk.core.history import MOST_TRIES, History, routes
 from clinvk.core.limit_waits import over_wait, told
-from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, Try, Usage
+from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, Try, Usage, backend_of
+from clinvk.core.steps import Step, StepKind
 from clinvk.store.types import Claim, Hold
 from workers.execution.assignment import Assignment, knows_of_limits
 
@@ -83,6 +84,16 @@ class PutBack:
     def over(self, until_ms: int, waited_ms: int, rejections: int) -> TaskResult:
         """Return its end, given when the limit opens (ms) and how limits held it up."""
         return told(replace(self.result, error=self._error(until_ms)), waited_ms, rejections)
+
+    def shown(self, queue: str, delay_ms: int) -> Step:
+        """Return the step that tells of it: it goes on in a queue, after a delay."""
+        kind = self.result.error_kind
+        return Step(
+            kind=StepKind.RETRY,
+            text=f"put back after {kind}, for {backend_of(queue)}",
+            error_kind=kind,
+            delay_seconds=max(0, delay_ms) / 1000,
+        )
 
     def _error(self, until_ms: int) -> str | None:
         said, hold = self.result.error, self.hold
@@ -252,18 +263,8 @@ class _Decision:
         )
 
     def _try(self) -> Try:
-        result = self._ended.result
-        return Try(
-            backend=self._assignment.variant.backend,
-            model=result.model or self._assignment.variant.model,
-            error=result.error,
-            error_kind=result.error_kind,
-            retry_at=result.retry_at,
-            duration_seconds=result.duration_seconds,
-            usage=result.usage,
-            cost_usd=result.cost_usd,
-            cost_source=result.cost_source,
-        )
+        result, variant = self._ended.result, self._assignment.variant
+        return replace(Try.of(result), backend=variant.backend, model=result.model or variant.model)
 
 
 def _signal(kind: ErrorKind, *, at_capacity: bool) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from clinvk.core.spec import StepDetail
+from clinvk.core.spec import ErrorKind, StepDetail
 from clinvk.core.steps import Step, StepKind
 from clinvk.store.types import Lease
 from workers.execution.masking import Masker
-from workers.observers import Observers, TaskStep
+from workers.observers import Observers, TaskRetries, TaskStep
 
 RAW_CHARS = 1 << 16
 """A line of the CLI that is longer is not passed on; its steps are."""
@@ -48,6 +48,7 @@ class StepFeed:
         if steps:
             steps = [self._masker.step(step) for step in steps]
             self.last = next((step.text for step in reversed(steps) if step.text), self.last)
+            self._tell_of_retries(steps)
         if self._detail == "off":
             return
         raw = None
@@ -56,3 +57,8 @@ class StepFeed:
         for step in steps:
             self._observers.notify(TaskStep(self._lease, self._attempt, step, raw))
             raw = None
+
+    def _tell_of_retries(self, steps: Sequence[Step]) -> None:
+        for step in steps:
+            if step.kind is StepKind.RETRY and isinstance(step.error_kind, ErrorKind):
+                self._observers.notify(TaskRetries(self._lease, step.error_kind))

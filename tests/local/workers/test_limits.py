@@ -14,7 +14,7 @@ from clinvk.core.spec import ErrorKind, RunOptions, TaskResult, TaskSpec, TaskSt
 from clinvk.store.types import Lease
 from tests.local.workers.test_tasks import RUN, Worker, execute, worker
 from tests.scripted_claude import Script
-from workers.observers import CommandEnded, TaskClaimed, TaskEnded, TaskHeld, TaskStarted
+from workers.observers import CommandEnded, TaskClaimed, TaskEnded, TaskHeld, TaskStarted, TaskStep
 
 __all__ = ["worker"]
 
@@ -111,6 +111,16 @@ def test_a_task_that_is_held_has_no_result_yet(worker: Worker, script: Script) -
     assert held.queue == "clinvk.claude"
     worker.store.cancel(RUN, "user")
     assert worker.store.summary(RUN).canceled == 1  # type: ignore[union-attr]
+
+
+def test_the_steps_of_a_task_tell_that_it_was_put_back(worker: Worker, script: Script) -> None:
+    script.says(BROKEN, error="server_error")
+    submit(worker, steps="summary")
+    put_back()
+    assert worker.of_task()[-3:] == [CommandEnded, TaskStep, TaskHeld]
+    (step,) = [event.step for event in worker.events[-2:] if isinstance(event, TaskStep)]
+    assert (step.kind, step.text) == ("retry", "put back after overloaded, for claude")
+    assert step.error_kind is ErrorKind.OVERLOADED
 
 
 def test_a_task_goes_on_at_its_fallback(worker: Worker, script: Script) -> None:

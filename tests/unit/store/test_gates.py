@@ -426,6 +426,20 @@ def test_a_result_of_a_task_that_is_held_counts(fleet: Fleet) -> None:
     assert fleet.store.finish(Lease("r", 0, 2), ended).is_last
 
 
+def test_a_limit_is_learned_of_while_its_task_goes_on(fleet: Fleet) -> None:
+    fleet.serve("clinvk.a", slots=20)
+    fleet.submit(30)
+    fleet.store.seconds += 1
+    slow = fleet.out[0]
+    assert fleet.store.slow_down(slow, "rate_limited", "w@h")
+    assert fleet.store.slow_down(slow, "rate_limited", "w@h")  # it knows that
+    gate = fleet.gate()
+    assert gate
+    assert (gate.limit, gate.kind, gate.worker) == (19, "rate_limited", "w@h")
+    fleet.end(slow)
+    assert not fleet.store.slow_down(slow, "rate_limited", "w@h")
+
+
 # A task that only one worker can go on with.
 
 

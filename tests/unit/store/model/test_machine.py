@@ -409,6 +409,16 @@ class Machine(RuleBasedStateMachine):
         self.model.end_holds(name)
         self._take(self.store.admit())
 
+    @rule(data=st.data())
+    def slow_down(self, data: st.DataObject) -> None:
+        """A task slows its queue down, and an operator opens it again."""
+        lease = self._any_lease(data)
+        task = self.model.task_of(lease)
+        is_running = bool(task and task.in_flight and task.in_flight.claim)
+        assert self.store.slow_down(lease, "rate_limited", "w0") == is_running
+        if task and is_running:
+            self.reopen(task.queue)
+
     @rule(ends=st.booleans())
     def expired_waits(self, ends: bool) -> None:
         expired = [each.lease for each in self.store.expired_waits()]
