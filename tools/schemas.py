@@ -37,6 +37,8 @@ HEAD = {
 }
 """What the document has before its results (`clinvk.output.documents.head`)."""
 
+SUMS = {"waited_seconds": {"type": "number", "minimum": 0}}
+"""What it has there only if it has something to say."""
 ROUTE_PATTERN = r"^[^:]+(:.*\S.*)?$"
 
 Schema = dict[str, Any]
@@ -75,7 +77,7 @@ def results() -> Schema:
             "$schema": DIALECT,
             "title": "Results of clinvk parallel --json",
             **_object(
-                HEAD | {"results": {"type": "array", "items": {"$ref": "#/$defs/Entry"}}},
+                HEAD | SUMS | {"results": {"type": "array", "items": {"$ref": "#/$defs/Entry"}}},
                 required=[*HEAD, "results"],
             ),
             "$defs": {

@@ -6,13 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from clinvk.core.durations import in_words
+from clinvk.core.limit_words import limit_name
 from clinvk.core.spec import ErrorKind, TaskResult
-
-WORDS = {
-    ErrorKind.USAGE_LIMIT: "usage limit",
-    ErrorKind.RATE_LIMITED: "rate limit",
-    ErrorKind.OVERLOADED: "no capacity",
-}
 
 
 def over_wait(kind: ErrorKind, until_ms: int, max_wait_seconds: float, said: str) -> str:
@@ -21,7 +16,7 @@ def over_wait(kind: ErrorKind, until_ms: int, max_wait_seconds: float, said: str
     `until_ms` is when the limit opens, `said` what the CLI said of it, if it did.
     """
     until = datetime.fromtimestamp(until_ms / 1000, UTC)
-    words = f"{WORDS.get(kind, kind.value)} until {until:%Y-%m-%d %H:%M} UTC, longer than "
+    words = f"{limit_name(kind)} until {until:%Y-%m-%d %H:%M} UTC, longer than "
     return f"{words}max_wait ({in_words(max_wait_seconds)}) allows" + (f": {said}" if said else "")
 
 

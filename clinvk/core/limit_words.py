@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from clinvk.core.durations import in_words
 from clinvk.core.timestamps import clock_time
 
-_KINDS = {"rate_limited": "rate limit", "overloaded": "overload"}
+_KINDS = {"rate_limited": "rate limit", "overloaded": "no capacity"}
 
 
 def limit_name(kind: str) -> str:

@@ -390,6 +390,10 @@ class TaskResult(Wire):
         before = [*earlier.tried, Try.of(earlier)] if was_begun else earlier.tried
         return replace(self, tried=[*before, *self.tried])
 
+    def backend_of(self, spec: TaskSpec) -> str:
+        """Return the backend that it is of; `spec` is the task's, which may have several."""
+        return self.backend or spec.backend
+
     @classmethod
     def never_started(cls, index: int) -> Self:
         """Make the result of a task whose run was canceled before it started."""

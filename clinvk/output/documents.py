@@ -72,7 +72,14 @@ def head(report: Report) -> dict[str, Any]:
         "total_duration_seconds": report.duration_seconds,
         "start_time": rfc3339_from_ms(report.started_ms),
         "end_time": rfc3339_from_ms(report.ended_ms),
+        **sums(report),
     }
+
+
+def sums(report: Report) -> dict[str, Any]:
+    """Return the sums over a run's results that have something to say."""
+    waited_seconds = round(report.waited_seconds or 0, 3)
+    return {"waited_seconds": waited_seconds} if waited_seconds else {}
 
 
 def listing(head: dict[str, Any], name: str, entries: Iterable[Any]) -> Iterator[str]:
@@ -111,7 +118,7 @@ def entry(spec: TaskSpec, result: TaskResult) -> dict[str, Any]:
         key: getattr(result if kind is TaskResult else spec, field)
         for key, (kind, field) in ENTRY_KEYS.items()
     }
-    values["backend"] = result.backend or spec.backend
+    values["backend"] = result.backend_of(spec)
     values["tried"] = [each.to_dict() for each in result.tried]
     values["rejections"] = result.rejections or None
     values["usage"] = result.usage and result.usage.to_dict()

@@ -57,7 +57,8 @@ class Formatter(ABC):
     ) -> Iterator[str]:
         """Yield the results that a run has so far as text, line ends included."""
         for spec, result in results:
-            yield f"{self.title(spec, result)}\n{text_lines.answer(result, 'Error')}\n"
+            history = "".join(f"{line}\n" for line in text_lines.history(spec, result))
+            yield f"{self.title(spec, result)}\n{text_lines.answer(result, 'Error')}{history}\n"
         yield f"{run.ended} of {run.total} {self.unit} have ended\n"
 
     def results_document(

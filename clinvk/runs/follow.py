@@ -92,6 +92,7 @@ class _Following:
             results=self._results,
             status_counts=self._results.status_counts,
             warned=self._results.warned,
+            waited_seconds=self._results.waited_seconds or None,
             started_ms=self.started_ms,
             ended_ms=self.ended_ms,
             idle_ms=self.idle_ms,
@@ -129,18 +130,20 @@ class _Notices:
 
 
 class _Results(Spool[TaskResult]):
-    """A run's results as they come, their counts by status, and which of them have warnings."""
+    """A run's results as they come: their counts by status, their sums, which have warnings."""
 
     def __init__(self, count: int) -> None:
         super().__init__(TaskResult, count=count)
         self.status_counts = Counter[TaskStatus]()
         self.warned = set[int]()
+        self.waited_seconds = 0.0
 
     def __setitem__(self, index: int, result: TaskResult) -> None:
         if self.has(index):
             self.status_counts[self[index].status] -= 1
             self.warned.discard(index)
         self.status_counts[result.status] += 1
+        self.waited_seconds += result.waited_seconds or 0.0
         if result.warnings:
             self.warned.add(index)
         super().__setitem__(index, result)

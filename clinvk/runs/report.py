@@ -20,6 +20,7 @@ class Report:
     `status_counts` has the number of results by status, counted here where it is not given.
     For `idle_ms` of the time, the run had ended and was not retried yet.
     `warned` has the indexes of results with warnings; None is any of them.
+    `waited_seconds` is for how long limits held up its tasks in all, if they did.
     """
 
     run_id: str
@@ -30,6 +31,7 @@ class Report:
     idle_ms: int = 0
     status_counts: Counter[TaskStatus] = field(default_factory=Counter)
     warned: Collection[int] | None = None
+    waited_seconds: float | None = None
 
     def __post_init__(self) -> None:
         if not self.status_counts:

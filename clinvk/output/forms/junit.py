@@ -97,7 +97,7 @@ def _properties(results: Iterable[TaskResult]) -> Iterator[str]:
 
 
 def _case(spec: TaskSpec, result: TaskResult) -> str:
-    backend = result.backend or spec.backend
+    backend = result.backend_of(spec)
     attributes = _attributes(
         name=f"[{result.index + 1}] {spec.id or title(spec)}",
         classname=f"clinvk.{backend}",

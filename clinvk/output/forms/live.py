@@ -156,7 +156,7 @@ class Live(Reporter):
 
     def _row(self, index: int) -> tuple[str, str]:
         spec = self._specs[index]
-        return spec.backend, title(spec)
+        return "|".join(spec.choices), title(spec)
 
     def _shown(self, index: int, activity: Activity, now: float) -> Row:
         backend, name = self._rows[index]

@@ -35,4 +35,6 @@ class Plain(Reporter):
         spec, result = self._specs[event.index], event.result
         status = f"{result.status.upper()} {result.duration_seconds:.2f}s"
         name = fit(title(spec), TITLE_CELLS)
-        self._streams.note(f"[{self._ended}/{len(self._specs)}] {spec.backend} {status} {name}")
+        self._streams.note(
+            f"[{self._ended}/{len(self._specs)}] {result.backend_of(spec)} {status} {name}"
+        )

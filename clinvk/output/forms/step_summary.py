@@ -82,7 +82,7 @@ def _row(spec: TaskSpec, result: TaskResult) -> str:
     kind = f" ({result.error_kind})" if result.status in FAILED and result.error_kind else ""
     cells = (
         str(result.index + 1),
-        _cell(result.backend or spec.backend),
+        _cell(result.backend_of(spec)),
         result.status.upper() + kind,
         f"{result.duration_seconds:.2f} s",
         _cell(title(spec)),

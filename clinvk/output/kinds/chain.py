@@ -56,6 +56,7 @@ class Chain(Formatter):
             "total_duration_seconds": report.duration_seconds,
             "start_time": rfc3339_from_ms(report.started_ms),
             "end_time": rfc3339_from_ms(report.ended_ms),
+            **documents.sums(report),
         }
         return documents.listing(head, "results", (self.entry(*row) for row in report.rows()))
 
@@ -89,5 +90,5 @@ class Chain(Formatter):
 
 def _heading(spec: TaskSpec, result: TaskResult) -> str:
     name = one_line(spec.name or "")
-    backend = one_line(spec.backend)
+    backend = one_line(result.backend_of(spec))
     return f"Step {result.index + 1}: " + (f"{name} ({backend})" if name else backend)

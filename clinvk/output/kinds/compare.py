@@ -57,6 +57,7 @@ class Compare(Formatter):
             "total_duration_seconds": report.duration_seconds,
             "start_time": rfc3339_from_ms(report.started_ms),
             "end_time": rfc3339_from_ms(report.ended_ms),
+            **documents.sums(report),
         }
         return documents.listing(head, "results", (self.entry(*row) for row in report.rows()))
 

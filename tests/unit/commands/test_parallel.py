@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -474,3 +475,30 @@ def test_output_dir_has_the_fields_of_a_task_file(
     assert ended.status == 0
     (written,) = (tmp_path / "out").glob("001_*.json")
     assert json.loads(written.read_text())["task"] == task
+
+
+WAITED: dict[str, Any] = {"waited_seconds": 60.5, "rejections": 2, "backend": "codex"}
+
+
+@pytest.mark.parametrize(
+    ("command", "file"),
+    [
+        ("parallel", {"tasks": [{"backend": "echo", "prompt": "x"}] * 2}),
+        ("chain", {"steps": [{"backend": "echo", "prompt": "x"}] * 2}),
+    ],
+)
+def test_a_run_says_how_long_limits_held_it_up(
+    clinvk: Clinvk, fake: FakeFleet, command: str, file: dict[str, Any]
+) -> None:
+    fake.results = [ok(0, "a", **WAITED), ok(1, "b", waited_seconds=1.5)]
+    document = json.loads(clinvk(command, "--json", stdin=json.dumps(file)).stdout)
+    assert document["waited_seconds"] == 62
+    assert document["results"][0] | WAITED == document["results"][0]
+    fake.results = [ok(0, "a"), ok(1, "b")]
+    document = json.loads(clinvk(command, "--json", stdin=json.dumps(file)).stdout)
+    assert "waited_seconds" not in document
+    fake.results = [ok(0, "a", **WAITED), ok(1, "b")]
+    ended = clinvk(command, stdin=json.dumps(file))
+    assert ended.status == 0
+    assert "1    codex        OK       2.50s      x\n     Waited 1m for limits, ref" in ended.stdout
+    assert " completed" in ended.stdout.splitlines()[-1]

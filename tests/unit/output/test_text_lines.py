@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus
+from dataclasses import replace
+
+from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus, Try
 from clinvk.core.timestamps import until
 from clinvk.output import text_lines
 from clinvk.runs.report import Report
@@ -53,3 +55,50 @@ def test_an_error_says_until_when_a_limit_is_closed() -> None:
     whole = text_lines.answer(result, "Error").splitlines()
     assert whole[0].endswith(f"this week (closed{closed})")
     assert whole[1:] == [text_lines.ACTED]
+
+
+def test_a_row_says_how_long_its_task_waited_and_what_was_tried_before() -> None:
+    spec = TaskSpec(backend="claude", prompt="p", fallback=["codex"])
+    refused = Try(backend="codex", model="gpt", error="429", error_kind=ErrorKind.RATE_LIMITED)
+    overloaded = Try(backend="codex", model="gpt", error="529", error_kind=ErrorKind.OVERLOADED)
+    result = TaskResult(
+        index=0,
+        status=TaskStatus.OK,
+        exit_code=0,
+        duration_seconds=2.5,
+        backend="codex",
+        model="gpt",
+        waited_seconds=723.4,
+        rejections=2,
+        tried=[
+            Try(
+                backend="claude",
+                model="opus",
+                error="usage\nlimit",
+                retry_at="2030-01-02T12:00:00Z",
+            ),
+            Try(backend="codex", model="mini", error="no quota"),
+            refused,
+            refused,
+            overloaded,
+            overloaded,
+        ],
+    )
+    report = Report(run_id="r", specs=[spec], results=[result], started_ms=0, ended_ms=4200)
+    closed = until("2030-01-02T12:00:00Z")
+    assert list(text_lines.table(report, 80, "TASK"))[4:-1] == [
+        "1    codex        OK       2.50s      p",
+        "     Waited 12m 3s for limits, refused 2 times",
+        f"     Tried claude first: usage limit (closed{closed})",
+        "     Tried codex:mini first: no quota",
+        "     Tried 2 times before: 529",
+    ]
+    assert text_lines.title_line(spec, result) == "[1] codex OK 2.50s p"
+    assert list(text_lines.history(spec, replace(result, waited_seconds=None, tried=[]))) == [
+        "Refused 2 times"
+    ]
+    held_up = replace(result, rejections=0, tried=[overloaded])
+    assert list(text_lines.history(spec, held_up)) == [
+        "Waited 12m 3s for limits",
+        "Tried once before: 529",
+    ]
