@@ -409,14 +409,14 @@ class TaskResult(Wire):
         """Make the result of a task that lost its worker `losses` times; `why` is the last."""
         times = "" if losses <= 1 else f" {losses} times, most recently"
         return cls._without_cli(
-            index, ErrorKind.LOST, f"lost{times}: {why}", attempts=max(1, losses)
+            index, ErrorKind.LOST, f"lost{times}: {why}", attempts=max(1, losses), losses=losses
         )
 
     @classmethod
     def canceled_and_lost(cls, index: int, why: str, losses: int) -> Self:
         """Make the result of a task of a canceled run whose worker was lost, as `why` says."""
         return cls._without_cli(
-            index, ErrorKind.CANCELED, f"canceled; {why}", attempts=max(1, losses)
+            index, ErrorKind.CANCELED, f"canceled; {why}", attempts=max(1, losses), losses=losses
         )
 
     @classmethod
@@ -444,8 +444,10 @@ class TaskResult(Wire):
         )
 
     @classmethod
-    def _without_cli(cls, index: int, kind: ErrorKind, error: str, attempts: int = 1) -> Self:
-        """Make a result of which no CLI's end is known."""
+    def _without_cli(
+        cls, index: int, kind: ErrorKind, error: str, attempts: int = 1, losses: int = 0
+    ) -> Self:
+        """Make a result of which no CLI's end is known; of a lost one, nobody knows the cost."""
         return cls(
             index=index,
             status=TaskStatus(kind),
@@ -454,6 +456,7 @@ class TaskResult(Wire):
             error=error,
             error_kind=kind,
             attempts=attempts,
+            cost_source="unknown" if losses else None,
         )
 
     @classmethod

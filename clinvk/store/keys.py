@@ -37,6 +37,8 @@ KEYS = {
     "steps": "clinvk:run:{}:steps",  # hash: sequence -> "<number>:<StepRecord>"
     "step_order": "clinvk:run:{}:step_order",  # sorted set: sequence -> index and sequence, in one
     "step_counts": "clinvk:run:{}:step_counts",  # hash: index -> what is kept; last -> sequence
+    "ledger": "clinvk:run:{}:ledger",  # hash: day and labels -> used, see lua/lib/ledger.lua
+    "ledgers": "clinvk:ledgers",  # sorted set: run -> when its ledger got a new row (ms)
     "runs": "clinvk:runs",  # sorted set: run -> when it was submitted (ms)
     "active": "clinvk:active",  # sorted set: run that is not done -> when it was audited last (ms)
     "submitted": "clinvk:submitted:{}",  # string: a submitter's key -> run and digest

@@ -24,6 +24,7 @@ from clinvk.store.types import (
     Recorded,
     Renewed,
     Repair,
+    used,
 )
 
 CLAIM_TIMEOUT_MS = 15_000
@@ -103,6 +104,7 @@ class Leases(Connection):
             status=result.status.value,
             signal=signal_of(result),
             result=result.to_wire(),
+            **used(result),
             claim_timeout_ms=CLAIM_TIMEOUT_MS,
             queues=list(queues),
         )

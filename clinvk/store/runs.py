@@ -30,12 +30,14 @@ class _RecordedTasks:
     """What a run's record says of its tasks.
 
     `counts` are their numbers by queue, 0 for one that some may only be moved to; `queues` has
-    each task's, in order; `max_wait_seconds` is the least that one of them may wait for limits.
+    each task's, in order; `max_wait_seconds` is the least that one of them may wait for limits;
+    `have_tags` says whether any has tags.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     queues: list[str] = field(default_factory=list)
     max_wait_seconds: float = math.inf
+    have_tags: bool = False
 
     def add(self, specs: Sequence[TaskSpec]) -> None:
         """Count some more."""
@@ -45,6 +47,7 @@ class _RecordedTasks:
         self.counts.update({name: 0 for spec in specs for name in spec.other_queues})
         waits = [spec.max_wait_seconds for spec in specs if spec.max_wait_seconds is not None]
         self.max_wait_seconds = min([self.max_wait_seconds, *waits])
+        self.have_tags = self.have_tags or any(spec.tags for spec in specs)
 
 
 class Runs(Connection):
@@ -130,6 +133,8 @@ class Runs(Connection):
             record["steps"] = json.dumps(recorded.queues)
         if recorded.max_wait_seconds < math.inf:
             record["max_wait_ms"] = int(recorded.max_wait_seconds * 1000)
+        if recorded.have_tags:
+            record["has_tags"] = 1
         self.redis.hset(key("submission", submission), mapping=record)
         self.redis.pexpire(key("submission", submission), SUBMITTING_MS)
 

@@ -24,6 +24,7 @@ LIBRARY = (
     "gates",
     "tries",
     "pending",
+    "ledger",
     "fair_queues",
     "admission",
     "submission",

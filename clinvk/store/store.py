@@ -18,11 +18,12 @@ their tasks are pending again, and the run is running.
 from __future__ import annotations
 
 from clinvk.store.leases import Leases
+from clinvk.store.ledger import Ledger
 from clinvk.store.queues import Queues
 from clinvk.store.requests import Requests
 from clinvk.store.retries import Retries
 from clinvk.store.steps import Steps
 
 
-class Store(Retries, Leases, Queues, Steps, Requests):
+class Store(Retries, Leases, Queues, Steps, Ledger, Requests):
     """All operations. Each is one round trip, atomic, and safe to call from any thread."""

@@ -7,7 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self
 
+from clinvk.core.spending import LOST, Spending
+
 if TYPE_CHECKING:
+    from clinvk.core.spec import TaskResult
     from clinvk.core.steps import StepRecord
 
 
@@ -137,6 +140,7 @@ class Hold:
     `delay_ms` None means never again where it was; `max_wait_ms` None, that it may wait for ever.
     `kind` and `worker` are shown with the queue's gate. `pinned` is the only worker that can go on
     with it. `history` is JSON for the next worker. `routes` are other queues and models, in order.
+    `result` is the execution that is put back, for the ledger.
     """
 
     signal: str = ""
@@ -149,12 +153,46 @@ class Hold:
     pinned: str = ""
     history: str = ""
     routes: Sequence[tuple[str, str]] = ()
+    result: TaskResult | None = None
 
     def arguments(self) -> dict[str, Any]:
         """Return them by the names and in the form that the script takes."""
         given = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        del given["result"]
         plain = {name: "" if value is None else value for name, value in given.items()}
-        return {**plain, "routes": [part for route in self.routes for part in route]}
+        return {
+            **plain,
+            **used(self.result),
+            "routes": [part for route in self.routes for part in route],
+        }
+
+
+def used(result: TaskResult | None) -> dict[str, str]:
+    """Return what an execution used as scripts take it for the ledger (lua/lib/ledger.lua)."""
+    if result is None or result.cost_source is None:
+        return {"used_model": "", "spent": ""}
+    if result.cost_source == "unknown" and result.usage is None:  # of most CLIs that count nothing
+        return {"used_model": result.model or "", "spent": LOST_TEXT}
+    return {"used_model": result.model or "", "spent": str(Spending.of(result))}
+
+
+LOST_TEXT = str(LOST)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerRow:
+    """What was used on a day (UTC, days since the epoch) in a run, under one set of labels.
+
+    `key` is who submitted the run. `backend` is "" for what had no room in the ledger of its run.
+    """
+
+    run: str
+    day: int
+    key: str
+    backend: str
+    model: str
+    tags: Sequence[str]
+    spending: Spending
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,6 +202,7 @@ class _Decision:
             pinned=self._ended.worker if plan.resumes else "",
             history="" if plan.is_end else self._history(plan).to_wire().decode(),
             routes=plan.routes,
+            result=self._ended.result,
         )
         return PutBack(hold=hold, result=_whole(self._ended), refusal=plan.refusal)
 

@@ -1,4 +1,4 @@
--- finish(run, index, dispatch, status, signal, result, claim_timeout_ms, queues...)
+-- finish(run, index, dispatch, status, signal, result, used_model, spent, claim_timeout_ms, queues...)
 --   -> {recorded, is_last, unpublished, {index...}, admission, {queue, message}}
 -- Record a task's result once, fenced by the dispatch; free its slot; dispatch the next tasks, in
 -- an ordered run the one that follows. A failure in a fail-fast run cancels the run in the same
@@ -7,6 +7,8 @@
 --   signal            what its end says of the provider's limits, see note_end() in lib/gates.lua;
 --                     '' for nothing
 --   result            JSON
+--   used_model        the model that ran, or ''
+--   spent             what the execution used, see lib/ledger.lua; '' for nothing
 --   claim_timeout_ms  how long a published task may go unclaimed
 --   queues            those that the freed slot serves
 -- The last value is the message of the first of these queues that has one, taken out of it as a
@@ -47,6 +49,7 @@ if record_of(run).has_earlier then remove_field(earlier_results_key(run), index)
 add_event(run, 'kind', 'finished', 'index', index, 'dispatch', dispatch)
 keep(run, events_key(run))
 record_completion(run, status, 1)
+charge(run, index, queue, used_model, spent)
 local taken_back = {0, {}}
 if status ~= 'ok' and record_of(run).fail_fast then
   taken_back = cancel(run, 'fail_fast')

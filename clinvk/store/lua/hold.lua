@@ -1,5 +1,5 @@
 -- hold(run, index, dispatch, signal, model, retry_at_ms, delay_ms, max_wait_ms, kind, worker, pinned,
---      history, claim_timeout_ms, routes...)
+--      history, used_model, spent, claim_timeout_ms, routes...)
 --   -> {verdict, waited_ms, until_ms, rejections, retries, queue, admission}
 -- A task met a limit of its provider, or failed in a way that is worth another try: put it back, and
 -- let its queue's gate know. It loses none of its attempts. Or it waits for longer than it may, and
@@ -14,6 +14,7 @@
 --   kind, worker      the kind of error, and who met it: they are shown with the gate
 --   pinned            the only worker that can go on with the task, where it was; '' for any
 --   history           what the next worker is to know of the task, as JSON
+--   used_model, spent  of the execution, as in finish; the caller of `over` gives them to finish
 --   claim_timeout_ms  how long a published task may go unclaimed
 --   routes            pairs of a queue and a model: where it may run instead, in order
 -- Verdicts:
@@ -115,6 +116,7 @@ if history ~= '' then
   keep(run, history_key(run))
 end
 if not is_waiting then
+  charge(run, index, queue, used_model, spent)
   write({'HSET', in_flight_key(run), index, entry}, 'HDEL', in_flight_key(run), index)
   remove_member(leases_key(queue), lease)
   set_field(dispatches_key(run), index, dispatch)

@@ -36,6 +36,7 @@ local function lose(run, index, dispatch, lease, reason)
   requeue(run, index, dispatch, queue, entry)
   if state == 'r' then
     increment(worker_losses_key(run), index, 1)
+    charge(run, index, queue, asked_model(run, index), LOST)
     add_event(run, 'kind', 'lost', 'index', index, 'dispatch', dispatch, 'why', reason)
   end
 end

@@ -6,22 +6,22 @@ import pytest
 
 from clinvk.core import errors
 from clinvk.core.errors import WireError
-from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus, Try
+from clinvk.core.spec import CostSource, ErrorKind, TaskResult, TaskSpec, TaskStatus, Try
 
 
 @pytest.mark.parametrize(
-    ("result", "status", "error", "attempts"),
+    ("result", "status", "error", "attempts", "cost"),
     [
-        (TaskResult.never_started(3), "canceled", "canceled before it started", 0),
-        (TaskResult.unknown(3, "gone"), "lost", "gone", 1),
-        (TaskResult.lost(3, "gone", 0), "lost", "lost: gone", 1),
-        (TaskResult.lost(3, "gone", 1), "lost", "lost: gone", 1),
-        (TaskResult.lost(3, "gone", 2), "lost", "lost 2 times, most recently: gone", 2),
-        (TaskResult.canceled_and_lost(3, "gone", 2), "canceled", "canceled; gone", 2),
+        (TaskResult.never_started(3), "canceled", "canceled before it started", 0, None),
+        (TaskResult.unknown(3, "gone"), "lost", "gone", 1, None),
+        (TaskResult.lost(3, "gone", 0), "lost", "lost: gone", 1, None),
+        (TaskResult.lost(3, "gone", 1), "lost", "lost: gone", 1, "unknown"),
+        (TaskResult.lost(3, "gone", 2), "lost", "lost 2 times, most recently: gone", 2, "unknown"),
+        (TaskResult.canceled_and_lost(3, "gone", 2), "canceled", "canceled; gone", 2, "unknown"),
     ],
 )
 def test_results_that_no_cli_gave(
-    result: TaskResult, status: str, error: str, attempts: int
+    result: TaskResult, status: str, error: str, attempts: int, cost: CostSource | None
 ) -> None:
     assert result == TaskResult(
         index=3,
@@ -31,6 +31,7 @@ def test_results_that_no_cli_gave(
         error=error,
         error_kind=ErrorKind(status),
         attempts=attempts,
+        cost_source=cost,
     )
     assert TaskResult.from_wire(result.to_wire()) == result
 

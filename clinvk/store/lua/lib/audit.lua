@@ -7,9 +7,11 @@
 local KINDS = {run = 'hash', in_flight = 'hash', results = 'hash', specs = 'hash',
                dispatches = 'hash', worker_losses = 'hash', max_attempts = 'hash',
                message = 'string', events = 'stream', pending = 'list', steps = 'hash',
-               step_order = 'zset', step_counts = 'hash', earlier_results = 'hash'}
+               step_order = 'zset', step_counts = 'hash', earlier_results = 'hash',
+               ledger = 'hash'}
 local CAN_GO = {events = true, worker_losses = true, max_attempts = true, steps = true,
-                step_order = true, step_counts = true, earlier_results = true}
+                step_order = true, step_counts = true, earlier_results = true,
+                ledger = true}
 local STATUSES = {'ok', 'failed', 'canceled', 'timeout', 'lost'}
 local PAGE = 500
 
@@ -25,7 +27,7 @@ local function check_types(run, audit)
                  worker_losses = worker_losses_key(run), max_attempts = max_attempts_key(run),
                  message = message_key(run), events = events_key(run), steps = steps_key(run),
                  step_order = step_order_key(run), step_counts = step_counts_key(run),
-                 earlier_results = earlier_results_key(run)}
+                 earlier_results = earlier_results_key(run), ledger = ledger_key(run)}
   for name, key in pairs(names) do
     local kind = redis.call('TYPE', key).ok
     if kind ~= 'none' and kind ~= KINDS[name] then

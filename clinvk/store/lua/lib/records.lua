@@ -61,13 +61,15 @@ local function record_of(run)
   if not record then
     local fields = redis.call('HMGET', run_key(run), 'queues', 'max_parallel', 'priority',
                               'lifetime_ms', 'fail_fast', 'max_attempts', 'steps',
-                              'touched_ms', 'total', 'has_tries', 'max_wait_ms', 'has_earlier')
+                              'touched_ms', 'total', 'has_tries', 'max_wait_ms', 'has_earlier',
+                              'submitter', 'user', 'has_tags')
     record = {queues = cjson.decode(fields[1] or '[]'), max_parallel = tonumber(fields[2] or 0),
               priority = tonumber(fields[3] or 0), lifetime_ms = fields[4] or nil,
               fail_fast = fields[5] == '1', max_attempts = tonumber(fields[6] or 0),
               steps = fields[7] and cjson.decode(fields[7]), touched_ms = tonumber(fields[8] or 0),
               total = tonumber(fields[9] or 0), has_tries = fields[10] == '1',
-              max_wait_ms = tonumber(fields[11] or ''), has_earlier = fields[12] == '1'}
+              max_wait_ms = tonumber(fields[11] or ''), has_earlier = fields[12] == '1',
+              key = fields[13] or fields[14] or '', has_tags = fields[15] == '1'}
     records[run] = record
   end
   return record

@@ -39,7 +39,7 @@ end
 local function make_record(run, submission, submitter, total, lifetime_ms)
   local given = redis.call('HMGET', submission_key(submission), 'queues', 'max_parallel',
                            'priority', 'max_attempts', 'created_ms', 'fail_fast', 'kind', 'steps',
-                           'user', 'max_wait_ms')
+                           'user', 'max_wait_ms', 'has_tags')
   local queues, created_ms = checked_queues(given[1], MAX_QUEUES), integer(given[5])
   if given[8] then checked_queues(given[8], tonumber(total)) end
   write({'DEL', run_key(run)}, 'HSET', run_key(run), 'state', 'running', 'queues', given[1],
@@ -51,6 +51,7 @@ local function make_record(run, submission, submitter, total, lifetime_ms)
   if submitter ~= '' then set_field(run_key(run), 'submitter', submitter) end
   if given[8] then set_field(run_key(run), 'steps', given[8]) end
   if given[10] then set_field(run_key(run), 'max_wait_ms', integer(given[10])) end
+  if given[11] == '1' then set_field(run_key(run), 'has_tags', '1') end
   discard(submission_key(submission))
   move(submission_specs_key(submission), specs_key(run))
   move(submission_max_attempts_key(submission), max_attempts_key(run))

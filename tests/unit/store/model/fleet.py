@@ -10,7 +10,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from clinvk.core.spec import RunOptions, TaskResult, TaskSpec, TaskStatus
+from clinvk.core.spec import RunOptions, TaskResult, TaskSpec, TaskStatus, backend_of
+from clinvk.core.spending import LOST, Spending
 from clinvk.store.types import Canceled, Dispatched, Lease
 
 
@@ -49,6 +50,11 @@ class Task:
         """The queue that it runs or waits in."""
         return self.moved_to or self.spec.queue
 
+    @property
+    def asked_model(self) -> str:
+        """The model that it asks for in this queue."""
+        return "" if self.moved_to else self.spec.model or ""
+
 
 @dataclass
 class Run:
@@ -64,6 +70,14 @@ class Run:
     events: list[tuple[str, ...]] = field(default_factory=list)
     steps: list[tuple[int, int, int]] = field(default_factory=list)
     last_step: int = 0
+    ledger: dict[tuple[str, ...], Spending] = field(default_factory=dict)
+
+    def charge(self, index: int, model: str, spending: Spending) -> None:
+        """Count what an execution used."""
+        task = self.tasks[index]
+        row = (backend_of(task.queue), model, *task.spec.tags)
+        if spending.executions:
+            self.ledger[row] = self.ledger.get(row, Spending()) + spending
 
     def in_flight(self) -> dict[int, Out]:
         """What is in flight, by index."""
@@ -268,8 +282,9 @@ class Model:
             each.is_released = each.is_over = True
         return len(in_flight)
 
-    def finish(self, lease: Lease, status: TaskStatus, result: bytes) -> tuple[bool, Canceled]:
+    def finish(self, lease: Lease, ended: TaskResult) -> tuple[bool, Canceled]:
         """Record a result once; returns whether it is recorded, and what was taken back."""
+        status, result = ended.status, ended.to_wire()
         task = self.task_of(lease) or self._forgotten(lease)
         if not task:
             run = self.runs.get(lease.run)
@@ -277,6 +292,7 @@ class Model:
             return has_it == result, Canceled(0, [])
         run = self.runs[lease.run]
         task.in_flight, task.result, task.earlier = None, result, None
+        run.charge(lease.index, ended.model or "", Spending.of(ended))
         run.events.append(("finished", str(lease.index), str(lease.dispatch)))
         _count(run, status.value, 1)
         if status is not TaskStatus.OK and run.options.fail_fast:
@@ -301,7 +317,7 @@ class Model:
         task.handed = lease.dispatch
         return task
 
-    def hold(self, lease: Lease, is_window: bool, is_delayed: bool) -> str:
+    def hold(self, lease: Lease, is_window: bool, is_delayed: bool, ended: TaskResult) -> str:
         """Put a task back; with `is_window` its queue is closed. Returns the verdict."""
         run = self.runs.get(lease.run)
         if run is None or run.state != "running" or lease.index >= len(run.tasks):
@@ -314,6 +330,7 @@ class Model:
         self.queues[task.queue].is_closed |= is_window
         if task.spec.max_wait_seconds is not None and is_window:
             return "over"
+        run.charge(lease.index, ended.model or "", Spending.of(ended))
         task.in_flight, task.put_back = None, lease.dispatch
         if is_delayed:
             run.held.add(lease.index)
@@ -439,6 +456,7 @@ class Model:
         run.pending.setdefault(task.queue, []).insert(0, lease.index)
         if is_claimed:
             task.worker_losses += 1
+            run.charge(lease.index, task.asked_model, LOST)
             run.events.append(("lost", str(lease.index), str(lease.dispatch)))
         return False
 

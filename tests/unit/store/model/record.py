@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from clinvk.core.spec import TaskSpec, TaskStatus
+from clinvk.core.spending import Spending
 from clinvk.store.keys import key
 from clinvk.store.store import Store
 from clinvk.store.types import Lease
@@ -24,6 +25,7 @@ class RunRecord:
     results: dict[int, bytes]
     earlier: dict[int, bytes]
     events: list[tuple[str, ...]]
+    ledger: dict[tuple[str, ...], Spending]
 
     def number(self, name: str) -> int:
         """A counter of its record."""
@@ -100,12 +102,22 @@ def _run(store: Store, run: str, queues: list[str]) -> RunRecord:
         {int(index): wire for index, wire in results.items()},
         {int(index): entry.partition(b":")[2] for index, entry in earlier.items()},
         [_event(fields) for _, fields in events],
+        _ledger(store, run),
     )
 
 
 def _queue_of(spec: bytes, tries: bytes | None) -> str:
     queue: str | None = json.loads(tries).get("queue") if tries else None
     return queue or TaskSpec.from_wire(spec).queue
+
+
+def _ledger(store: Store, run: str) -> dict[tuple[str, ...], Spending]:
+    """What it used, by backend, model and tags; a day more or less makes no difference."""
+    found: dict[tuple[str, ...], Spending] = {}
+    for row in store.spending_of(run):
+        name = (row.backend, row.model, *row.tags)
+        found[name] = found.get(name, Spending()) + row.spending
+    return found
 
 
 def _entry(text: str) -> tuple[int, str, str, str]:

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from clinvk.core.spec import ErrorKind, RunOptions, TaskResult, TaskSpec, TaskStatus
+from clinvk.core.spec import ErrorKind, RunOptions, TaskResult, TaskSpec, TaskStatus, Usage
 from clinvk.core.steps import StepKind, StepRecord
 from clinvk.store import decoding, failure_detector, leases, queues, steps
 from clinvk.store.failure_detector import Overdue, Server
@@ -55,7 +55,17 @@ SPECS = st.builds(
     max_attempts=st.sampled_from([None, None, None, 1, 2]),
     on_worker_lost=st.sampled_from([None, None, None, "retry", "fail"]),
     max_wait_seconds=st.sampled_from([None, None, 60.0]),
+    model=st.sampled_from([None, "m"]),
+    tags=st.sampled_from([[], [], ["t"], ["t", "u"]]),
 )
+COSTS: list[dict[str, Any]] = [
+    {},
+    {"cost_source": "unknown"},
+    {"cost_source": "cli", "cost_usd": 0.1, "model": "m", "usage": Usage(input_tokens=3)},
+    {"cost_source": "estimated", "cost_usd": 0.000001, "usage": Usage(total_tokens=7)},
+    {"cost_source": "cli", "cost_usd": 1e6, "usage": Usage(output_tokens=1 << 62)},
+]
+"""What an execution may have used."""
 OPTIONS = st.builds(
     RunOptions,
     max_parallel=st.integers(1, 4),
@@ -364,7 +374,8 @@ class Machine(RuleBasedStateMachine):
         self._hold(self._any_lease(data), False, is_delayed)
 
     def _hold(self, lease: Lease, is_window: bool, is_delayed: bool) -> None:
-        verdict = self.model.hold(lease, is_window, is_delayed)
+        ended = self._result(lease, TaskStatus.FAILED)
+        verdict = self.model.hold(lease, is_window, is_delayed, ended)
         run = self.model.runs.get(lease.run)
         task = run.tasks[lease.index] if run and lease.index < len(run.tasks) else None
         max_wait_seconds = task.spec.max_wait_seconds if task else None
@@ -376,6 +387,7 @@ class Machine(RuleBasedStateMachine):
                 retry_at_ms=(seconds + DAY_SECONDS) * 1000 + micros // 1000,
                 delay_ms=DAY_SECONDS * 1000 if is_delayed else 0,
                 max_wait_ms=None if max_wait_seconds is None else int(max_wait_seconds * 1000),
+                result=ended,
             ),
         )
         assert held.verdict == verdict
@@ -467,12 +479,13 @@ class Machine(RuleBasedStateMachine):
             duration_seconds=0.1,
             output=self._name("output of "),
             error_kind=kind,
+            **COSTS[self.named % len(COSTS)],
         )
 
     def _finish(self, lease: Lease, result: TaskResult) -> None:
         self.results.append((lease, result))
         had_result = self.model.result(lease) is not None
-        is_ok, canceled = self.model.finish(lease, result.status, result.to_wire())
+        is_ok, canceled = self.model.finish(lease, result)
         recorded = self.store.finish(lease, result)
         assert recorded.ok == is_ok
         self._compare(recorded.canceled, canceled)
@@ -573,6 +586,7 @@ class Machine(RuleBasedStateMachine):
                 i: t.worker_losses for i, t in tasks.items() if t.worker_losses
             }
             assert its.events == run.events
+            assert its.ledger == run.ledger
             counts = {status.value: its.number(status) for status in TaskStatus}
             assert +Counter(counts) == +Counter(run.counts)
         slots = {name: self.model.slots(name) for name in QUEUES} | {"*": self.model.slots()}
