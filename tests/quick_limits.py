@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -38,10 +38,18 @@ def quick(script: str) -> str:
     def shorter(found: re.Match[str]) -> str:
         return found[1] + re.sub(r"\d{3,}", lambda number: str(int(number[0]) // FACTOR), found[2])
 
-    text, count = _TIME.subn(shorter, script)
-    if count not in {0, len(TIMES)} and "local function note_limit" in script:
+    return _TIME.sub(shorter, script)
+
+
+def check(scripts: Iterable[str]) -> None:
+    """Make sure that the scripts have all of the times, each where it is used.
+
+    Raises:
+        ValueError: one has another name.
+    """
+    found = {name for script in scripts for name in TIMES if f"local {name} = " in script}
+    if found != set(TIMES):
         raise ValueError(f"the times of gates have other names than {TIMES}")
-    return text
 
 
 def install() -> None:
@@ -52,7 +60,8 @@ def install() -> None:
 
     @cache
     def operations() -> Mapping[str, scripts.Operation]:
-        found = as_they_are().items()
-        return {name: replace(each, text=quick(each.text)) for name, each in found}
+        found = as_they_are()
+        check(each.text for each in found.values())
+        return {name: replace(each, text=quick(each.text)) for name, each in found.items()}
 
     scripts.operations = operations
