@@ -35,6 +35,7 @@ from workers import context, handover, health
 from workers.context import WorkerContext
 from workers.execution import orphans, process_tree
 from workers.execution.executor import Executor
+from workers.execution.sessions import SessionStore, directory_of
 from workers.limit_reporter import LimitReporter
 from workers.liveness import worker_info
 from workers.liveness.connection import LivenessConnection
@@ -90,7 +91,14 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         app.amqp.queues.select_add(own_queue(worker_of(owner)))
         observers = Observers([LogObserver()])
         clock = ServerClock()
-        executor = Executor(config, name, owner, observers, queues, clock)
+        sessions = SessionStore(
+            directory_of(config.state_dir),
+            f"{name} {url}",
+            is_passing=not config.checks_server,
+            is_over=partial(is_over, Store.connect(url, ANSWER_SECONDS)),
+        )
+        observers.add(sessions)
+        executor = Executor(config, name, owner, observers, queues, clock, sessions)
         for line in executor.unenforced_limits():
             logger.warning("%s", line)
         recent = RecentResults()
@@ -151,6 +159,12 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         process_tree.end_descendants(orphans.GRACE_SECONDS)
         if self.supervisor is not None and self.renewer is not None and self.renewer.is_idle:
             self.supervisor.dismiss()
+
+
+def is_over(store: Store, run: str) -> bool:
+    """Whether nothing of a run will start any more; a run that is not known is over."""
+    summary = store.summary(run)
+    return summary is None or summary.ended_ms is not None or summary.canceled_run
 
 
 def check_server(store: Store) -> None:

@@ -11,6 +11,7 @@ live in a package of its own. docs/guides/backends.md has a complete example.
 from __future__ import annotations
 
 import io
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,9 @@ of contact with Redis, or its shutdown. After the last two, the task goes to ano
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 NAME_RULE = "must consist of letters and digits, with . _ - between them"
 """What a backend's name looks like, since it becomes part of a queue's name; and in words."""
+
+SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+"""What an id of a session looks like: it goes into command lines, and into patterns of files."""
 
 LINE_CHARS = 1 << 26
 """Longer lines are yielded in pieces, so that no output can fill the memory."""
@@ -91,10 +95,17 @@ class Session:
     `keep`: the CLI must keep it, since another execution may want to go on with it. `resume` is the
     id (`ParsedOutput.session_id`) of the session to go on with; the prompt of the spec is then what
     comes next in it.
+
+    Raises:
+        ValueError: no CLI calls a session like that, so it would be something else to it.
     """
 
     keep: bool = False
     resume: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.resume is not None and not SESSION_ID.fullmatch(self.resume):
+            raise ValueError("it is no id of a session")
 
 
 NO_SESSION = Session()
@@ -183,7 +194,13 @@ class ParsedOutput:
 
 
 class OutputReader(ABC):
-    """Reads the output of one process, line by line as it is printed. Each process has its own."""
+    """Reads the output of one process, line by line as it is printed. Each process has its own.
+
+    Attributes:
+        session_id: the CLI's session, as soon as a line has named it; for a CLI that can resume.
+    """
+
+    session_id: str | None = None
 
     def read(self, line: str, at: datetime) -> Iterable[Step]:
         """Read the next line of stdout and return the steps that it tells of, if any.
@@ -214,6 +231,8 @@ class SandboxPaths:
     login, so they last. `copied` are files that the CLI changes and nobody else needs: each task
     has a copy. `directories` are what the CLI takes for its own directories, by the variable that
     names them; each task has empty ones. `programs` are files that run beside `Backend.program`.
+    `sessions` are directories in which the CLI keeps its sessions: a task that may be gone on with
+    finds its own there again, and no other's.
     """
 
     settings: tuple[str, ...] = ()
@@ -221,6 +240,20 @@ class SandboxPaths:
     copied: tuple[str, ...] = ()
     directories: Mapping[str, str] = field(default_factory=dict)
     programs: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionTraces:
+    """What a CLI without a sandbox leaves of one session in its user's home.
+
+    `files` are shell-style patterns of files and directories, absolute or with `~/`. What they
+    match is removed only if its name, or the first line of the file, has the session's id.
+    `command` removes what is in no file of its own.
+    """
+
+    files: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
 
 
 class Backend(ABC):
@@ -265,6 +298,11 @@ class Backend(ABC):
         """Return what the CLI has of its user's files in a sandbox, given its environment."""
         del environment
         return SandboxPaths()
+
+    def session_traces(self, session_id: str, environment: Mapping[str, str]) -> SessionTraces:
+        """Return what the CLI leaves of a session, given its environment; for `can_resume`."""
+        del session_id, environment
+        return SessionTraces()
 
     @abstractmethod
     def command(

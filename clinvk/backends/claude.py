@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from glob import escape
 from types import MappingProxyType
 from typing import Any
 
@@ -26,6 +27,7 @@ from clinvk.backends.base import (
     ProcessResult,
     SandboxPaths,
     Session,
+    SessionTraces,
     unsupported,
 )
 from clinvk.backends.events import EventReader
@@ -76,6 +78,8 @@ SETTINGS = (
     *("rules", "skills"),
 )
 """What it reads in its own directory, and may run: never a sandboxed task's to change."""
+
+SESSION_DIRECTORIES = ("file-history", "session-env", "tasks")
 
 PERMISSION_MODES = {"auto": "acceptEdits", "none": "bypassPermissions", "always": "default"}
 
@@ -154,6 +158,20 @@ class Claude(Backend):
             credentials=(f"{own}/.credentials.json",),
             copied=(f"{named or '~'}/.claude.json",),
             directories={"CLAUDE_CONFIG_DIR": named} if named else {},
+            sessions=(f"{own}/projects",),
+        )
+
+    def session_traces(self, session_id: str, environment: Mapping[str, str]) -> SessionTraces:
+        """Return its transcript, and what it keeps beside it in files of the session's name."""
+        own = escape(environment.get("CLAUDE_CONFIG_DIR") or "~/.claude")
+        temporary = escape(environment.get("TMPDIR") or "/tmp")  # noqa: S108
+        return SessionTraces(
+            files=(
+                *(f"{own}/projects/*/{session_id}.jsonl", f"{own}/projects/*/{session_id}"),
+                *(f"{own}/{name}/{session_id}" for name in SESSION_DIRECTORIES),
+                *(f"{own}/debug/{session_id}.txt", f"{own}/todos/{session_id}-*.json"),
+                f"{temporary}/claude-*/*/{session_id}",
+            )
         )
 
     def command(
@@ -226,6 +244,7 @@ class _Reader(EventReader):
     def _system(self, event: Json) -> list[Step]:
         match event.get("subtype"):
             case "init":
+                self.session_id = parsing.text(event, "session_id")
                 self.cwd = parsing.text(event, "cwd") or ""
             case "api_retry":
                 return [_retry(event)]
@@ -296,6 +315,7 @@ class _Reader(EventReader):
     def finish(self, process: ProcessResult) -> ParsedOutput:
         result = self.result
         known = {**_known(result), "acted": self.acted}
+        known["session_id"] = known["session_id"] or self.session_id
         answer = parsing.text(result, "result")
         if process.returncode == 0 and result.get("is_error") is False and answer is not None:
             if parsing.count(result, "num_turns") == 0 and _NOT_SENT.match(answer):

@@ -27,6 +27,7 @@ from clinvk.backends.base import (
     ProcessResult,
     SandboxPaths,
     Session,
+    SessionTraces,
     unsupported,
 )
 from clinvk.backends.events import EventReader
@@ -102,7 +103,13 @@ class Codex(Backend):
             settings=("/etc/codex", *(f"{own}/{name}" for name in SETTINGS)),
             credentials=(f"{own}/auth.json",),
             directories={"CODEX_HOME": named} if named else {},
+            sessions=(f"{own}/sessions",),
         )
+
+    def session_traces(self, session_id: str, environment: Mapping[str, str]) -> SessionTraces:
+        """Return the CLI's own command: a session is in its databases too."""
+        del environment
+        return SessionTraces(command=("codex", "delete", "--force", session_id))
 
     def is_logged_in(
         self,
@@ -157,7 +164,6 @@ class Codex(Backend):
 class _Reader(EventReader):
     def __init__(self) -> None:
         self.answer: str | None = None
-        self.session_id: str | None = None
         self.failed: Json = {}
         self.completed: Json = {}
         self.started: set[str | None] = set()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from glob import escape
 from typing import Any
 from urllib.parse import quote
 
@@ -24,6 +25,7 @@ from clinvk.backends.base import (
     ProcessResult,
     SandboxPaths,
     Session,
+    SessionTraces,
     unsupported,
 )
 from clinvk.backends.events import EventReader
@@ -166,6 +168,18 @@ class Gemini(Backend):
             settings=("/etc/gemini-cli", *(f"{own}/{name}" for name in SETTINGS)),
             credentials=tuple(f"{own}/{name}" for name in CREDENTIALS),
             directories={"GEMINI_CLI_HOME": named} if named else {},
+            sessions=(f"{own}/tmp",),  # noqa: S108  (in its own directory)
+        )
+
+    def session_traces(self, session_id: str, environment: Mapping[str, str]) -> SessionTraces:
+        """Return its transcripts, of whose names only the beginning is the session's."""
+        own = f"{escape(environment.get('GEMINI_CLI_HOME') or '~')}/.gemini/tmp/*"
+        return SessionTraces(
+            files=(
+                f"{own}/chats/session-*-{session_id[:8]}.json*",
+                *(f"{own}/chats/{session_id}", f"{own}/{session_id}"),
+                f"{own}/tool-outputs/session-{session_id}",
+            )
         )
 
     def is_logged_in(
@@ -239,6 +253,7 @@ class _Reader(EventReader):
         match event.get("type"):
             case "init":
                 self.start = event
+                self.session_id = parsing.text(event, "session_id")
             case "tool_use":
                 name = parsing.text(event, "tool_name") or "?"
                 arguments = parsing.mapping(event, "parameters")
@@ -260,7 +275,7 @@ class _Reader(EventReader):
     def finish(self, process: ProcessResult) -> ParsedOutput:
         known: dict[str, Any] = {
             "model": parsing.text(self.start, "model"),
-            "session_id": parsing.text(self.start, "session_id"),
+            "session_id": self.session_id,
             "usage": _usage(self.result),
             "acted": self.acted,
         }

@@ -128,6 +128,7 @@ class LocalSupervisor:
         self._store: Store | None = None
         self._workers: dict[int, Sequence[str]] = {}
         self._restarts = 0
+        self._state_dir: str | None = None
         self._life_read, self._life_write = os.pipe()
         self._workers_pipe = os.pipe()
 
@@ -135,10 +136,13 @@ class LocalSupervisor:
         """Start what the first order says, follow the others, until the client ends."""
         os.dup2(self._log, 2)  # what goes wrong from here on
         load_worker()
+        from clinvk.core.worker_config import WorkerConfig
+
         first = self._first_order()
         if first is None:
             return
         handover.give(server.broker_url(self._directory), first["config"])
+        self._state_dir = WorkerConfig.load(first["config"]).state_dir
         record = self._take_record(first)
         if record is None and first["resumes"]:
             return
@@ -318,6 +322,7 @@ class LocalSupervisor:
         """End everything and remove the directory."""
         import shutil
 
+        from workers.execution import sessions
         from workers.execution.sandbox import private
 
         # The workers first and at once, so that they start nothing new; what they ran is ours then.
@@ -334,6 +339,8 @@ class LocalSupervisor:
             self._recorder.close(has_snapshot=has_snapshot)
         shutil.rmtree(self._directory, ignore_errors=True)
         private.remove_stale()
+        if self._state_dir is not None:
+            sessions.remove_stale(sessions.directory_of(self._state_dir))
         if self._records is not None:
             self._records.clean()
 

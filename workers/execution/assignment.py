@@ -28,8 +28,12 @@ class Assignment:
     entry: str
     history: History = field(default_factory=History)
 
-    def begin(self, worker: str, resume_prompt: str) -> tuple[TaskSpec, Session]:
+    def begin(
+        self, worker: str, resume_prompt: str, *, has_session: bool = True
+    ) -> tuple[TaskSpec, Session]:
         """Return what to run on this worker: the task, or the next prompt of its session.
+
+        `has_session`: this worker still has what an execution of the task here has kept.
 
         Raises:
             RefusedError: it has acted, so that it is not started over, and cannot be gone on with.
@@ -37,7 +41,8 @@ class Assignment:
         history = self.history
         if history.session is None:
             return self.variant, Session(keep=may_go_on(self.spec))
-        if (history.session_worker, history.session_entry) == (worker, self.entry):
+        is_here = (history.session_worker, history.session_entry) == (worker, self.entry)
+        if is_here and has_session:
             spec = replace(self.variant, prompt=resume_prompt, inputs={})
             return spec, Session(keep=True, resume=history.session)
         if history.may_start_over:
@@ -47,9 +52,8 @@ class Assignment:
     def _stranded(self) -> RefusedError:
         last = self.history.tried[-1] if self.history.tried else None
         reason = (
-            f"not tried again: it had called tools that can change something, and worker "
-            f"{self.history.session_worker}, which has its session, is gone; "
-            "retry_after_changes: true allows it"
+            "not tried again: it had called tools that can change something, and its session on "
+            f"worker {self.history.session_worker} is gone; retry_after_changes: true allows it"
         )
         error = f"{last.error} ({reason})" if last and last.error else reason
         kind = last.error_kind if last else None

@@ -34,6 +34,10 @@ class Environments:
         # fifth of the time that it takes to start one.
         return self._of(backend)
 
+    def decoded(self, backend: Backend) -> dict[str, str]:
+        """Return the same as text."""
+        return {os.fsdecode(name): os.fsdecode(value) for name, value in self._of(backend).items()}
+
     def secrets(self, backend: Backend, command: Command) -> frozenset[str]:
         """Return the values in a command's environment that must not be seen (`masking`)."""
         inherited = self._secrets_of(backend, command.secret_env)
@@ -45,8 +49,7 @@ class Environments:
         return tz if tz != os.environ.get("TZ") else None
 
     def _find_secrets(self, backend: Backend, names: frozenset[str]) -> frozenset[str]:
-        variables = {os.fsdecode(k): os.fsdecode(v) for k, v in self._of(backend).items()}
-        return secrets_in(variables, names | self._configured(backend).keys())
+        return secrets_in(self.decoded(backend), names | self._configured(backend).keys())
 
     def _configured(self, backend: Backend) -> Mapping[str, str]:
         own: Mapping[str, Mapping[str, str]] = self._config.environments.get(backend.name, {})

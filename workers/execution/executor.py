@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -31,6 +31,7 @@ from workers.execution.refusal import RefusedError
 from workers.execution.sandbox.confined import SandboxFailedError
 from workers.execution.sandbox.git_directory import WorkdirError
 from workers.execution.sandbox.sandbox import Sandbox
+from workers.execution.sessions import NOTHING_KEPT, Kept, SessionStore
 from workers.execution.spill import Spill
 from workers.execution.step_feed import StepFeed
 from workers.execution.stop_signal import StopSignal
@@ -66,7 +67,8 @@ class Execution:
 class Executor:
     """Runs tasks on this machine. `owner` is this process, see `Store.claim`.
 
-    `queues` are those that it serves; None is all. `clock` is the server's.
+    `queues` are those that it serves; None is all. `clock` is the server's. Without `sessions`, no
+    CLI's session is kept.
 
     Attributes:
         name: the worker, as the store knows it.
@@ -83,6 +85,7 @@ class Executor:
         observers: Observers | None = None,
         queues: Collection[str] | None = None,
         clock: ServerClock | None = None,
+        sessions: SessionStore | None = None,
     ) -> None:
         self.worker = worker
         self.owner = owner
@@ -92,6 +95,7 @@ class Executor:
         self._observers = observers or Observers()
         self._preparation = Preparation(config, worker, queues)
         self._environments = Environments(config)
+        self._sessions = sessions
         self._task_limits = TaskLimits(config)
         self._pricing = Pricing(config.prices)
         self._limits = OutputLimits(
@@ -187,7 +191,10 @@ class Executor:
         try:
             assignment = assigned(claim)
             execution = replace(execution, assignment=assignment)
-            spec, session = assignment.begin(self.name, self._resume_prompt)
+            has_session = self._sessions is None or self._sessions.is_kept(lease)
+            spec, session = assignment.begin(
+                self.name, self._resume_prompt, has_session=has_session
+            )
             task = self._preparation.prepare(spec, results, session)
             unlimited = self._task_limits.warnings(task.spec.backend)
             execution = replace(
@@ -200,11 +207,16 @@ class Executor:
             masker = masking.masker(self._environments.secrets(task.backend, task.command))
             feed = StepFeed(lease, claim.attempts, task.spec.steps, masker, self._observers)
             tz = self._environments.time_zone(task.backend)
-            reader = LiveReader(
-                task.spec.backend, task.backend.reader(), feed.saw, tz, self.clock.seconds
-            )
-            with closing(task):
-                process = self._run(task, lease, stop, reader, feed)
+            with closing(task), self._kept(lease, task, session) as kept:
+                reader = LiveReader(
+                    task.spec.backend,
+                    task.backend.reader(),
+                    feed.saw,
+                    tz,
+                    self.clock.seconds,
+                    on_session=kept.named,
+                )
+                process = self._run(task, lease, stop, reader, feed, kept.directory)
             parsed = judged(reader.finish(process), process, task.spec, feed.last_before_stall)
             parsed = self._explain_missing(task, parsed, process)
             execution = replace(
@@ -235,8 +247,29 @@ class Executor:
         warnings = tuple(map(masker.line, execution.warnings))
         return replace(execution, parsed=parsed, warnings=warnings)
 
+    def _kept(
+        self, lease: Lease, task: PreparedTask, session: Session
+    ) -> AbstractContextManager[Kept]:
+        """Keep the session of a task's CLI, if that is asked."""
+        if self._sessions is None or not session.keep:
+            return nullcontext(NOTHING_KEPT)
+        environment = {**self._environments.decoded(task.backend), **task.command.env}
+        return self._sessions.execution(
+            lease,
+            task.backend,
+            session,
+            environment,
+            is_sandboxed=task.decision.is_enforced,
+        )
+
     def _run(
-        self, task: PreparedTask, lease: Lease, stop: StopSignal, reader: LiveReader, feed: StepFeed
+        self,
+        task: PreparedTask,
+        lease: Lease,
+        stop: StopSignal,
+        reader: LiveReader,
+        feed: StepFeed,
+        kept: str | None,
     ) -> ProcessResult:
         if stop.reason is not None:
             raise RefusedError(ErrorKind.CANCELED, "canceled before it started")
@@ -244,7 +277,7 @@ class Executor:
         inherited = self._environments.of(task.backend)
         try:
             with (
-                self._preparation.wrapped(task, inherited) as wrapped,
+                self._preparation.wrapped(task, inherited, kept) as wrapped,
                 self._task_limits.limited(task.spec.backend, wrapped.command, inherited) as limited,
             ):
                 process = run(

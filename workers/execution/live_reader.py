@@ -23,7 +23,8 @@ class LiveReader:
     """The reader of one command's output; `on_line` gets each line with the steps it tells of.
 
     `tz` is the command's variable TZ, where it is not that of this process; `clock` tells the
-    seconds since the epoch.
+    seconds since the epoch. `on_session` gets the id of the CLI's session as soon as a line has
+    named it.
 
     A reader that raises has a bug: that is logged once, and costs the task the steps of a line.
 
@@ -38,12 +39,16 @@ class LiveReader:
         on_line: Callable[[str, Sequence[Step]], object],
         tz: str | None = None,
         clock: Callable[[], float] = time.time,
+        *,
+        on_session: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._backend = backend
         self._reader = reader
         self._on_line = on_line
         self._tz = tz
         self._clock = clock
+        self._on_session = on_session
+        self._session_id: str | None = None
         self._lines = LineSplitter()
         self._failed_lines = 0
         self._taken_bytes = 0
@@ -79,3 +84,6 @@ class LiveReader:
             except Exception as error:  # noqa: BLE001  (the backend of some package)
                 self._failed_lines += 1
                 _errors.log(f"reading the output of {self._backend}", error)
+        if self._reader.session_id != self._session_id and self._reader.session_id:
+            self._session_id = self._reader.session_id
+            self._on_session(self._session_id)

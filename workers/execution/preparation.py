@@ -173,11 +173,14 @@ class Preparation:
         return RefusedError(ErrorKind.REFUSED, reason)
 
     def wrapped(
-        self, task: PreparedTask, inherited: Mapping[bytes, bytes]
+        self, task: PreparedTask, inherited: Mapping[bytes, bytes], kept: str | None = None
     ) -> AbstractContextManager[Wrapped]:
-        """Give the command of a task as it is started, in its sandbox if there is one."""
+        """Give the command of a task as it is started, in its sandbox if there is one.
+
+        `kept` is a directory in which the sessions of a sandboxed CLI outlive it.
+        """
         return self.sandbox.wrap(
-            task.decision, task.command, task.backend, task.directory, inherited
+            task.decision, task.command, task.backend, task.directory, inherited, kept
         )
 
     def explain(self, task: PreparedTask, error: OSError | ValueError) -> RefusedError:

@@ -124,6 +124,7 @@ class FakeApi:
         self.opens_at: int | None = None
         self.closing = threading.Event()
         self._lock = threading.Lock()
+        self._limited: set[str] = set()
         self._log = log
         self._server = Server(("127.0.0.1", port), Handler)
         self._server.api = self
@@ -144,6 +145,13 @@ class FakeApi:
             noted = replace(noted, refused=refusal.kind, opens_at=refusal.opens_at)
         self._note(noted)
         return noted
+
+    def is_first(self, question: str) -> bool:
+        """Whether this is asked of a question for the first time."""
+        with self._lock:
+            is_first = question not in self._limited
+            self._limited.add(question)
+            return is_first
 
     def _note(self, request: Request) -> None:
         with self._lock:
@@ -208,6 +216,8 @@ class Handler(BaseHTTPRequestHandler):
             self.server.api.closing.wait()
             call = None
         limit = limits.asked_for(said) if call is None else None
+        if limit and limits.ONCE in said and not self.server.api.is_first(question):
+            limit = None
         if limit and "count_tokens" not in self.path and self._limit(limit):
             return
         self.server.api.closing.wait(self.server.api.answer_seconds)

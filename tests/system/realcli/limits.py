@@ -21,6 +21,8 @@ SOON, WEEK = 9000, 400_000
 """When limits open, in seconds from now."""
 
 _IN_PROMPT = re.compile(r"limit:(\w+)")
+ONCE = "opens:at_once"
+"""In a prompt: its limit is met once, and then no more."""
 _LATER = re.compile(r"@\+(\d+)")
 
 

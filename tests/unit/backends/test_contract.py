@@ -6,7 +6,14 @@ import pytest
 
 from clinvk.backends import BackendRegistry, packaged_names
 from clinvk.backends.base import Confinement, Session
-from tests.unit.backends.commands import REGISTRY, command, confined, resumed
+from tests.unit.backends.commands import (
+    ENDED_AT,
+    REGISTRY,
+    command,
+    confined,
+    process,
+    resumed,
+)
 
 
 @pytest.mark.parametrize("backend", [*packaged_names(), "mytool"])
@@ -73,3 +80,30 @@ def test_a_session_changes_nothing_of_a_cli_that_cannot_resume(backend: str) -> 
 def test_scripts_of_a_configured_command_line_are_its_programs() -> None:
     registry = BackendRegistry.from_config({"x": {"command": ["python3", "/a/b.py", "--c", "~/d"]}})
     assert registry.get("x").sandbox_paths({}).programs == ("/a/b.py", "~/d")
+
+
+@pytest.mark.parametrize("backend", ["claude", "codex", "gemini"])
+def test_what_a_session_leaves_is_named_by_its_id_alone(backend: str) -> None:
+    session_id = "0a1b2c3d-1111-2222-3333-444444444444"
+    environment = {"CLAUDE_CONFIG_DIR": "/o[1]", "CODEX_HOME": "/o", "GEMINI_CLI_HOME": "/o"}
+    traces = REGISTRY.get(backend).session_traces(session_id, environment)
+    assert traces.files or traces.command
+    assert all(session_id[:8] in pattern for pattern in (*traces.files, *traces.command[-1:]))
+    if backend == "claude":
+        assert traces.files[0] == f"/o[[]1]/projects/*/{session_id}.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("backend", "line"),
+    [
+        ("claude", '{"type":"system","subtype":"init","session_id":"some-session"}'),
+        ("codex", '{"type":"thread.started","thread_id":"some-session"}'),
+        ("gemini", '{"type":"init","session_id":"some-session"}'),
+    ],
+)
+def test_a_session_is_known_from_the_first_event_on(backend: str, line: str) -> None:
+    reader = REGISTRY.get(backend).reader()
+    assert reader.session_id is None
+    reader.read(line, ENDED_AT)
+    assert reader.session_id == "some-session"
+    assert reader.finish(process(-9, b"", b"")).session_id == "some-session"

@@ -124,6 +124,8 @@ def _private(plan: Plan) -> Iterator[str]:
     for _, directory, own in plan.own_directories():
         if not is_below(directory, plan.home):
             yield from ("--bind", own, directory)
+    for directory, kept in plan.kept_sessions():
+        yield from ("--bind", kept, directory)
 
 
 def _readable(plan: Plan) -> Iterator[str]:

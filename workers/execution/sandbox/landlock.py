@@ -121,6 +121,8 @@ def _paths(plan: Plan, bound: Iterable[Bound], write: int) -> Iterator[tuple[str
     for path in DEVICES:
         yield path, READ_FILE | WRITE_FILE
     yield plan.private.path, write
+    for _, kept in plan.kept_sessions():
+        yield kept, write
     for mount in bound:  # by its descriptor: the path may lead elsewhere by now
         yield f"/proc/self/fd/{mount.fd}", write if mount.writable else read
 

@@ -31,7 +31,7 @@ class CliFiles:
 
     `readable` are its program and what that needs, `settings` are read-only, `credentials` may be
     changed in place, because logins are refreshed. `directories` map each variable that names a
-    directory of the CLI's to that directory.
+    directory of the CLI's to that directory. `sessions` are the directories of its sessions.
     """
 
     readable: tuple[str, ...] = ()
@@ -39,6 +39,7 @@ class CliFiles:
     credentials: tuple[str, ...] = ()
     copied: tuple[str, ...] = ()
     directories: tuple[tuple[str, str], ...] = ()
+    sessions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class Plan:
 
     `home` is the user's real home, of which the CLI sees nothing but its own files. `workdir` has
     no symbolic links in it; without one the command runs in its directory of temporary files.
+    `kept` is a directory of the task's for the sessions of its CLI, which outlives the command.
     """
 
     mode: Mode
@@ -87,6 +89,7 @@ class Plan:
     system: SystemFiles
     cli: CliFiles
     network: Network
+    kept: str | None = None
 
     def own_place(self, path: str) -> str | None:
         """Return where in the private directory a path of the CLI's lives; None if nowhere."""
@@ -101,6 +104,12 @@ class Plan:
             (variable, directory, self.own_place(directory) or directory)
             for variable, directory in self.cli.directories
         )
+
+    def kept_sessions(self) -> tuple[tuple[str, str], ...]:
+        """Return each directory of sessions that is kept, and where it really is."""
+        if self.kept is None:
+            return ()
+        return tuple((path, f"{self.kept}/{n}") for n, path in enumerate(self.cli.sessions))
 
 
 NEVER_BELOW = ("/dev", "/etc", "/proc", "/run", "/sys")

@@ -150,10 +150,12 @@ class Sandbox:
         backend: Backend,
         directory: Directory,
         inherited: Mapping[bytes, bytes],
+        kept: str | None = None,
     ) -> Iterator[Wrapped]:
         """Give a task's command as it is started, in its sandbox if there is one.
 
-        `inherited` is the environment that it gets beside its own variables.
+        `inherited` is the environment that it gets beside its own variables. `kept` is a directory
+        for the sessions of its CLI.
 
         Raises:
             OSError: the program is not there.
@@ -177,6 +179,7 @@ class Sandbox:
                 system=system_files(),
                 cli=cli,
                 network=decision.network,
+                kept=kept,
             )
             checkout = None
             if plan.workdir is not None:
@@ -221,6 +224,7 @@ class Sandbox:
             directories=tuple(
                 (variable, absolute([path])[0]) for variable, path in paths.directories.items()
             ),
+            sessions=absolute(paths.sessions),
         )
 
 
@@ -277,6 +281,11 @@ def _fill(plan: Plan, *, with_links: bool) -> None:
     """Put the CLI's own files into the private directory; `with_links` where nothing is mounted."""
     for _, _, own in plan.own_directories():
         os.makedirs(own, exist_ok=True)  # noqa: PTH103
+    for path, kept in plan.kept_sessions():
+        os.makedirs(kept, 0o700, exist_ok=True)  # noqa: PTH103
+        if with_links and (place := plan.own_place(path)) is not None:
+            os.makedirs(os.path.dirname(place), exist_ok=True)  # noqa: PTH103, PTH120
+            os.symlink(kept, place)  # noqa: PTH211
     for path in plan.cli.copied:
         if (place := plan.own_place(path)) is not None:
             os.makedirs(os.path.dirname(place), exist_ok=True)  # noqa: PTH103, PTH120

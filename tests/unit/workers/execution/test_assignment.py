@@ -85,12 +85,13 @@ def test_a_session_is_gone_on_with_where_it_is() -> None:
     assert (spec.prompt, session) == ("go on", Session(keep=True, resume="s1"))
 
 
-def test_a_session_of_another_worker_is_the_end() -> None:
+@pytest.mark.parametrize(("worker", "has_session"), [("other@h", True), ("w@h", False)])
+def test_a_session_that_is_not_here_is_the_end(worker: str, has_session: bool) -> None:
     with pytest.raises(RefusedError) as refused:
-        claimed(history=ACTED).begin("other@h", "go on")
+        claimed(history=ACTED).begin(worker, "go on", has_session=has_session)
     assert str(refused.value) == (
-        "limit (not tried again: it had called tools that can change something, and worker w@h, "
-        "which has its session, is gone; retry_after_changes: true allows it)"
+        "limit (not tried again: it had called tools that can change something, and its session "
+        "on worker w@h is gone; retry_after_changes: true allows it)"
     )
     assert (refused.value.kind, refused.value.is_final) == (ErrorKind.USAGE_LIMIT, True)
 

@@ -12,6 +12,7 @@ import pytest
 from clinvk.backends.base import Captured, OutputReader, ParsedOutput, ProcessResult
 from clinvk.core.error_log import ErrorLog
 from clinvk.core.steps import Step, StepKind
+from tests.unit.backends.commands import REGISTRY
 from workers.execution import live_reader
 from workers.execution.live_reader import LiveReader
 
@@ -127,3 +128,14 @@ def test_times_are_in_the_zone_of_the_command() -> None:
     reader = LiveReader("b", words := Words(), lambda *_: None, "Asia/Kolkata")
     reader.take(b"one\n")
     assert [str(at.tzinfo) for at in words.times] == ["Asia/Kolkata"]
+
+
+def test_the_session_is_told_once_as_soon_as_it_is_named() -> None:
+    told: list[str] = []
+    backend = REGISTRY.get("codex")
+    reader = LiveReader("codex", backend.reader(), lambda *_: None, on_session=told.append)
+    reader.take(b'{"type":"turn.started"}\n')
+    assert told == []
+    reader.take(b'{"type":"thread.started","thread_id":"some-session"}\n{"type":"x"}\n')
+    reader.take(b'{"type":"x"}\n')
+    assert told == ["some-session"]

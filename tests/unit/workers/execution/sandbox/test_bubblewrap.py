@@ -77,3 +77,17 @@ def test_the_report_never_takes_the_descriptor_that_it_needs() -> None:
     assert "exec 8>&2" in built()
     argv = arguments("bwrap", plan(), [], status_fd=7, report_fd=12, is_root=False)
     assert "exec 9>&2" in argv[-2]
+
+
+def test_sessions_that_are_kept_are_in_the_home_and_live_elsewhere() -> None:
+    cli = CliFiles(sessions=("/home/u/.claude/projects",))
+    assert "/home/u/.claude" not in built(cli=cli)
+    text = built(cli=cli, kept="/srv/kept/1")
+    home, sessions = (
+        text.index(option)
+        for option in (
+            f"--bind {PRIVATE.home} /home/u",
+            "--bind /srv/kept/1/0 /home/u/.claude/projects",
+        )
+    )
+    assert home < sessions

@@ -125,3 +125,11 @@ def _verdict(program: list[tuple[int, int, int, int]], call: dict[int, int]) -> 
             is_equal = code == landlock.JUMP_EQUAL
             holds = accumulator == value if is_equal else accumulator > value
             at += if_true if holds else if_false
+
+
+def test_sessions_that_are_kept_are_writable_and_no_others() -> None:
+    cli = CliFiles(sessions=("/home/u/.claude/projects",))
+    assert not any("kept" in path for path in rights(cli=cli))
+    found = rights(cli=cli, kept="/srv/kept/1")
+    assert found["/srv/kept/1/0"] & WRITES == WRITES
+    assert {path for path in found if path.startswith("/srv")} == {"/srv/kept/1/0"}
