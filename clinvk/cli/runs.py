@@ -153,6 +153,15 @@ def resume(
     return interrupted.resume(settings.load(config), broker, run, view, detach=detach)
 
 
+@run_command("report")
+@click.option("-o", "--output", metavar="FILE", required=True, help="Write the page to this file.")
+def report(client: CeleryClient, run: str, output: str) -> int:
+    """Write a run, as far as it has come, as an HTML page."""
+    from clinvk.commands import runs
+
+    return runs.report(client, run, output)
+
+
 @click.command("cancel")
 @run_argument
 @broker_option
@@ -173,4 +182,4 @@ def wait(client: CeleryClient, run: str) -> int:
     return runs.wait(client, run)
 
 
-COMMANDS = (list_runs, status, attach, logs, results, resume, cancel, wait)
+COMMANDS = (list_runs, status, attach, logs, results, report, resume, cancel, wait)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from clinvk.commands.printing import print_listing
 from clinvk.core import exit_codes
-from clinvk.core.errors import ClinvkError
+from clinvk.core.errors import ClinvkError, UsageError
 from clinvk.core.spec import RunOptions, RunSummary
 from clinvk.local.records import INTERRUPTED
 from clinvk.output import tables
@@ -15,7 +16,10 @@ from clinvk.output.kinds import formatter_of
 from clinvk.output.presenter import Presenter
 from clinvk.output.reporter import View
 from clinvk.output.streams import Output
+from clinvk.output.whole_file import writable_file
 from clinvk.runs.interruption import Interruption
+from clinvk.runs.report import Report
+from clinvk.runs.step_reader import StepReader
 
 if TYPE_CHECKING:
     from clinvk.runs.celery_client import CeleryClient
@@ -68,6 +72,31 @@ def results(client: CeleryClient, run_id: str, *, as_json: bool, only_failed: bo
     formatter = formatter_of(summary.kind)
     pieces = formatter.results_document if as_json else formatter.results
     Output(sys.stdout).write_all(pieces(summary, rows))
+    return exit_codes.OK
+
+
+def report(client: CeleryClient, run_id: str, path: str) -> int:
+    """Write the results and steps that a run has so far as a page."""
+    from clinvk.output.forms.report import NewestSteps, write_page
+
+    file = writable_file("--output", path)
+    run = client.open(run_id)
+    summary = run.summary()
+    specs, results = zip(*run.results(summary), strict=True) if summary.ended else ((), ())
+    steps = NewestSteps()
+    for step in StepReader(run).new():
+        steps.add(step)
+    found = Report(
+        run_id=run.id,
+        specs=specs,
+        results=results,
+        started_ms=summary.created_ms,
+        ended_ms=summary.ended_ms or int(time.time() * 1000),
+    )
+    try:
+        write_page(file, found, formatter_of(summary.kind).total(found), steps)
+    except OSError as error:
+        raise UsageError(f"--output: cannot write {file}: {error.strerror}") from error
     return exit_codes.OK
 
 

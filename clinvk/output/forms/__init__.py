@@ -46,6 +46,7 @@ FORMS = (
     Form("transcripts"),
     Form("joblog", "FILE", "Append a JSON line to this file for each task as it ends."),
     Form("junit", "FILE", "Write a JUnit report of the run to this file."),
+    Form("report", "FILE", "Write the run as an HTML page to this file."),
     Form("csv", "FILE", "Write a table of the results to this file."),
     Form("step_summary"),
     Form("steps"),
