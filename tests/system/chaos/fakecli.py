@@ -2,9 +2,11 @@
 
 Each line of FOLDER/tasks.log is `WORD NANOSECONDS PID OWNER LEASE`: which worker process runs it
 (`NAME@HOST/PID`), and which dispatch of which task it is (run:index:dispatch). The word is start,
-end, or overlap: for each task there is a file that its process locks, and so do its children; where
-the lock is taken, another execution still lives. The kernel lets it go when the last of them has
-ended, however that happens.
+end, refused (by a limit of its provider), or overlap: for each task there is a file that its
+process locks, and so do its children; where the lock is taken, another execution still lives. The
+kernel lets it go when the last of them has ended, however that happens.
+
+`claude` is a CLI of the same record whose provider has limits (`tests.limited_claude`).
 """
 
 import fcntl
@@ -12,6 +14,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 FLOOD_BYTES = 50_000_000
 LEFT_SECONDS = 600
@@ -44,7 +47,8 @@ def escape() -> None:
     os._exit(0)
 
 
-def main() -> int:
+def main(folder: str) -> int:
+    begin(folder)
     _, kind, seconds = sys.stdin.read().split()
     take(LEASE.split(":")[1])
     note("start")
@@ -66,7 +70,26 @@ def main() -> int:
     return 3 if kind == "fail" else 0
 
 
-FOLDER = sys.argv[1]
-LEASE = os.environ["CLINVK_TASK"]
-OWNER = f"{os.environ['CLINVK_OWNER'].partition('/')[0]}/{os.getppid()}"
-sys.exit(main())
+def claude(folder: str) -> int:
+    from tests import limited_claude  # `main` has no path to it
+
+    if "--version" in sys.argv:
+        return limited_claude.main(folder)
+    begin(folder)
+    name, _, seconds = sys.stdin.read().split()
+    take(LEASE.split(":")[1])
+    note("start")
+    status = limited_claude.run(Path(folder), [name, seconds])
+    note("refused" if status else "end")
+    return status
+
+
+def begin(folder: str) -> None:
+    global FOLDER, LEASE, OWNER
+    FOLDER, LEASE = folder, os.environ["CLINVK_TASK"]
+    OWNER = f"{os.environ['CLINVK_OWNER'].partition('/')[0]}/{os.getppid()}"
+
+
+FOLDER = LEASE = OWNER = ""
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

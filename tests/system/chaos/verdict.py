@@ -27,13 +27,14 @@ CATEGORIES = (*LOSSES, *(f"{loss}, redis" for loss in LOSSES))
 
 @dataclass
 class Execution:
-    """One process of the CLI, as it told itself."""
+    """One process of the CLI, as it told itself; its provider may have refused it."""
 
     index: int
     dispatch: int
     start_ns: int
     owner: str
     end_ns: int | None = None
+    is_refused: bool = False
 
 
 @dataclass
@@ -53,8 +54,9 @@ class Log:
             _, index, dispatch = lease.rsplit(":", 2)
             if word == "overlap":
                 log.overlaps.append(lease)
-            elif word == "end":
+            elif word in {"end", "refused"}:
                 by_lease[lease].end_ns = int(at)
+                by_lease[lease].is_refused = word == "refused"
             else:
                 if lease in by_lease:
                     log.again.append(lease)
@@ -81,6 +83,15 @@ class Records:
     outages: Sequence[Sequence[int]]
 
 
+@dataclass(frozen=True)
+class Happened:
+    """The dispatches of a task by what became of them, as the run's events tell."""
+
+    losses: Sequence[int]
+    holds: Sequence[int]
+    finished: Sequence[int]
+
+
 def problems(records: Records) -> Iterator[str]:
     """Yield everything that must not be."""
     entries, total = records.results["results"], len(records.work)
@@ -99,18 +110,19 @@ def problems(records: Records) -> Iterator[str]:
     for index in range(total):
         if len(finished[index]) != 1:
             yield f"task {index} was recorded {len(finished[index])} times"
-    losses = _dispatches(records.events, "lost")
+    losses, holds = _dispatches(records.events, "lost"), _dispatches(records.events, "held")
     for work, entry in zip(records.work, entries, strict=True):
         index = entry["index"]
         ran = records.log.executions[index]
-        for problem in _of_task(work, entry, ran, losses[index], finished[index]):
+        happened = Happened(losses[index], holds[index], finished[index])
+        for problem in _of_task(work, entry, ran, happened):
             yield f"task {index} ({work.kind}): {problem}"
 
 
-def _dispatches(events: Iterable[dict[str, str]], kind: str) -> dict[int, list[int]]:
+def _dispatches(events: Iterable[dict[str, str]], *kinds: str) -> dict[int, list[int]]:
     found: dict[int, list[int]] = defaultdict(list)
     for event in events:
-        if event["kind"] == kind:
+        if event["kind"] in kinds:
             found[int(event["index"])].append(int(event["dispatch"]))
     return found
 
@@ -119,8 +131,7 @@ def _of_task(
     work: Work,
     entry: dict[str, Any],
     ran: Sequence[Execution],
-    losses: Sequence[int],
-    finished: Sequence[int],
+    happened: Happened,
 ) -> Iterator[str]:
     if entry["status"] == "lost":
         if work.kind != ONCE:
@@ -130,20 +141,22 @@ def _of_task(
         return
     if (entry["status"], entry["exit_code"]) != work.expected:
         yield f"is {entry['status']}, {entry['exit_code']}: {entry.get('error')}"
-    yield from _of_executions(work, entry, ran, losses, finished)
+    yield from _of_executions(work, entry, ran, happened)
+    yield from _of_holds(entry, ran, happened.holds)
 
 
 def _of_executions(
     work: Work,
     entry: dict[str, Any],
     ran: Sequence[Execution],
-    losses: Sequence[int],
-    finished: Sequence[int],
+    happened: Happened,
 ) -> Iterator[str]:
+    losses, finished = happened.losses, happened.finished
     if entry["attempts"] != 1 + len(losses):
         yield f"says {entry['attempts']} attempts, has {len(losses)} losses"
-    if len(ran) > entry["attempts"]:
-        yield f"ran {len(ran)} times in {entry['attempts']} attempts"
+    attempts = [each for each in ran if each.dispatch not in happened.holds]
+    if len(attempts) > entry["attempts"]:
+        yield f"ran {len(attempts)} times in {entry['attempts']} attempts"
     counted = [each for each in ran if each.dispatch in finished]
     if len(counted) != 1 or counted[0] is not ran[-1]:
         yield f"its last execution is not the one recorded ({finished})"
@@ -153,6 +166,17 @@ def _of_executions(
         lease = f":{entry['index']}:{finished[0]}"
         if not entry["output"].strip().endswith(lease):
             yield f"its output is not of dispatch {finished}"
+
+
+def _of_holds(
+    entry: dict[str, Any], ran: Sequence[Execution], holds: Sequence[int]
+) -> Iterator[str]:
+    """Yield what is wrong with the executions that were put back: each was refused, once."""
+    refused = [each.dispatch for each in ran if each.is_refused]
+    if len(set(holds)) != len(holds) or not set(holds) <= set(refused):
+        yield f"dispatches {holds} were put back, {refused} were refused"
+    if entry.get("rejections", 0) != len(holds):
+        yield f"says {entry.get('rejections', 0)} rejections, was put back {len(holds)} times"
 
 
 @dataclass(frozen=True)
@@ -167,7 +191,7 @@ def recoveries(records: Records) -> tuple[list[Recovery], int]:
     """Return the recoveries, and how many executions were in flight at the kills."""
     kills = {kill.owner: kill for kill in records.kills}
     units = {unit.name: unit for unit in records.units}
-    finished = _dispatches(records.events, "finished")
+    finished = _dispatches(records.events, "finished", "held")
     found, in_flight = [], 0
     for index, ran in records.log.executions.items():
         # None ran of a task whose worker died between its claim and its start, and was final.
@@ -229,7 +253,8 @@ def figures(records: Records, left: Sequence[str], leases: Sequence[str]) -> dic
         "recorded twice": sum(len(dispatches) > 1 for dispatches in finished.values()),
         "overlapping executions": len(records.log.overlaps),
         "executions": ran,
-        "extra executions": ran - begun,
+        "refused by limits, and put back": sum(e["kind"] == "held" for e in records.events),
+        "extra executions": ran - begun - sum(e["kind"] == "held" for e in records.events),
         "in flight at kills": in_flight,
         "why lost": dict(Counter(e["why"] for e in records.events if e["kind"] == "lost")),
         "recovery_seconds": {

@@ -24,7 +24,9 @@ from pyroute2 import IPRoute, NetNS, netns
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests import harness
+from tests import at_start, harness, limited_claude, quick_limits
+from tests.meter import Allowance
+from tests.system.chaos import fakecli
 from workers.execution.sandbox.private import remove_stale
 
 CLONE_NEWNET = 0x40000000
@@ -34,6 +36,8 @@ MARK = "CLINVK_TASK"
 REPOSITORY = harness.ROOT
 SETTINGS = REPOSITORY / "deploy" / "redis.conf"
 FAKE_CLI = Path(__file__).with_name("fakecli.py")
+ALLOWANCE = Allowance(per_minute=600, burst=10, per_window=60, window_seconds=8)
+"""What the provider of the tasks with limits gives to the whole fleet."""
 ENTER = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: ends with whoever started it
@@ -201,6 +205,12 @@ class World:
         self.config.write_text(
             json.dumps({"backends": {"fake": {"command": command}}, "limits": limits})
         )
+        bin_directory = limited_claude.install(folder, ALLOWANCE, fakecli.__name__, "claude")
+        self._programs = (str(FAKE_CLI).encode(), f"{bin_directory}/claude".encode())
+        self._variables = {
+            "PATH": f"{bin_directory}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": at_start.python_path(folder, quick_limits.AT_START),
+        }
         self.server = Server(folder / "server", self._env("127.0.0.1"))
         self.crashes: list[str] = []
         self._ending: list[subprocess.Popen[bytes]] = []
@@ -214,7 +224,7 @@ class World:
         return {
             **kept,
             "HOME": str(self.folder / "home"),
-            "PYTHONPATH": str(REPOSITORY),
+            **self._variables,
             "CLINVK_BROKER_URL": f"redis://{host}:{PORT}/0",
             "CLINVK_CONFIG": str(self.config),
         }
@@ -249,7 +259,7 @@ class World:
                     self.crashes.append(f"{unit.name} (pid {unit.process.pid}) ended with {status}")
                 self.expect_restart(unit, 2.0)
             if unit.process is None and time.monotonic() >= unit.start_at:
-                argv = [*harness.CLINVK, "worker", "--queues", "fake", "--name", unit.name]
+                argv = [*harness.CLINVK, "worker", "--queues", "fake,claude", "--name", unit.name]
                 argv += ["--concurrency", str(self.slots)]
                 env, log = self._env(unit.gateway), self.folder / f"{unit.name}.log"
                 unit.process = started(argv, unit.space, env, log)
@@ -339,7 +349,7 @@ class World:
             return ""
         ours = str(self.folder).encode()
         is_marked = f"{MARK}=".encode() in env and ours in env
-        is_cli = str(FAKE_CLI).encode() in command and ours in command
+        is_cli = any(program in command for program in self._programs) and ours in command
         return f"{pid} {command.replace(bytes(1), b' ')!r}" if is_marked or is_cli else ""
 
     def stop_workers(self) -> list[str]:

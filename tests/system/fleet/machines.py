@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,9 @@ note("end")
 print(prompt)
 """
 """A CLI that keeps its own record. Its prompt: `NAME SECONDS`, or `NAME fail`."""
+
+
+NO_VARIABLES: Mapping[str, str] = {}
 
 
 @dataclass
@@ -184,9 +188,16 @@ class Fleet:
         _, events = self.store.wait_events(run, "0", 10)
         return [event for event in events if event["kind"] == kind]
 
-    def worker(self, machine: Machine, slots: int, queues: str = "one,two", name: str = "w") -> Any:
+    def worker(
+        self,
+        machine: Machine,
+        slots: int,
+        queues: str = "one,two",
+        name: str = "w",
+        variables: Mapping[str, str] = NO_VARIABLES,
+    ) -> Any:
         """Start a worker on a machine and wait until the fleet knows it."""
-        env = {**self.env, BROKER_URL: self.url(machine.gateway)}
+        env = {**self.env, BROKER_URL: self.url(machine.gateway), **variables}
         known = set(self.store.workers())
         argv = [*harness.CLINVK, "worker", "--queues", queues, "--concurrency", str(slots)]
         process = machine.start(
