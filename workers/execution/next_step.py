@@ -25,6 +25,7 @@ was refused."""
 LEAST_DELAY_SECONDS = 1.0
 HINT_JITTER = 0.1
 """By how much more than a hint says a task is held back at most, so that not all come at once."""
+MINUTE_MS = 60_000
 RETRY_SECONDS = 30.0
 RETRY_FACTOR = 4.0
 LONGEST_RETRY_SECONDS = 600.0
@@ -102,7 +103,8 @@ class PutBack:
         if not hold.signal or not hold.max_wait_ms or hold.delay_ms is None:
             return said
         kind = self.result.error_kind or ErrorKind.RATE_LIMITED
-        return over_wait(kind, hold.retry_at_ms or until_ms, hold.max_wait_ms / 1000, said or "")
+        opens_ms = _ms(self.result.retry_at) or until_ms
+        return over_wait(kind, opens_ms, hold.max_wait_ms / 1000, said or "")
 
 
 def after(ended: Ended, claim: Claim, now_ms: int, random: Random) -> TaskResult | PutBack:
@@ -171,7 +173,7 @@ class _Decision:
         self._ended, self._kind, self._claim = ended, kind, claim
         self._assignment, self._spec = assignment, assignment.spec
         self._now_ms, self._random = now_ms, random
-        self._retry_at_ms = _ms(ended.result.retry_at)
+        self._retry_at_ms = _opens_ms(ended.result.retry_at)
 
     def plan(self) -> _Plan:
         """Say how to try it again."""
@@ -283,3 +285,9 @@ def _signal(kind: ErrorKind, *, at_capacity: bool) -> str:
 
 def _ms(moment: str | None) -> int | None:
     return None if moment is None else round(datetime.fromisoformat(moment).timestamp() * 1000)
+
+
+def _opens_ms(moment: str | None) -> int | None:
+    """Return when a limit is open for certain. A CLI that names only the minute means all of it."""
+    at_ms = _ms(moment)
+    return at_ms if at_ms is None or at_ms % MINUTE_MS else at_ms + MINUTE_MS

@@ -91,8 +91,13 @@ def test_a_lack_of_capacity_is_a_limit() -> None:
 
 
 def test_a_window_holds_until_the_gate_opens() -> None:
+    hold = put_back(ErrorKind.USAGE_LIMIT, retry_in_ms=HOUR_MS + 1000)
+    assert (hold.retry_at_ms, hold.delay_ms) == (NOW_MS + HOUR_MS + 1000, 0)
+
+
+def test_a_window_that_is_told_by_the_minute_holds_until_its_end() -> None:
     hold = put_back(ErrorKind.USAGE_LIMIT, retry_in_ms=HOUR_MS)
-    assert (hold.retry_at_ms, hold.delay_ms) == (NOW_MS + HOUR_MS, 0)
+    assert hold.retry_at_ms == NOW_MS + HOUR_MS + 60_000
 
 
 @pytest.mark.parametrize(
