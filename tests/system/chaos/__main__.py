@@ -31,7 +31,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests import harness
+from tests import harness, limited_claude
 from tests.system.chaos import chaos_run, verdict, work, world
 
 ENDS_WITHIN_SECONDS = 300.0
@@ -40,6 +40,7 @@ ZEROES = (
     "lost",
     "recorded twice",
     "overlapping executions",
+    "started while a limit was closed",
     "stuck runs",
     "workers that ended by themselves",
     "processes left",
@@ -137,8 +138,8 @@ def judge(
         ]
         lasting = harness.keys_without_lifetime(client)
         events = [
-            {name.decode(): value.decode() for name, value in fields.items()}
-            for _, fields in client.xrange(f"clinvk:run:{run}:events")
+            {"id": at.decode()} | {name.decode(): value.decode() for name, value in fields.items()}
+            for at, fields in client.xrange(f"clinvk:run:{run}:events")
         ]
     faults = {
         "kills": [vars(kill) for kill in raging.kills],
@@ -154,6 +155,7 @@ def judge(
         shown=json.loads(raging.output.read_text()),
         events=events,
         log=verdict.Log.read(place.log),
+        requests=limited_claude.requests(place.folder),
         kills=raging.kills,
         units=place.units,
         outages=place.server.outages,

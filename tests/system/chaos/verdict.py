@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.system.chaos.chaos_run import Kill
-from tests.system.chaos.work import ONCE, Work
+from tests.system.chaos.work import LIMITED, ONCE, Work
 from tests.system.chaos.world import Unit
 
 LOSSES = ("worker", "machine", "partition")
@@ -71,13 +71,14 @@ class Log:
 
 @dataclass(frozen=True)
 class Records:
-    """All that is judged. `events` is the run's stream, `left` what stayed in the world."""
+    """All that is judged. `events` is the run's stream, `requests` what the provider was asked."""
 
     work: Sequence[Work]
     results: dict[str, Any]
     shown: dict[str, Any]
     events: Sequence[dict[str, str]]
     log: Log
+    requests: Sequence[dict[str, Any]]
     kills: Sequence[Kill]
     units: Sequence[Unit]
     outages: Sequence[Sequence[int]]
@@ -106,6 +107,7 @@ def problems(records: Records) -> Iterator[str]:
         yield f"the counts do not add up to {total}"
     yield from (f"ran beside another execution: {lease}" for lease in records.log.overlaps)
     yield from (f"started twice: {lease}" for lease in records.log.again)
+    yield from (f"started before the reset: {lease}" for lease in early_starts(records))
     finished = _dispatches(records.events, "finished")
     for index in range(total):
         if len(finished[index]) != 1:
@@ -177,6 +179,35 @@ def _of_holds(
         yield f"dispatches {holds} were put back, {refused} were refused"
     if entry.get("rejections", 0) != len(holds):
         yield f"says {entry.get('rejections', 0)} rejections, was put back {len(holds)} times"
+
+
+def early_starts(records: Records) -> list[str]:
+    """Return what was started after a window limit was recorded, and before its reset."""
+    opens_ms = {
+        request["lease"].partition(":")[2]: 1000 * request["opens_at"]
+        for request in records.requests
+        if request.get("refused") == "usage_limit"
+    }
+    held, started = (
+        {_of(e): _at_ms(e) for e in records.events if e["kind"] == kind}
+        for kind in ("held", "started")
+    )
+    closed = [(at, opens_ms[task]) for task, at in held.items() if task in opens_ms]
+    return [
+        task
+        for task, at in started.items()
+        if records.work[int(task.partition(":")[0])].kind == LIMITED
+        and any(since < at < until for since, until in closed)
+    ]
+
+
+def _of(event: dict[str, str]) -> str:
+    """Return the task of an event, and the dispatch of it."""
+    return f"{event['index']}:{event['dispatch']}"
+
+
+def _at_ms(event: dict[str, str]) -> int:
+    return int(event["id"].partition("-")[0])
 
 
 @dataclass(frozen=True)
@@ -252,6 +283,7 @@ def figures(records: Records, left: Sequence[str], leases: Sequence[str]) -> dic
         "lost as asked (on_worker_lost: fail)": sum(records.work[i].kind == ONCE for i in lost),
         "recorded twice": sum(len(dispatches) > 1 for dispatches in finished.values()),
         "overlapping executions": len(records.log.overlaps),
+        "started while a limit was closed": len(early_starts(records)),
         "executions": ran,
         "refused by limits, and put back": sum(e["kind"] == "held" for e in records.events),
         "extra executions": ran - begun - sum(e["kind"] == "held" for e in records.events),

@@ -42,7 +42,7 @@ def plan(dice: random.Random, count: int) -> list[Work]:
     special = [Work("long", dice.uniform(5, 20)) for _ in range(count // 50)]
     special += [Work("fail", dice.uniform(0.01, 0.3)) for _ in range(count // 12)]
     special += [Work(ONCE, dice.uniform(0.01, 0.3)) for _ in range(count // 50)]
-    special += [Work(LIMITED, dice.uniform(0.01, 1)) for _ in range(count // 4)]
+    special += [Work(LIMITED, dice.uniform(0.01, 1)) for _ in range(count // 6)]
     for kind in POISON:
         one_in = 400 if kind in {"flood", "deaf"} else 100
         special += [Work(kind, dice.uniform(0.01, 0.1)) for _ in range(count // one_in)]

@@ -36,7 +36,7 @@ MARK = "CLINVK_TASK"
 REPOSITORY = harness.ROOT
 SETTINGS = REPOSITORY / "deploy" / "redis.conf"
 FAKE_CLI = Path(__file__).with_name("fakecli.py")
-ALLOWANCE = Allowance(per_minute=600, burst=10, per_window=60, window_seconds=8)
+ALLOWANCE = Allowance(per_minute=80, burst=2, per_window=12, window_seconds=12)
 """What the provider of the tasks with limits gives to the whole fleet."""
 ENTER = """
 import ctypes, os, signal, sys
