@@ -21,13 +21,15 @@ class Allowance:
     """`per_minute` requests, `burst` of them at once; `per_window` in each window; None for all.
 
     A window begins with the first request after the one before it, and lasts for `window_seconds`;
-    with `to_minute`, on to the end of the minute: one CLI names no seconds.
+    with `from_refusal`, for so long after the first one that it refuses. With `to_minute`, it goes
+    on to the end of the minute: one CLI names no seconds.
     """
 
     per_minute: float | None = None
     burst: int = 1
     per_window: int | None = None
     window_seconds: float = 0.0
+    from_refusal: bool = False
     to_minute: bool = False
 
 
@@ -61,6 +63,8 @@ class Meter:
         """Take a request; or return why it is refused."""
         with self._lock:
             if self._is_used_up(now):
+                if self.state.window_ends_at == math.inf:
+                    self.state.window_ends_at = self._end_of_window(now)
                 return Refusal("usage_limit", self.state.window_ends_at)
             if (seconds := self._until_token(now)) > 0:
                 return Refusal("rate_limited", now + seconds)
@@ -85,7 +89,8 @@ class Meter:
         self.state.tokens -= 1
         if now >= self.state.window_ends_at:
             self.state.used = 0
-            self.state.window_ends_at = self._end_of_window(now)
+            is_open = self._allowed.from_refusal
+            self.state.window_ends_at = math.inf if is_open else self._end_of_window(now)
         self.state.used += 1
 
     def _end_of_window(self, now: float) -> float:

@@ -70,6 +70,7 @@ IDEAS = {
     "output/schemas",
     "store/model/machine",
     "store/ordered",
+    "store/windows",
 }
 """Unit tests of something that is in no module alone."""
 

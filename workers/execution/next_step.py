@@ -25,7 +25,8 @@ was refused."""
 LEAST_DELAY_SECONDS = 1.0
 HINT_JITTER = 0.1
 """By how much more than a hint says a task is held back at most, so that not all come at once."""
-MINUTE_MS = 60_000
+MINUTE_MS = LEFT_OUT_MS = 60_000
+"""A CLI that names the minute in which a limit opens has left out up to so much."""
 RETRY_SECONDS = 30.0
 RETRY_FACTOR = 4.0
 LONGEST_RETRY_SECONDS = 600.0
@@ -288,6 +289,6 @@ def _ms(moment: str | None) -> int | None:
 
 
 def _opens_ms(moment: str | None) -> int | None:
-    """Return when a limit is open for certain. A CLI that names only the minute means all of it."""
+    """Return when a limit is open for certain."""
     at_ms = _ms(moment)
-    return at_ms if at_ms is None or at_ms % MINUTE_MS else at_ms + MINUTE_MS
+    return at_ms if at_ms is None or at_ms % MINUTE_MS else at_ms + LEFT_OUT_MS

@@ -24,7 +24,7 @@ from pyroute2 import IPRoute, NetNS, netns
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests import at_start, harness, limited_claude, quick_limits
+from tests import harness, limited_claude, quick_limits
 from tests.meter import Allowance
 from tests.system.chaos import fakecli
 from workers.execution.sandbox.private import remove_stale
@@ -209,7 +209,7 @@ class World:
         self._programs = (str(FAKE_CLI).encode(), f"{bin_directory}/claude".encode())
         self._variables = {
             "PATH": f"{bin_directory}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": at_start.python_path(folder, quick_limits.AT_START),
+            "PYTHONPATH": quick_limits.python_path(folder),
         }
         self.server = Server(folder / "server", self._env("127.0.0.1"))
         self.crashes: list[str] = []

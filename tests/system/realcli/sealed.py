@@ -6,7 +6,7 @@ Nothing that runs in here can reach, or be billed by, anybody. Needs root, or a 
 users make namespaces.
 
 With `--allow JSON` the API allows each CLI no more than that (see `meter`), and claude has a
-subscription.
+subscription. With `--quick-limits` clinvk waits a second where it waits a minute.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests import quick_limits
 from tests.meter import meters
 from tests.system.realcli import fakeapi
 from tests.system.realcli.hostile import THIEF_PORT
@@ -107,6 +108,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.system.realcli.sealed")
     parser.add_argument("--allow", type=json.loads, metavar="JSON", default={})
     parser.add_argument("--answer-seconds", type=float, metavar="S", default=0.0)
+    parser.add_argument("--quick-limits", action="store_true")
     parser.add_argument("home", type=Path)
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
@@ -119,6 +121,8 @@ def main() -> int:
         fakeapi.FakeApi(THIEF_PORT, log=home / STOLEN),
     ):
         variables = environment(home, api.url) | (SUBSCRIPTION if allowed else {})
+        if options.quick_limits:
+            variables["PYTHONPATH"] = quick_limits.python_path(home)
         env = {name: value for name, value in variables.items() if value}
         return subprocess.run(options.command, env=env, check=False).returncode
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,14 @@ def write(tmp_path: Path, key: str, tasks: list[dict[str, Any]]) -> str:
     return str(file)
 
 
-def clinvk(tmp_path: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
-    """Run a command in a sealed world; nothing of it may be left running."""
+def clinvk(
+    tmp_path: Path, *arguments: str, world: Sequence[str] = ()
+) -> tuple[int, dict[str, Any]]:
+    """Run a command in a sealed world with these options; nothing of it may be left running."""
     home = tmp_path / "home"
     command = [sys.executable, "-m", "clinvk", *arguments, "--json", "-q"]
     done = subprocess.run(
-        [*SEALED, str(home), *command],
+        [*SEALED, *world, str(home), *command],
         cwd=ROOT,
         capture_output=True,
         text=True,

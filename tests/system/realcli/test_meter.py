@@ -34,6 +34,13 @@ def test_a_window_begins_with_its_first_request() -> None:
     assert answers(meter, 0, 50, 99, 100, 199, 199) == (["ok", "ok", "usage_limit"] * 2)
 
 
+def test_a_window_can_last_from_its_first_refusal() -> None:
+    meter = Meter(Allowance(per_window=2, window_seconds=100, from_refusal=True))
+    assert answers(meter, 0, 150, 300, 399, 400, 401, 402) == (
+        ["ok", "ok", "usage_limit", "usage_limit", "ok", "ok", "usage_limit"]
+    )
+
+
 def test_a_window_can_end_with_a_minute() -> None:
     meter = Meter(Allowance(per_window=1, window_seconds=61, to_minute=True))
     assert answers(meter, 0) == ["ok"]
