@@ -25,6 +25,7 @@ def run(settings: Settings, options: ChainOptions) -> int:
         sources=parsed.sources,
         backends=parsed.backends,
         choices=parsed.choices,
+        has_fallback=parsed.has_fallback,
         run_options=RunOptions(kind="chain", max_parallel=1, fail_fast=header.stop_on_failure),
         output_dir=header.output_dir,
     )

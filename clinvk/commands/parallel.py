@@ -41,6 +41,7 @@ def read(settings: Settings, options: ParallelOptions) -> Work:
         sources=parsed.sources,
         backends=parsed.backends,
         choices=parsed.choices,
+        has_fallback=parsed.has_fallback,
         run_options=RunOptions(
             max_parallel=pick(options.max_parallel, header.max_parallel, "parallel", "max_workers"),
             fail_fast=pick(options.fail_fast, header.fail_fast, "parallel", "fail_fast"),

@@ -37,7 +37,8 @@ class Work:
     """The tasks of a run, with all settings of tasks applied, and what their file says of the run.
 
     `sources` names the place of each task in its file; `backends` are all that may run one of them,
-    `choices` those that they may start with (`TaskSpec.choices`); `output_dir` is the file's own.
+    `choices` those that they may start with (`TaskSpec.choices`), and with
+    `has_fallback` some can go on elsewhere; `output_dir` is the file's own.
     """
 
     specs: Sequence[TaskSpec]
@@ -45,6 +46,7 @@ class Work:
     backends: Collection[str]
     choices: Collection[tuple[str, ...]]
     run_options: RunOptions
+    has_fallback: bool = False
     output_dir: str | None = None
 
 
@@ -61,17 +63,12 @@ class PlannedRun:
     formatter: Formatter
 
 
-class WithSteps(Sequence[TaskSpec]):
-    """Tasks with `steps` filled in, as each is looked at: they need not all be in memory."""
+class ChangedTasks(Sequence[TaskSpec]):
+    """Tasks as `change` makes them, as each is looked at: they need not all be in memory."""
 
-    def __init__(self, specs: Sequence[TaskSpec], detail: StepDetail) -> None:
+    def __init__(self, specs: Sequence[TaskSpec], change: Callable[[TaskSpec], TaskSpec]) -> None:
         self._specs = specs
-        self._detail = detail
-
-    @staticmethod
-    def of(specs: Sequence[TaskSpec], detail: StepDetail) -> Sequence[TaskSpec]:
-        """Return tasks with this detail of steps; the same where that is the default."""
-        return specs if detail == "summary" else WithSteps(specs, detail)
+        self._change = change
 
     def __len__(self) -> int:
         return len(self._specs)
@@ -83,7 +80,37 @@ class WithSteps(Sequence[TaskSpec]):
     def __getitem__(self, index: int | slice) -> TaskSpec | list[TaskSpec]:
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
-        return replace(self._specs[index], steps=self._detail)
+        return self._change(self._specs[index])
+
+
+def with_steps(specs: Sequence[TaskSpec], detail: StepDetail) -> Sequence[TaskSpec]:
+    """Return tasks with this detail of steps; the same where that is the default."""
+    if detail == "summary":
+        return specs
+    return ChangedTasks(specs, lambda spec: replace(spec, steps=detail))
+
+
+def beginning_with_served(work: Work, served: Collection[str]) -> Work:
+    """Let tasks of which no own backend is served begin with a fallback that is.
+
+    `served` are queues. A task that has no such fallback stays as it is.
+    """
+
+    def are_served(names: Sequence[str]) -> bool:
+        return any(queue_of(name) in served for name in names)
+
+    def change(spec: TaskSpec) -> TaskSpec:
+        entries = () if are_served(spec.choices) else spec.fallback or ()
+        found = [entry for entry in entries if are_served([entry.partition(":")[0]])]
+        return spec.without_choices(found[0]) if found else spec
+
+    if all(are_served(names) for names in work.choices):
+        return work
+    specs = ChangedTasks(work.specs, change)
+    choices = dict.fromkeys(spec.choices for spec in specs)
+    for names in sorted(set(work.choices) - choices.keys()):
+        note(f"warning: no live worker serves {' or '.join(names)}: tasks begin with a fallback")
+    return replace(work, specs=specs, choices=choices)
 
 
 def resolver(settings: Settings, options: CommonOptions) -> Callable[[TaskSpec], TaskSpec]:
@@ -104,7 +131,7 @@ def plan_run(settings: Settings, options: CommonOptions, work: Work) -> PlannedR
     return PlannedRun(
         work=replace(
             work,
-            specs=WithSteps.of(work.specs, settings.step_detail(with_transcripts=with_transcripts)),
+            specs=with_steps(work.specs, settings.step_detail(with_transcripts=with_transcripts)),
             run_options=run_options,
         ),
         broker_url=settings.broker_url(options.broker),
@@ -152,7 +179,9 @@ def print_plan(settings: Settings, planned: PlannedRun) -> int:
 
 def execute(settings: Settings, planned: PlannedRun) -> int:
     """Submit the tasks, and follow the run unless it is detached."""
-    if planned.broker_url is not None or not planned.run_key:
+    if planned.broker_url is not None:
+        return _submit(settings, _for_fleet(planned, planned.broker_url), None)
+    if not planned.run_key:
         return _submit(settings, planned, None)
     try:
         key = reach.records_of(settings).key(planned.run_key)
@@ -162,6 +191,17 @@ def execute(settings: Settings, planned: PlannedRun) -> int:
         return _submit_once(settings, planned, key)
     finally:
         key.release()
+
+
+def _for_fleet(planned: PlannedRun, broker_url: str) -> PlannedRun:
+    """Return a run whose tasks begin where a fleet can run them.
+
+    Not with a key, which stands for the tasks as they are given, nor where it waits for workers.
+    """
+    work = planned.work
+    if not work.has_fallback or planned.wait_for_workers or planned.run_key:
+        return planned
+    return replace(planned, work=beginning_with_served(work, reach.served(broker_url)))
 
 
 def _submit_once(settings: Settings, planned: PlannedRun, key: RunKey) -> int:

@@ -240,6 +240,17 @@ class TaskSpec(Wire):
             raise WireError(f"variant {entry}: {wrong}")
         return replace(self, **{**changes, "alternatives": [], "fallback": None, "variants": {}})
 
+    def without_choices(self, entry: str) -> Self:
+        """Return the task as it begins with a fallback, where none of its own backends is served.
+
+        Its other fallbacks stay, in order.
+        """
+        changed = self.variants.get(entry, {}).keys() - {"model"}
+        own = {name: getattr(self, name) for name in changed}
+        others = [other for other in self.fallback or () if other != entry]
+        variants = {other: {**own, **self.variants.get(other, {})} for other in others}
+        return replace(self.variant(entry), fallback=others or None, variants=variants)
+
 
 GIVEN_BY_RUN = frozenset({"inputs", "steps", "alternatives", "variants", "max_wait_seconds"})
 """Fields of a `TaskSpec` that no task file sets by their names (`clinvk.taskfile.routes`)."""

@@ -96,6 +96,7 @@ def _validate(
         sources=tasks.sources,
         backends=dict.fromkeys(name for names in tasks.backends for name in names),
         choices=tasks.choices,
+        has_fallback=tasks.has_fallback,
         header=header,
     )
 
@@ -115,6 +116,7 @@ class _ValidTasks:
         self.sources = sources
         self.backends: dict[tuple[str, ...], None] = {}
         self.choices: dict[tuple[str, ...], None] = {}
+        self.has_fallback = False
         self.problems: list[str] = []
         self._place = sources.numbering.place
         self._known_backends = backends
@@ -133,6 +135,7 @@ class _ValidTasks:
             self.specs.append(task)
             self.sources.add(number)
             self.backends[task.backends] = self.choices[task.choices] = None
+            self.has_fallback = self.has_fallback or bool(task.fallback)
 
     def repeated(self) -> Iterator[str]:
         """Yield the problems of fields that must be unique in the file."""

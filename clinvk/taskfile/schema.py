@@ -87,13 +87,14 @@ class ParsedFile(Generic[Header]):
 
     `tasks` and `sources`, the place of each task, need not be in memory. `choices` are the
     backends that tasks may start with: for each task any of some (`TaskSpec.choices`). `backends`
-    are the names of all that may run one.
+    are the names of all that may run one; with `has_fallback` there are such that may only go on.
     """
 
     tasks: Sequence[TaskSpec]
     sources: Sequence[str]
     backends: Collection[str]
     choices: Collection[tuple[str, ...]]
+    has_fallback: bool
     header: Header
 
 

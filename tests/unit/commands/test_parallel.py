@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from clinvk.core.spec import ErrorKind, RunOptions, TaskStatus, Usage
+from clinvk.local import reach
 from tests.unit.fake_fleet import Clinvk, FakeFleet, bad, ok
 
 SEED = {
@@ -502,3 +503,25 @@ def test_a_run_says_how_long_limits_held_it_up(
     assert ended.status == 0
     assert "1    codex        OK       2.50s      x\n     Waited 1m for limits, ref" in ended.stdout
     assert " completed" in ended.stdout.splitlines()[-1]
+
+
+def test_tasks_begin_with_a_fallback_where_nobody_serves_their_own_backend(
+    clinvk: Clinvk, fake: FakeFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reach, "served", lambda _: {"clinvk.codex", "clinvk.gemini"})
+    tasks = [
+        {"backend": "claude", "prompt": "x"},
+        {"backend": ["claude", "gemini"], "prompt": "y"},
+        {"backend": "claude", "prompt": "z", "fallback": []},
+    ]
+    file = json.dumps({"tasks": tasks, "fallback": ["echo", "codex:m"]})
+    ended = clinvk("parallel", "-q", "--broker", "redis://h", stdin=file)
+    assert ended.stderr == ""
+    assert [spec.choices for spec in fake.specs] == [("codex",), ("claude", "gemini"), ("claude",)]
+    assert (fake.specs[0].model, fake.specs[0].fallback) == ("m", ["echo"])
+    fake.results = []
+    file = json.dumps({"tasks": tasks[:1], "fallback": ["codex"]})
+    ended = clinvk("parallel", "-q", "--broker", "redis://h", stdin=file)
+    assert ended.stderr == ("warning: no live worker serves claude: tasks begin with a fallback\n")
+    clinvk("parallel", "-q", "--broker", "redis://h", "--wait-for-workers", stdin=file)
+    assert fake.specs[0].backend == "claude"

@@ -64,6 +64,26 @@ def test_a_variant_has_its_own_fields() -> None:
     assert spec.variant("d") == TaskSpec(backend="d", prompt="x")
 
 
+def test_a_task_may_begin_with_its_fallback() -> None:
+    spec = TaskSpec(
+        backend="a",
+        prompt="x",
+        model="m",
+        extra=["-a"],
+        alternatives=["d"],
+        fallback=["b:n", "c", "e:o"],
+        variants={"c": {"extra": ["-c"], "model": "k"}, "e:o": {"extra": ["-e"]}},
+    )
+    begun = spec.without_choices("c")
+    assert (begun.backend, begun.model, begun.extra) == ("c", "k", ["-c"])
+    assert (begun.alternatives, begun.fallback) == ([], ["b:n", "e:o"])
+    for entry in ("b:n", "e:o"):
+        assert begun.variant(entry) == spec.variant(entry)
+    assert TaskSpec(backend="a", prompt="x", fallback=["b"]).without_choices("b") == TaskSpec(
+        backend="b", prompt="x"
+    )
+
+
 @pytest.mark.parametrize("fields", [{"prompt": ""}, {"extra": "x"}, {"other": 1}])
 def test_a_variant_with_fields_that_do_not_fit(fields: dict[str, object]) -> None:
     spec = TaskSpec(backend="a", prompt="x", fallback=["b"], variants={"b": fields})
