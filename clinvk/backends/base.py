@@ -23,9 +23,10 @@ from typing import Literal
 from clinvk.core.spec import ErrorKind, TaskSpec, Usage
 from clinvk.core.steps import Step
 
-StoppedBy = Literal["timeout", "stalled", "canceled", "disconnected", "requeued"]
-"""Why clinvk ended a process: its deadline, its silence, the run's cancellation, the worker's loss
-of contact with Redis, or its shutdown. After the last two, the task goes to another worker."""
+StoppedBy = Literal["timeout", "stalled", "waiting", "canceled", "disconnected", "requeued"]
+"""Why clinvk ended a process: its deadline, its silence, that it waits before it tries again, the
+run's cancellation, the worker's loss of contact with Redis, or its shutdown. After the last two,
+the task goes to another worker."""
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 NAME_RULE = "must consist of letters and digits, with . _ - between them"
@@ -62,11 +63,14 @@ class Confinement:
     `project_settings`: the CLI may follow settings in the working directory that run programs,
     redirect the CLI or widen its permissions, such as hooks, MCP servers and `.env` files.
     `directory`: the working directory as an absolute path without symbolic links, where known.
+    `quiet`: the CLI must not try again by itself, and these are the arguments for it, which
+    `Backend.quiet_arguments` returned; None lets it.
     """
 
     sandboxed: bool = False
     project_settings: bool = True
     directory: str | None = None
+    quiet: tuple[str, ...] | None = None
 
     def left_to_cli(self, spec: TaskSpec) -> TaskSpec:
         """Return the task with the sandbox mode that the CLI itself must keep.
@@ -276,6 +280,8 @@ class Backend(ABC):
         pass_env: which variables of the worker's environment its CLI gets, as shell-style
             patterns, beside those that every command gets (`clinvk/core/child_environment.py`).
         pass_env_if: more such patterns, by the variable that switches them on.
+        quiet_env: variables that keep its CLI from trying again by itself, and from waiting; None
+            is one that it must not have. What the configuration sets or passes by name wins.
         sandbox_modes: the restricted modes that the CLI enforces by itself, if it is told to.
     """
 
@@ -292,6 +298,7 @@ class Backend(ABC):
     counts_session: bool = False
     pass_env: tuple[str, ...] = ()
     pass_env_if: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    quiet_env: Mapping[str, str | None] = MappingProxyType({})
     sandbox_modes: frozenset[str] = frozenset()
 
     def sandbox_paths(self, environment: Mapping[str, str]) -> SandboxPaths:
@@ -303,6 +310,17 @@ class Backend(ABC):
         """Return what the CLI leaves of a session, given its environment; for `can_resume`."""
         del session_id, environment
         return SessionTraces()
+
+    def quiet_arguments(
+        self, environment: Mapping[str, str], read: Callable[[str], str | None]
+    ) -> tuple[str, ...]:
+        """Return the arguments that keep the CLI from trying again by itself, beside `quiet_env`.
+
+        `read` returns the text of a file of the user's, None where there is none. They are given to
+        `command` as `Confinement.quiet`.
+        """
+        del environment, read
+        return ()
 
     @abstractmethod
     def command(

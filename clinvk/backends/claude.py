@@ -147,6 +147,11 @@ class Claude(Backend):
         }
     )
 
+    # One try more, and it would sleep for as long as Retry-After says, up to a minute; with the
+    # watchdog it tries on whatever the other says, and sleeps a subscription's limit out.
+    quiet_env = MappingProxyType(
+        {"CLAUDE_CODE_MAX_RETRIES": "0", "CLAUDE_CODE_RETRY_WATCHDOG": None}
+    )
     sandbox_modes = frozenset({"read-only"})
 
     def sandbox_paths(self, environment: Mapping[str, str]) -> SandboxPaths:

@@ -10,7 +10,7 @@ import contextlib
 import json
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
@@ -74,6 +74,7 @@ NAMES = {"command_execution": "Bash", "file_change": "Edit", "web_search": "WebS
 """What people read for items."""
 _SHELL = re.compile(r"\S*\b(?:ba|z|da)?sh -l?c (?=['\"]|\S+$)")
 """How it wraps a command, which is then quoted."""
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _RETRYING = re.compile(r"Reconnecting\.\.\. ")
 _NOISE = re.compile(r"^Reading (additional input|prompt) from stdin|^WARNING: ")
 
@@ -105,6 +106,17 @@ class Codex(Backend):
             directories={"CODEX_HOME": named} if named else {},
             sessions=(f"{own}/sessions",),
         )
+
+    def quiet_arguments(
+        self, environment: Mapping[str, str], read: Callable[[str], str | None]
+    ) -> tuple[str, ...]:
+        """Return what switches the retries of each provider in the user's settings off.
+
+        Whichever of them is used. What the user has set stays, and the built-in providers take no
+        such settings: measured, naming one of them is an error.
+        """
+        own = environment.get("CODEX_HOME") or "~/.codex"
+        return tuple(_quiet(read(f"{own}/config.toml") or ""))
 
     def session_traces(self, session_id: str, environment: Mapping[str, str]) -> SessionTraces:
         """Return the CLI's own command: a session is in its databases too."""
@@ -139,6 +151,7 @@ class Codex(Backend):
         if spec.model:
             argv += ["--model", spec.model]
         argv += _modes(spec)
+        argv += confinement.quiet or ()
         if not confinement.project_settings:
             argv += _untrusted(confinement.directory or spec.workdir)
         if spec.system_prompt:
@@ -284,6 +297,22 @@ def _usage(completed: Json) -> Usage | None:
         parsing.count(counts, "output_tokens"),
         cached_input_tokens=parsing.count(counts, "cached_input_tokens"),
     )
+
+
+def _quiet(settings: str) -> Iterator[str]:
+    """Yield the arguments that switch retries off, for the text of its settings."""
+    import tomllib  # not every worker has codex
+
+    try:
+        providers = tomllib.loads(settings).get("model_providers")
+    except ValueError:  # the CLI will say so
+        return
+    for name, provider in providers.items() if isinstance(providers, dict) else ():
+        if not _PLAIN.fullmatch(name) or not isinstance(provider, dict):
+            continue  # its options know no quoted keys
+        for setting in ("request_max_retries", "stream_max_retries"):
+            if setting not in provider:
+                yield from ("-c", f"model_providers.{name}.{setting}=0")
 
 
 def _untrusted(directory: str | None) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from glob import escape
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -68,14 +69,46 @@ delete process.env.NODE_OPTIONS;
 the user. It has no option for that; from a project's `.env` it takes any variable that is not set,
 the address of its API among them."""
 
+_TRY_ONCE = """
+import fs from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
+const variable = 'GEMINI_CLI_SYSTEM_DEFAULTS_PATH';
+const { existsSync, readFileSync, statSync } = fs;
+if (!process.env[variable] && !existsSync('/etc/gemini-cli/system-defaults.json')) {
+  const defaults = process.env[variable] = '/clinvk/system-defaults.json';
+  const text = '{"general":{"maxAttempts":1}}';
+  fs.existsSync = (path) => path === defaults || existsSync(path);
+  fs.readFileSync = (path, ...options) =>
+    path === defaults ? text : readFileSync(path, ...options);
+  fs.statSync = (path, ...options) => {
+    const found = statSync(path, ...options);
+    if (path === '/') found.uid = 0;
+    return found;
+  };
+  syncBuiltinESMExports();
+}
+delete process.env.NODE_OPTIONS;
+"""
+"""Gives it system defaults, over which the user's own settings win, unless the machine has some. It
+takes only a file of root's in directories of root's, which neither a user has nor a sandbox; so the
+file is in no place but this, and in a sandbox the root directory has to seem root's as well."""
+
+
+def _preload(*modules: str) -> str:
+    """Return NODE_OPTIONS that load these modules, of which the last forgets the variable."""
+    return " ".join(f"--import=data:text/javascript,{quote(module)}" for module in modules)
+
+
 UNTRUSTED = {
     # The settings of a folder are read while it is untrusted, so they do not count, even if the
     # user trusted it before. Only then does --skip-trust let the approval mode be what was asked.
     "GEMINI_CLI_TRUST_WORKSPACE": "false",
-    "NODE_OPTIONS": f"--import=data:text/javascript,{quote(_HIDE_ENV_FILES)}",
+    "NODE_OPTIONS": _preload(_HIDE_ENV_FILES),
 }
 """Measured: with these no hook, MCP server, tool discovery, policy or `.env` of the working
 directory counts; GEMINI.md, skills and commands, which are text, still do."""
+
+UNTRUSTED_AND_QUIET = {**UNTRUSTED, "NODE_OPTIONS": _preload(_HIDE_ENV_FILES, _TRY_ONCE)}
 
 APPROVAL_MODES = {"auto": "auto_edit", "none": "yolo", "always": "default"}
 
@@ -158,6 +191,7 @@ class Gemini(Backend):
     pass_env = ("GEMINI_*", "GOOGLE_*", "CODE_ASSIST_ENDPOINT", "NO_BROWSER")
 
     can_resume = True
+    quiet_env = MappingProxyType({"NODE_OPTIONS": _preload(_TRY_ONCE)})
     sandbox_modes = frozenset({"read-only"})
 
     def sandbox_paths(self, environment: Mapping[str, str]) -> SandboxPaths:
@@ -215,13 +249,19 @@ class Gemini(Backend):
         return Command(
             argv=(*argv, *spec.extra),
             stdin=spec.prompt.encode("utf-8", "replace"),
-            env=ENVIRONMENT if confinement.project_settings else {**ENVIRONMENT, **UNTRUSTED},
+            env={**ENVIRONMENT, **_restrictions(confinement)},
             warnings=tuple(unsupported(self.name, option, why) for option, why in _gaps(spec)),
         )
 
     def reader(self) -> OutputReader:
         """Read the events of `stream-json`: the assistant's deltas, and the terminal result."""
         return _Reader()
+
+
+def _restrictions(confinement: Confinement) -> Mapping[str, str]:
+    if confinement.project_settings:
+        return {}
+    return UNTRUSTED if confinement.quiet is None else UNTRUSTED_AND_QUIET
 
 
 class _Reader(EventReader):

@@ -182,6 +182,7 @@ class LimitsSection(_Section):
     spill_quota_bytes: Annotated[int, Field(ge=0)] = WorkerConfig().spill_quota_bytes
     spill_keep_days: Annotated[float, Field(gt=0)] = WorkerConfig().spill_keep_days
     spill_reserve_bytes: Annotated[int, Field(ge=0)] = WorkerConfig().spill_reserve_bytes
+    cli_retries: bool = WorkerConfig().cli_retries
     resume_prompt: Annotated[str, Field(pattern=r"\S")] = WorkerConfig().resume_prompt
 
 

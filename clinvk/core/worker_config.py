@@ -40,6 +40,7 @@ class WorkerConfig:
     `paths` are files and directories that sandboxed CLIs may read, by backend; `network` is
     `"on"`, `"off"` or `{"ports": [...]}`. With `sandbox_require` a task whose mode cannot be
     enforced is refused. `resume_prompt` is what a CLI is told that goes on with its session.
+    With `cli_retries` CLIs try again and wait by themselves, as they do without clinvk.
     `state_dir` is for what a worker keeps of its tasks while they are not over.
     `prices` are `{backend or backend:model: {input, output, cached_input}}`.
     """
@@ -59,6 +60,7 @@ class WorkerConfig:
     checks_server: bool = True
     remote_control: bool = False
     policy_file: str | None = None
+    cli_retries: bool = False
     state_dir: str = "~/.clinvk/state"
     output_bytes: int = 10 << 20
     spill_bytes: int = 1 << 30

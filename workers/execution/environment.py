@@ -6,9 +6,10 @@ import os
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 
 from clinvk.backends.base import Backend, Command
-from clinvk.core.child_environment import OWN_PREFIX, conditional, passed
+from clinvk.core.child_environment import OWN_PREFIX, conditional, matches, passed
 from clinvk.core.worker_config import WorkerConfig
 from workers.execution.masking import secrets_in
 
@@ -65,7 +66,36 @@ class Environments:
             *own.get("pass_env", ()),
         )
         variables = {**passed(os.environ, patterns), **added}
+        if not self._config.cli_retries:
+            self._quieten(variables, backend)
         return {os.fsencode(name): os.fsencode(value) for name, value in variables.items()}
+
+    def _quieten(self, variables: dict[str, str], backend: Backend) -> None:
+        """Set what keeps a CLI from trying again by itself, unless the configuration names it."""
+        own = self._config.environments.get(backend.name, {})
+        named = (*self._configured(backend), *self._config.pass_env, *own.get("pass_env", ()))
+        for name, value in backend.quiet_env.items():
+            if name in variables and matches(name, named):
+                continue
+            variables.pop(name, None)
+            if value is not None:
+                variables[name] = value
+
+    def quiet_arguments(self, backend: Backend) -> tuple[str, ...] | None:
+        """Return `Confinement.quiet` for the commands of a backend."""
+        if self._config.cli_retries:
+            return None
+        environment = self.decoded(backend)
+        home = environment.get("HOME", "")
+
+        def read(path: str) -> str | None:
+            located = Path(home + path[1:] if path.startswith("~/") else path)
+            try:
+                return located.read_text(encoding="utf-8")
+            except (OSError, ValueError):
+                return None
+
+        return backend.quiet_arguments(environment, read)
 
     def withheld(self, backend: Backend, text: str) -> str | None:
         """Return the first variable named in `text` that is set here, and that its CLI did not get.

@@ -28,6 +28,7 @@ from workers.execution.preparation import Preparation, PreparedTask, ReadResults
 from workers.execution.pricing import Pricing
 from workers.execution.process import OutputLimits, run
 from workers.execution.refusal import RefusedError
+from workers.execution.retry_watch import RetryWatch
 from workers.execution.sandbox.confined import SandboxFailedError
 from workers.execution.sandbox.git_directory import WorkdirError
 from workers.execution.sandbox.sandbox import Sandbox
@@ -93,8 +94,10 @@ class Executor:
         self.clock = clock or ServerClock()
         self._resume_prompt = config.resume_prompt
         self._observers = observers or Observers()
-        self._preparation = Preparation(config, worker, queues)
         self._environments = Environments(config)
+        self._cli_retries = config.cli_retries
+        quiet = self._environments.quiet_arguments
+        self._preparation = Preparation(config, worker, queues, quiet)
         self._sessions = sessions
         self._task_limits = TaskLimits(config)
         self._pricing = Pricing(config.prices)
@@ -205,7 +208,8 @@ class Executor:
                 sandbox=task.decision.enforcement,
             )
             masker = masking.masker(self._environments.secrets(task.backend, task.command))
-            feed = StepFeed(lease, claim.attempts, task.spec.steps, masker, self._observers)
+            watch = None if self._cli_retries else RetryWatch(stop)
+            feed = StepFeed(lease, claim.attempts, task.spec.steps, masker, self._observers, watch)
             tz = self._environments.time_zone(task.backend)
             with closing(task), self._kept(lease, task, session) as kept:
                 reader = LiveReader(

@@ -56,17 +56,22 @@ class PreparedTask:
 class Preparation:
     """What this machine needs to prepare tasks: its backends and its policy.
 
-    `queues` are those that it serves; None is all.
+    `queues` are those that it serves; None is all. `quiet` gives `Confinement.quiet` of a backend.
 
     Raises:
         ConfigError: the policy file cannot be used.
     """
 
     def __init__(
-        self, config: WorkerConfig, worker: str, queues: Collection[str] | None = None
+        self,
+        config: WorkerConfig,
+        worker: str,
+        queues: Collection[str] | None = None,
+        quiet: Callable[[Backend], tuple[str, ...] | None] = lambda _: None,
     ) -> None:
         self._worker = worker
         self._queues = queues
+        self._quiet = quiet
         self._registry = BackendRegistry.from_config(config.backends)
         self._configured = frozenset(
             n for n, entry in config.backends.items() if "command" in entry
@@ -105,6 +110,7 @@ class Preparation:
                 sandboxed=decision.is_enforced,
                 project_settings=self._policy.allows_project_settings(spec),
                 directory=directory.real_path,
+                quiet=self._quiet(backend),
             )
             command = build_command(backend, spec, confinement, session)
         except BaseException:

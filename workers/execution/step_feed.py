@@ -8,6 +8,7 @@ from clinvk.core.spec import ErrorKind, StepDetail
 from clinvk.core.steps import Step, StepKind
 from clinvk.store.types import Lease
 from workers.execution.masking import Masker
+from workers.execution.retry_watch import RetryWatch
 from workers.observers import Observers, TaskRetries, TaskStep
 
 RAW_CHARS = 1 << 16
@@ -18,6 +19,8 @@ EVENT = Step(kind=StepKind.EVENT)
 
 class StepFeed:
     """Masks steps and notifies observers of them, in the detail that the task asks for.
+
+    `watch` sees all of them.
 
     Attributes:
         last: the text of the last step that has one.
@@ -31,12 +34,14 @@ class StepFeed:
         detail: StepDetail,
         masker: Masker,
         observers: Observers,
+        watch: RetryWatch | None = None,
     ) -> None:
         self._lease = lease
         self._attempt = attempt
         self._detail = detail
         self._masker = masker
         self._observers = observers
+        self._watch = watch
         self.last = self.last_before_stall = ""
 
     def stalled(self) -> None:
@@ -45,6 +50,8 @@ class StepFeed:
 
     def saw(self, line: str, steps: Sequence[Step]) -> None:
         """Take the next line of the CLI and the steps that it tells of."""
+        if self._watch is not None:
+            self._watch.saw(steps)
         if steps:
             steps = [self._masker.step(step) for step in steps]
             self.last = next((step.text for step in reversed(steps) if step.text), self.last)

@@ -6,8 +6,18 @@ import json
 import tomllib
 from typing import Any
 
+import pytest
+
 from clinvk.backends.base import Confinement, Session
-from tests.unit.backends.commands import command, confined, each_mode, parse, resumed, unsupported
+from tests.unit.backends.commands import (
+    REGISTRY,
+    command,
+    confined,
+    each_mode,
+    parse,
+    resumed,
+    unsupported,
+)
 
 START = ("codex", "exec", "--json", "--skip-git-repo-check", "--ephemeral")
 NEVER_ASK = ["-c", 'approval_policy="never"']
@@ -67,3 +77,31 @@ def test_its_session_is_kept_and_gone_on_with() -> None:
     session = Session(keep=True, resume="id")
     argv = resumed("codex", session, sandbox_mode="full", extra=["--flag"]).argv
     assert argv[-6:] == ("--sandbox", "danger-full-access", "--flag", "resume", "id", "-")
+
+
+SETTINGS = """
+model_provider = "mine"
+[model_providers.mine]
+base_url = "http://127.0.0.1"
+[model_providers.patient]
+request_max_retries = 3
+[model_providers."no plain name"]
+name = "x"
+"""
+
+
+@pytest.mark.parametrize("text", [None, "not [toml", "model_providers = 1"])
+def test_without_providers_of_ones_own_there_is_no_switch(text: str | None) -> None:
+    assert REGISTRY.get("codex").quiet_arguments({}, lambda _: text) == ()
+
+
+def test_retries_of_the_users_providers_are_switched_off_unless_they_are_set() -> None:
+    read = {"/own/config.toml": SETTINGS}.get
+    quiet = REGISTRY.get("codex").quiet_arguments({"CODEX_HOME": "/own"}, read)
+    assert quiet[1::2] == (
+        "model_providers.mine.request_max_retries=0",
+        "model_providers.mine.stream_max_retries=0",
+        "model_providers.patient.stream_max_retries=0",
+    )
+    argv = confined("codex", Confinement(quiet=quiet)).argv
+    assert argv[-len(quiet) - 1 :] == (*quiet, "-")

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from clinvk.backends.base import Confinement, Session
-from tests.unit.backends.commands import command, confined, each_mode, resumed, unsupported
+from tests.unit.backends.commands import (
+    REGISTRY,
+    command,
+    confined,
+    each_mode,
+    resumed,
+    unsupported,
+)
 
 START = ("gemini", "-o", "stream-json", "--skip-trust")
 APPROVAL = {
@@ -54,3 +61,13 @@ def test_its_session_is_gone_on_with() -> None:
     assert resumed("gemini", Session(keep=True)).argv == command("gemini").argv
     argv = resumed("gemini", Session(keep=True, resume="id")).argv
     assert argv == (*command("gemini").argv, "--resume", "id")
+
+
+def test_what_is_loaded_before_it_is_the_same_however_it_is_confined() -> None:
+    quiet = REGISTRY.get("gemini").quiet_env["NODE_OPTIONS"]
+    assert quiet is not None
+    assert " " not in quiet
+    assert "NODE_OPTIONS" not in confined("gemini", Confinement(quiet=())).env
+    untrusted = confined("gemini", Confinement(project_settings=False, quiet=())).env
+    only = confined("gemini", Confinement(project_settings=False)).env
+    assert untrusted["NODE_OPTIONS"] == f"{only['NODE_OPTIONS']} {quiet}"

@@ -74,3 +74,29 @@ def test_the_configuration_may_give_a_cli_another_zone(monkeypatch: pytest.Monke
     assert zone() is None
     assert zone(TZ="UTC") is None
     assert zone(TZ="Asia/Kolkata") == "Asia/Kolkata"
+
+
+def test_a_cli_does_not_try_again_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = BackendRegistry.from_config({}).get("claude")
+    monkeypatch.setenv("CLAUDE_CODE_RETRY_WATCHDOG", "1")
+    monkeypatch.setenv("CLAUDE_CODE_MAX_RETRIES", "7")
+    quiet = Environments(WorkerConfig()).decoded(backend)
+    assert quiet["CLAUDE_CODE_MAX_RETRIES"] == "0"
+    assert "CLAUDE_CODE_RETRY_WATCHDOG" not in quiet
+    assert Environments(WorkerConfig()).quiet_arguments(backend) == ()
+    as_it_is = Environments(WorkerConfig(cli_retries=True))
+    assert as_it_is.decoded(backend)["CLAUDE_CODE_MAX_RETRIES"] == "7"
+    assert as_it_is.decoded(backend)["CLAUDE_CODE_RETRY_WATCHDOG"] == "1"
+    assert as_it_is.quiet_arguments(backend) is None
+
+
+@pytest.mark.parametrize(
+    "own", [{"pass_env": ["CLAUDE_CODE_MAX_*"]}, {"env": {"CLAUDE_CODE_MAX_RETRIES": "7"}}]
+)
+def test_what_the_configuration_names_wins(
+    monkeypatch: pytest.MonkeyPatch, own: dict[str, object]
+) -> None:
+    monkeypatch.setenv("CLAUDE_CODE_MAX_RETRIES", "7")
+    environments = Environments(WorkerConfig(environments={"claude": own}))
+    found = environments.decoded(BackendRegistry.from_config({}).get("claude"))
+    assert found["CLAUDE_CODE_MAX_RETRIES"] == "7"
