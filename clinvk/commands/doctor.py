@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from clinvk.backends import BackendRegistry
+from clinvk.commands.compare import alone
 from clinvk.commands.printing import note_unreadable, print_listing
 from clinvk.config import settings
 from clinvk.config.settings import Settings
@@ -176,7 +177,7 @@ def _probes(loaded: Settings, url: str | None) -> Iterator[Check]:
     registry = BackendRegistry.from_config(loaded.worker.backends)
     names = [name for name in loaded.installed() if not registry.get(name).is_demo]
     specs = [
-        loaded.resolve(_probe(name), max_wait_seconds=0.0, retries=0)
+        alone(loaded.resolve(_probe(name), max_wait_seconds=0.0, retries=0))
         for name in (names if url is None else _served(url, loaded))
     ]
     if not specs:
