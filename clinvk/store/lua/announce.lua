@@ -14,6 +14,7 @@ local inverse = before and {'SET', worker_key(worker), before, 'PX', lifetime_ms
 if entry == '' then
   write(inverse, 'DEL', worker_key(worker))
   remove_member(workers_key(), worker)
+  remove_worker_queue(worker)
 else
   write(inverse, 'SET', worker_key(worker), entry, 'PX', lifetime_ms)
   local until_ms = redis.call('ZSCORE', workers_key(), worker)

@@ -492,6 +492,19 @@ def test_it_goes_to_any_when_its_worker_is_gone(fleet: Fleet) -> None:
     fleet.end(fleet.out[0])
 
 
+@pytest.mark.parametrize("how", ["drained", "silent"])
+def test_nothing_stays_in_the_list_of_a_worker_that_is_gone(fleet: Fleet, how: str) -> None:
+    pin(fleet)
+    assert fleet.later(10) == [0]
+    assert "clinvk.@w" in messages(fleet)
+    if how == "drained":
+        fleet.store.drain("w")
+    fleet.store.seconds += 16
+    fleet.store.announce("other", {"slots": 9, "queues": [QUEUE]})
+    assert "clinvk.@w" not in messages(fleet)
+    fleet.end(fleet.out[0])
+
+
 def test_of_several_backends_it_stays_with_its_own(fleet: Fleet) -> None:
     pin(fleet, alternatives=["b"])
     was = fleet.claims[Lease("p", 0, 1)].queue

@@ -16,7 +16,15 @@ local function worker_entry(text)
   return worker
 end
 
+-- Remove the queue of a worker's own: what nobody takes from it any more is published again elsewhere.
+local function remove_worker_queue(worker)
+  write(nil, 'DEL', worker_queue(worker))
+end
+
 local function slots_of_live_workers(now)
+  for _, gone in ipairs(redis.call('ZRANGEBYSCORE', workers_key(), '-inf', integer(now))) do
+    remove_worker_queue(gone)
+  end
   write(nil, 'ZREMRANGEBYSCORE', workers_key(), '-inf', integer(now))
   local slots = {['*'] = 0}
   for _, name in ipairs(redis.call('ZRANGE', workers_key(), 0, -1)) do
