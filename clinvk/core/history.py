@@ -51,11 +51,16 @@ class History(Wire):
         return cls(**body)
 
 
+class ForeignQueueError(WireError):
+    """A task came through a queue that is none of its own, where clinvk never puts it."""
+
+
 def entry_of(spec: TaskSpec, queue: str, model: str) -> str:
     """Return the entry of a task that a queue stands for, and a model if it was moved there.
 
     Raises:
-        WireError: it has none.
+        ForeignQueueError: it has none.
+        WireError: its variants have fields that do not fit.
     """
     entries: list[str] = [*spec.choices, *(spec.fallback or ())]
     for entry in entries:
@@ -63,7 +68,7 @@ def entry_of(spec: TaskSpec, queue: str, model: str) -> str:
         if is_queue and model in {"", variant_of(spec, entry).model}:
             return entry
     wanted = f"{queue} with model {model}" if model else queue
-    raise WireError(f"the task came through the queue {wanted}, which is none of its own")
+    raise ForeignQueueError(f"the task came through the queue {wanted}, which is none of its own")
 
 
 def variant_of(spec: TaskSpec, entry: str) -> TaskSpec:

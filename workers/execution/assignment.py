@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from clinvk.backends.base import Session
 from clinvk.core.errors import WireError
-from clinvk.core.history import History, entry_of, variant_of
+from clinvk.core.history import ForeignQueueError, History, entry_of, variant_of
 from clinvk.core.spec import ErrorKind, TaskSpec
 from clinvk.store.types import Claim
 from workers.execution.refusal import RefusedError
@@ -81,11 +81,12 @@ def assigned(claim: Claim) -> Assignment:
     """
     spec = _decoded(claim.spec)
     try:
-        entry = entry_of(spec, claim.queue, claim.model)
-        history = History.read(claim.history)
-        return Assignment(spec=spec, variant=variant_of(spec, entry), entry=entry, history=history)
+        history, entry = History.read(claim.history), entry_of(spec, claim.queue, claim.model)
+    except ForeignQueueError as error:
+        raise RefusedError(ErrorKind.REFUSED, str(error)) from error
     except WireError as error:
         raise RefusedError(ErrorKind.INVALID, str(error)) from error
+    return Assignment(spec=spec, variant=variant_of(spec, entry), entry=entry, history=history)
 
 
 def _decoded(wire: bytes | None) -> TaskSpec:

@@ -56,7 +56,7 @@ def test_a_task_is_that_of_the_queue_that_it_came_through(
 def test_a_queue_that_is_none_of_its_own_is_refused(queue: str, model: str) -> None:
     with pytest.raises(RefusedError, match=f"through the queue {queue}") as refused:
         claimed(queue, model)
-    assert refused.value.kind is ErrorKind.INVALID
+    assert refused.value.kind is ErrorKind.REFUSED
 
 
 @pytest.mark.parametrize("history", [b"{", b"[]", b'{"v":1,"session":7}', b'{"v":1,"x":1}'])
