@@ -49,6 +49,7 @@ if is_waiting then
 elseif signal ~= '' then
   note_limit(queue, model, signal, started_ms or now, tonumber(retry_at_ms), kind, worker,
              redis.call('ZCARD', leases_key(queue)))
+  if gate_of(queue, model).closed_until then take_back_unclaimed(queue, model) end
 else
   note_end_of(run, index, queue, 'frozen', lease, started_ms)
 end

@@ -40,6 +40,7 @@ ZEROES = (
     "lost",
     "recorded twice",
     "overlapping executions",
+    "started while a limit was closed",
     "stuck runs",
     "workers that ended by themselves",
     "processes left",

@@ -107,6 +107,7 @@ def problems(records: Records) -> Iterator[str]:
         yield f"the counts do not add up to {total}"
     yield from (f"ran beside another execution: {lease}" for lease in records.log.overlaps)
     yield from (f"started twice: {lease}" for lease in records.log.again)
+    yield from (f"started before the reset: {lease}" for lease in early_starts(records))
     finished = _dispatches(records.events, "finished")
     for index in range(total):
         if len(finished[index]) != 1:

@@ -84,6 +84,20 @@ def test_a_window_limit_closes_the_queue_until_its_reset(fleet: Fleet) -> None:
     assert fleet.later(80) == [0]
 
 
+def test_what_nobody_has_claimed_does_not_start_behind_a_closed_gate(fleet: Fleet) -> None:
+    fleet.submit(1)
+    submitted = fleet.store.submit("late", [TaskSpec(backend="a", prompt="x")], RunOptions())
+    (late,) = submitted.admission.dispatched
+    fleet.hold(fleet.out[0], signal="window", retry_at_ms=fleet.in_ms(HOUR))
+    unclaimed = Lease(late.run, late.index, late.dispatch)
+    assert fleet.store.claim(unclaimed, "w/1", "n").verdict == "stale"
+    assert fleet.later(HOUR) == []
+    while fleet.out or fleet.later(80):
+        fleet.end(fleet.out[0])
+    for run in ("r", "late"):
+        assert fleet.store.summary(run).ok == 1  # type: ignore[union-attr]
+
+
 def test_after_a_reset_one_task_tries_and_the_others_follow(fleet: Fleet) -> None:
     fleet.submit(20)
     for lease in list(fleet.out):

@@ -74,3 +74,36 @@ local function take_waiting(run, queue, index)
   if redis.call('EXISTS', pending) == 0 then leave_fair_queue(run, queue) end
   return true
 end
+
+-- Make a task pending again that was dispatched through a queue and that nobody has claimed, unless it
+-- is for another model than the one that is limited; returns whether it was.
+local function take_back(queue, model, lease)
+  local run, index, dispatch = parse_lease(lease)
+  local entry = redis.call('HGET', in_flight_key(run), index)
+  local current, state = parse_entry(entry)
+  if current ~= dispatch or state ~= 'd' then return end
+  local waits_in, asked_model = route_of_task(run, index)
+  if not waits_in or (model ~= '' and model ~= asked_model) then return end
+  write({'HSET', in_flight_key(run), index, entry}, 'HDEL', in_flight_key(run), index)
+  remove_member(leases_key(queue), lease)
+  set_field(dispatches_key(run), index, dispatch)
+  keep(run, dispatches_key(run))
+  local tries = tries_of(run, index)
+  if not tries.is_new then
+    tries.since_ms = now_ms()
+    save_tries(run, index, tries)
+  end
+  make_pending(run, waits_in, index, 'LPUSH', 'LPOP')
+  enter_fair_queues(run)
+end
+
+-- Take back what was dispatched through a queue just before its gate was closed: no start may follow.
+-- A message that a worker takes all the same is stale.
+local function take_back_unclaimed(queue, model)
+  local leases = redis.call('ZRANGE', leases_key(queue), 0, -1)
+  local function index_of(lease) return tonumber(string.match(lease, ':(%d+):%d+$') or -1) end
+  table.sort(leases, function(a, b) return index_of(a) > index_of(b) end)  -- the first comes first
+  for _, lease in ipairs(leases) do
+    attempt(function() take_back(queue, model, lease) end)
+  end
+end

@@ -327,7 +327,8 @@ class Model:
         task = self.task_of(lease)
         if task is None:
             return "stale"
-        self.queues[task.queue].is_closed |= is_window
+        if is_window:
+            self._close(task.queue)
         if task.spec.max_wait_seconds is not None and is_window:
             return "over"
         run.charge(lease.index, ended.model or "", Spending.of(ended))
@@ -338,6 +339,15 @@ class Model:
             run.pending.setdefault(task.queue, []).insert(0, lease.index)
         run.events.append(("held", str(lease.index), str(lease.dispatch)))
         return "held"
+
+    def _close(self, queue: str) -> None:
+        """Close a queue, and take back what nobody has claimed of it."""
+        self.queues[queue].is_closed = True
+        unclaimed = [lease for lease, out in self.leases(queue).items() if not out.claim]
+        for lease in sorted(unclaimed, key=lambda lease: -lease.index):
+            run = self.runs[lease.run]
+            run.tasks[lease.index].in_flight = None
+            run.pending.setdefault(queue, []).insert(0, lease.index)
 
     def move(self, lease: Lease, queue: str) -> str:
         """Let a task that waits for too long wait in another queue; returns the verdict."""
