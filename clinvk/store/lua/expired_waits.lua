@@ -44,30 +44,44 @@ local function look_at(run, index)
                        tries.rejections, queue, model}
 end
 
-local state = state_of_gates()
+local state, latest = state_of_gates()
 
--- Look at some of what a run has waiting, further on with each call.
+-- Look at some of what a run has waiting, further on with each call. `looked` is how far, whether
+-- anything was found on the way, and for which state of the gates: for another it begins anew.
 local function look_at_run(run)
   local fields = redis.call('HMGET', run_key(run), 'looked', 'looked_at')
   if fields[2] == state then return end
-  local first = tonumber(fields[1] or 0)
-  local before = #found
+  local position, has_found, of_state = string.match(fields[1] or '', '^(%d+) (%d) (.*)$')
+  if of_state ~= state then position, has_found = 0, '0' end
+  local first, before = tonumber(position), #found
   local indexes = redis.call('ZRANGE', held_key(run), first, first + limit - 1)
+  local is_all = #indexes < tonumber(limit)
   for _, queue in ipairs(record_of(run).queues) do
-    for _, index in ipairs(redis.call('LRANGE', pending_key(run, queue), first,
-                                      first + limit - 1)) do
-      indexes[#indexes + 1] = index
-    end
+    local pending = redis.call('LRANGE', pending_key(run, queue), first, first + limit - 1)
+    is_all = is_all and #pending < tonumber(limit)
+    for _, index in ipairs(pending) do indexes[#indexes + 1] = index end
   end
   for _, index in ipairs(indexes) do look_at(run, index) end
-  local is_all, none = #indexes < tonumber(limit), #found == before
-  set_field(run_key(run), 'looked', integer(is_all and 0 or first + limit - (#found - before)))
-  if is_all and none and first == 0 then set_field(run_key(run), 'looked_at', state) end
+  if #found > before then has_found = '1' end
+  if not is_all then
+    local next_first = integer(first + limit - (#found - before))
+    set_field(run_key(run), 'looked', next_first .. ' ' .. has_found .. ' ' .. state)
+    return
+  end
+  remove_field(run_key(run), 'looked')
+  if has_found == '0' then set_field(run_key(run), 'looked_at', state) end
+end
+
+-- Say whether no task of a run can have waited too long: none for longer than since it was opened.
+local function is_too_young(run)
+  local created_ms = redis.call('HGET', run_key(run), 'created_ms')
+  return created_ms and latest - created_ms <= record_of(run).max_wait_ms
 end
 
 if state ~= '' then
   for _, run in ipairs(redis.call('ZRANGE', active_key(), 0, -1)) do
-    if record_of(run).max_wait_ms and redis.call('HGET', run_key(run), 'state') == 'running' then
+    if record_of(run).max_wait_ms and not is_too_young(run)
+        and redis.call('HGET', run_key(run), 'state') == 'running' then
       attempt(function() look_at_run(run) end)
     end
   end

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from clinvk.core.spec import RunOptions, TaskResult, TaskSpec, TaskStatus
+from clinvk.store import leases
+from clinvk.store.keys import key
 from clinvk.store.types import Admission, Claim, Gate, Held, Hold, Lease
 from tests.unit.store.test_store import result
 from tests.virtual_time import VirtualTimeStore
@@ -266,6 +268,20 @@ def test_what_would_wait_too_long_behind_a_closed_gate_is_found(fleet: Fleet) ->
     summary = fleet.store.summary("r")
     assert summary
     assert summary.failed == 3
+
+
+def test_a_long_run_is_looked_through_page_by_page_and_then_left_alone(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "WAITS_LIMIT", 2)
+    fleet.serve("clinvk.a", slots=1)
+    fleet.submit(7, max_wait_seconds=15 * MINUTE)
+    fleet.hold(fleet.out[0], signal="window", retry_at_ms=fleet.in_ms(HOUR))
+    ended = 0
+    while not fleet.store.redis.hexists(key("run", "r"), "looked_at"):
+        for each in fleet.store.expired_waits():
+            ended += fleet.store.finish(each.lease, result(each.lease.index, TaskStatus.FAILED)).ok
+    assert ended == 7
 
 
 def test_how_long_limits_held_a_task_up_is_counted(fleet: Fleet) -> None:

@@ -195,13 +195,14 @@ local function most_in_flight(queue)
 end
 
 -- Return a text that is another one when a gate has closed, or opens later, and every few seconds while
--- one should have opened; '' while none is closed.
+-- one should have opened, '' while none is closed; and when the last of them opens (ms).
 local GATES_LOOK_MS = 5000
 local function state_of_gates()
-  local closed = {}
+  local closed, latest = {}, now_ms()
   local function add(name, text)
     local closed_until = text and cjson.decode(text).closed_until
     if not closed_until then return end
+    latest = math.max(latest, closed_until)
     local is_due = closed_until <= now_ms()
     closed[#closed + 1] = name .. ' ' .. integer(is_due and math.floor(now_ms() / GATES_LOOK_MS)
                                                  or closed_until)
@@ -216,5 +217,5 @@ local function state_of_gates()
     end
   end
   table.sort(closed)
-  return table.concat(closed, ',')
+  return table.concat(closed, ','), latest
 end
