@@ -17,6 +17,7 @@ set -- "$here"/say-*
 cat "$1"
 rm "$1"
 """
+SESSION = "0f9c3a2e-5c1b-4d58-9a6b-2f5b8e1d7c40"
 BURST = "API Error: Server is temporarily limiting requests (not your usage limit) · retry in {}s"
 
 
@@ -39,10 +40,10 @@ class Script:
         if error:
             text = [{"type": "text", "text": result}]
             events.append({"type": "assistant", "error": error, "message": {"content": text}})
-        ended = {"is_error": bool(error), "result": result, "num_turns": 1, "session_id": "s1"}
+        ended = {"is_error": bool(error), "result": result, "num_turns": 1}
         events.append({"type": "result", **ended})
         self.count += 1
-        lines = "".join(f"{json.dumps(event)}\n" for event in events)
+        lines = "".join(f"{json.dumps({**event, 'session_id': SESSION})}\n" for event in events)
         (self.folder / f"say-{self.count}").write_text(lines)
 
     def said(self, name: str) -> list[str]:

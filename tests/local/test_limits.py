@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests import harness, quick_limits
-from tests.scripted_claude import BURST, Script
+from tests.scripted_claude import BURST, SESSION, Script
 
 Run = Callable[..., Mapping[str, Any]]
 
@@ -66,4 +66,4 @@ def test_what_has_acted_goes_on_in_its_session(run: Run, script: Script) -> None
     script.says(BURST.format(1), error="rate_limit", acts=True)
     script.says("fine")
     assert run()["output"] == "fine"
-    assert "--resume s1" in script.said("argv")[1]
+    assert f"--resume {SESSION}" in script.said("argv")[1]

@@ -13,7 +13,7 @@ from celery.exceptions import Ignore
 from clinvk.core.spec import ErrorKind, RunOptions, TaskResult, TaskSpec, TaskStatus
 from clinvk.store.types import Lease
 from tests.local.workers.test_tasks import RUN, Worker, execute, worker
-from tests.scripted_claude import Script
+from tests.scripted_claude import SESSION, Script
 from workers.observers import CommandEnded, TaskClaimed, TaskEnded, TaskHeld, TaskStarted, TaskStep
 
 __all__ = ["worker"]
@@ -142,7 +142,7 @@ def test_what_has_acted_goes_on_in_its_session(worker: Worker, script: Script) -
     assert result(worker).output == "fine"
     first, second = script.said("argv")
     assert "--no-session-persistence" not in first
-    assert "--resume s1" in second
+    assert f"--resume {SESSION}" in second
     assert script.said("prompts")[0] == "hello"
     assert script.said("prompts")[1].startswith("You were interrupted by an error of the service")
 
