@@ -171,6 +171,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Figure]]] = {
     "sandbox": partial(measured, "sandbox"),
     "fleet": partial(measured, "fleet"),
     "steps": partial(measured, "steps", seconds=30.0),
+    "durable": partial(measured, "durable"),
     "waiting": partial(measured, "waiting", seconds=30.0),
     "real_limits": partial(measured, "real_limits"),
 }
@@ -187,7 +188,11 @@ def main() -> None:
         metavar="S",
         help="how long `steps` watches a worker, and `waiting` a server",
     )
+    parser.add_argument(
+        "--seeds", type=int, default=200, metavar="N", help="how many runs `durable` kills"
+    )
     options = parser.parse_args()
+    BENCHMARKS["durable"] = partial(measured, "durable", seeds=options.seeds)
     for name in ("steps", "waiting"):
         BENCHMARKS[name] = partial(measured, name, seconds=options.seconds)
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"

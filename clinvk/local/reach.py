@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -160,6 +161,7 @@ class LocalRun:
     broker_url: str
     record: Record | None = None
     is_interrupted: bool = False
+    incomplete: str | None = None
 
     @property
     def socket_directory(self) -> str:
@@ -193,8 +195,14 @@ def find(settings: Settings, name: str) -> LocalRun | None:
 
 def _found(records: Records, summary: Summary) -> LocalRun:
     run, url = summary.run, broker_url(summary.socket_directory)
-    is_interrupted = run.state == INTERRUPTED
-    return LocalRun(run.run_id, run.created_ms, url, records.of(run.run_id), is_interrupted)
+    return LocalRun(
+        run.run_id,
+        run.created_ms,
+        url,
+        records.of(run.run_id),
+        is_interrupted=run.state == INTERRUPTED or summary.incomplete is not None,
+        incomplete=summary.incomplete,
+    )
 
 
 @contextmanager
@@ -204,17 +212,33 @@ def _local(settings: Settings, local: LocalRun) -> Iterator[CeleryClient]:
 
     if local.record is None or _answers(local):
         with closing(CeleryClient(local.broker_url)) as client:
-            client.ends_with_run = True
+            client.check_local = partial(_check_goes_on, local)
             yield client
     else:
         from clinvk.local.reading import RecordStore, reading
 
         program = find_server(settings.config.local.server)
+        if local.incomplete is not None:
+            note(f"warning: not all of run {local.run} is in its record: {local.incomplete}")
         with (
             reading(local.record, program) as url,
             closing(CeleryClient(url, store=RecordStore)) as client,
         ):
             yield client
+
+
+def _check_goes_on(local: LocalRun) -> None:
+    """Make sure that somebody still has a local run.
+
+    Raises:
+        BrokerError: nobody has.
+    """
+    if local.record is None or local.record.is_alive():
+        return
+    state = local.record.summary().run.state
+    if state == INTERRUPTED:
+        raise BrokerError(f"run {local.run} was interrupted: clinvk resume {local.run} goes on")
+    raise BrokerError(f"run {local.run} has ended: clinvk attach {local.run} shows all of it")
 
 
 def _answers(local: LocalRun) -> bool:

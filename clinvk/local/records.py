@@ -172,7 +172,10 @@ class Record:
         Raises:
             OSError: it cannot be written.
         """
-        _replace(self.path / SUMMARY, summary.dump())
+        try:
+            _replace(self.path / SUMMARY, summary.dump())
+        except OSError:  # a full disk has room where the file is
+            overwrite(self.path / SUMMARY, summary.dump())
 
     def aof_files(self) -> list[Path]:
         """Return the files that the server reads, in this order; it appends to the last.
@@ -313,6 +316,18 @@ def _replace(path: Path, text: str) -> None:
     with open(temporary, "w", encoding="utf-8", opener=_private) as file:
         file.write(text)
     temporary.replace(path)
+
+
+def overwrite(path: Path, text: str) -> None:
+    """Replace the text of a file in its place, without more of the disk.
+
+    Raises:
+        OSError: there is no such file, or it cannot be written.
+    """
+    path.with_name(f"{path.name}.new").unlink(missing_ok=True)
+    with path.open("r+", encoding="utf-8") as file:
+        file.write(text)
+        file.truncate()
 
 
 def _private(path: str, flags: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from clinvk.store.leases import REAP_LIMIT
 from workers.execution import process_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import psutil
 
@@ -42,8 +43,30 @@ def end_what_is_left(run: str, socket_directory: str) -> None:
         left = _find(lambda process: _is_of(process, run, socket_directory))
         if not left:
             break
-        process_tree.end(left, GRACE_SECONDS)
+        _end(left)
     server.end_and_remove(socket_directory)
+
+
+def _end(processes: Sequence[psutil.Process]) -> None:
+    """Send TERM, and KILL to what does not end. A zombie has ended, whoever is to reap it."""
+    import psutil
+
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for process in processes:
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(number)
+        give_up_at = time.monotonic() + GRACE_SECONDS
+        while any(map(_lives, processes)) and time.monotonic() < give_up_at:
+            time.sleep(POLL_SECONDS)
+
+
+def _lives(process: psutil.Process) -> bool:
+    import psutil
+
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
 
 
 def _find(condition: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
@@ -52,7 +75,7 @@ def _find(condition: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if condition(process):
+            if condition(process) and _lives(process):
                 found.append(process)
     return found
 

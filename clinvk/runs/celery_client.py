@@ -10,7 +10,7 @@ import hashlib
 import os
 import pwd
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import kombu.exceptions
@@ -44,10 +44,11 @@ class CeleryClient:
     `private` is given for a private fleet, which ends with its client.
 
     Attributes:
-        ends_with_run: whether the broker is the private server of another process's local run.
+        check_local: where the broker is the private server of another process's local run, raises
+            a `BrokerError` once that is gone.
     """
 
-    ends_with_run = False
+    check_local: Callable[[], None] | None = None
 
     def __init__(
         self,
@@ -80,6 +81,11 @@ class CeleryClient:
         return self.warnings
 
     @property
+    def ends_with_run(self) -> bool:
+        """Whether the broker is there only as long as a run goes on."""
+        return self.check_local is not None
+
+    @property
     def is_private(self) -> bool:
         """Whether the fleet ends with this client."""
         return self._private is not None
@@ -92,6 +98,8 @@ class CeleryClient:
         """
         if self._private is not None:
             self._private.check()
+        if self.check_local is not None:
+            self.check_local()
 
     def cancel(self, run: str, reason: str) -> None:
         """Cancel a run.

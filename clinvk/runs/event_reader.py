@@ -17,6 +17,8 @@ from clinvk.store.types import Explanation
 
 AWAY_SECONDS = 600.0
 """How long whoever watches a run waits for its broker to come back."""
+PRIVATE_AWAY_SECONDS = 10.0
+"""The same where it is a private server, which may have no room on its disk for a moment."""
 RETRY_SECONDS = 0.5
 FEW, BUSY_SECONDS, GATHER_SECONDS = 20, 0.05, 0.02
 """Once there were more than a few events, and one came so soon after another, how long to gather
@@ -103,7 +105,8 @@ class EventReader:
                         return
             except BrokerAwayError as error:
                 away_seconds = time.monotonic() - self._reached_at
-                if not self._run.outlives_client or away_seconds > AWAY_SECONDS:
+                outlives = self._run.outlives_client
+                if away_seconds > (AWAY_SECONDS if outlives else PRIVATE_AWAY_SECONDS):
                     raise
                 yield Event(kind="away", why=str(error))
                 time.sleep(RETRY_SECONDS)
