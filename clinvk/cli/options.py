@@ -24,7 +24,7 @@ verbose_option = click.option(
 run_argument = click.argument("run", metavar="RUN", shell_complete=completion.runs)
 """A run's id, or `last`, the newest run of this user."""
 
-_OPTIONS_OF_RUNS = (
+_OPTIONS_OF_OUTPUT = (
     json_option,
     quiet_option,
     verbose_option,
@@ -38,6 +38,10 @@ _OPTIONS_OF_RUNS = (
         is_flag=True,
         help="Write no summary and no annotations in a job of GitHub Actions.",
     ),
+)
+
+_OPTIONS_OF_RUNS = (
+    *_OPTIONS_OF_OUTPUT,
     click.option("--dry-run", is_flag=True, help="Print the commands without running them."),
     click.option("--detach", is_flag=True, help="Submit the run, print its id, and exit."),
     click.option(
@@ -64,6 +68,13 @@ _OPTIONS_OF_RUNS = (
     broker_option,
     config_option,
 )
+
+
+def options_of_output(function: Callable[..., int]) -> Callable[..., int]:
+    """Add the options of what is printed and written of a run."""
+    for option in reversed(_OPTIONS_OF_OUTPUT):
+        function = option(function)
+    return function
 
 
 def options_of_runs(function: Callable[..., int]) -> Callable[..., int]:

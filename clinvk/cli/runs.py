@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,9 +10,11 @@ from clinvk.cli.options import (
     broker_option,
     config_option,
     json_option,
+    options_of_output,
     quiet_option,
     run_argument,
     run_command,
+    take_paths,
     verbose_option,
 )
 
@@ -124,6 +126,50 @@ def results(client: CeleryClient, run: str, as_json: bool, only_failed: bool) ->
     return runs.results(client, run, as_json=as_json, only_failed=only_failed)
 
 
+@click.command("retry")
+@run_argument
+@click.option("--failed", is_flag=True, help="Retry tasks that are not ok: the default.")
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    metavar="KINDS",
+    help="Retry tasks with these kinds of error: rate_limited,timeout.",
+)
+@click.option(
+    "--index",
+    "indexes",
+    multiple=True,
+    metavar="NUMBERS",
+    help="Retry these tasks, by the numbers in brackets: 3,7-9.",
+)
+@click.option("--all", "is_all", is_flag=True, help="Retry every task.")
+@click.option("--edit", metavar="FILE", help="Take new tasks from this file.")
+@click.option(
+    "--max-parallel",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Run at most N tasks of the run at once from now on.",
+)
+@options_of_output
+@click.option("--detach", is_flag=True, help="Retry, print the run's id, and exit.")
+@click.option(
+    "--wait-for-workers", is_flag=True, help="Retry even if no worker serves a backend yet."
+)
+@broker_option
+@config_option
+def retry(config: str | None, **options: Any) -> int:
+    """Run tasks of a run again, in the same run.
+
+    Results are replaced one by one; what was before is kept in each result under `tried`. The
+    output and the exit code are those of the whole run. In a chain, all later steps run again, too.
+    """
+    from clinvk.commands import retry
+    from clinvk.config import settings
+
+    return retry.retry(settings.load(config), retry.RetryOptions(**take_paths(options)))
+
+
 @click.command("resume")
 @run_argument
 @json_option
@@ -182,4 +228,4 @@ def wait(client: CeleryClient, run: str) -> int:
     return runs.wait(client, run)
 
 
-COMMANDS = (list_runs, status, attach, logs, results, report, resume, cancel, wait)
+COMMANDS = (list_runs, status, attach, logs, results, report, retry, resume, cancel, wait)

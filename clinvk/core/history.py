@@ -10,9 +10,6 @@ from clinvk.core import wire_checks
 from clinvk.core.errors import WireError
 from clinvk.core.spec import TaskSpec, Try, Usage, Wire, queue_of
 
-MOST_TRIES = 20
-"""A task that waits for days may be refused hundreds of times: the latest are kept."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History(Wire):

@@ -313,6 +313,10 @@ class Enforcement:
         return dataclasses.asdict(self)
 
 
+MOST_TRIES = 20
+"""A task that waits for days may be refused hundreds of times: the latest are kept."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Try:
     """An execution of a task whose end is not the task's result; fields as in `TaskResult`."""
@@ -399,7 +403,7 @@ class TaskResult(Wire):
             return self
         was_begun = earlier.attempts > 0
         before = [*earlier.tried, Try.of(earlier)] if was_begun else earlier.tried
-        return replace(self, tried=[*before, *self.tried])
+        return replace(self, tried=[*before, *self.tried][-MOST_TRIES:])
 
     def backend_of(self, spec: TaskSpec) -> str:
         """Return the backend that it is of; `spec` is the task's, which may have several."""

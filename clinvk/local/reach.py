@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clinvk.core.errors import BrokerError, UsageError, WireError
-from clinvk.core.spec import backend_of
+from clinvk.core.spec import backend_of, queue_of
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.local import start
 from clinvk.local.records import INTERRUPTED, Record, Records, RunKey, Summary
@@ -111,7 +111,9 @@ def _private(
 
 
 @contextmanager
-def has_run(settings: Settings, broker: str | None, name: str) -> Iterator[CeleryClient]:
+def has_run(
+    settings: Settings, broker: str | None, name: str, reopen: Reopen | None = None
+) -> Iterator[CeleryClient]:
     """Give a client of whatever keeps the run `name`, which its `open(name)` then finds.
 
     Every command that takes a RUN comes through here, and asks nothing about where it is. A local
@@ -120,7 +122,8 @@ def has_run(settings: Settings, broker: str | None, name: str) -> Iterator[Celer
 
     While a local run goes on, the client is one of the run's own server. Of one that does not, it
     reads a copy of the record (`local/reading.py`), in which what it changes is lost; a run that
-    has not ended has the state `interrupted` there. To change such a run, `resumed` it.
+    has not ended has the state `interrupted` there. To change such a run, `resumed` it. One that
+    has ended is given by `reopen`, if that is given.
 
     Raises:
         UsageError: there is no such run, or it could only be a fleet's and no broker is configured.
@@ -141,7 +144,7 @@ def has_run(settings: Settings, broker: str | None, name: str) -> Iterator[Celer
                     yield client
                 return
     assert local is not None
-    with _local(settings, local) as client:
+    with _local(settings, local, reopen) as client:
         yield client
 
 
@@ -205,14 +208,21 @@ def _found(records: Records, summary: Summary) -> LocalRun:
     )
 
 
+Reopen = Callable[[LocalRun], AbstractContextManager["CeleryClient"]]
+"""Gives a client of a local run that has ended."""
+
+
 @contextmanager
-def _local(settings: Settings, local: LocalRun) -> Iterator[CeleryClient]:
+def _local(settings: Settings, local: LocalRun, reopen: Reopen | None) -> Iterator[CeleryClient]:
     """Give a client of a local run: of its own server, or of one that reads its record."""
     from clinvk.runs.celery_client import CeleryClient
 
     if local.record is None or _answers(local):
         with closing(CeleryClient(local.broker_url)) as client:
             client.check_local = partial(_check_goes_on, local)
+            yield client
+    elif reopen is not None and not local.is_interrupted:
+        with reopen(local) as client:
             yield client
     else:
         from clinvk.local.reading import RecordStore, reading
@@ -259,10 +269,18 @@ def _answers(local: LocalRun) -> bool:
 
 
 @contextmanager
-def resumed(settings: Settings, local: LocalRun, *, detach: bool) -> Iterator[CeleryClient]:
-    """Let an interrupted run go on, with its own server and workers; give a client of it.
+def resumed(
+    settings: Settings,
+    local: LocalRun,
+    *,
+    detach: bool,
+    backends: Iterable[str] = (),
+    max_parallel: int | None = None,
+) -> Iterator[CeleryClient]:
+    """Let a run go on, with its own server and workers; give a client of it.
 
-    What was in flight is lost with its workers: it runs again, as its attempts allow.
+    What was in flight is lost with its workers: it runs again, as its attempts allow. Its workers
+    serve `backends` as well, and run as many tasks at once as the run may, or `max_parallel`.
 
     Raises:
         RunTakenError: it goes on already.
@@ -270,11 +288,12 @@ def resumed(settings: Settings, local: LocalRun, *, detach: bool) -> Iterator[Ce
     """
     assert local.record is not None
     summary = local.record.summary()
-    settings.load_backends(backend_of(queue) for queue in summary.queues)
+    queues = list(dict.fromkeys([*summary.queues, *map(queue_of, backends)]))
+    settings.load_backends(backend_of(queue) for queue in queues)
     place = start.Place(local.run, records_of(settings), resumes=True)
-    slots = min(summary.run.max_parallel, summary.run.total)
+    slots = min(max_parallel or summary.run.max_parallel, summary.run.total)
     program = settings.config.local.server
-    with _private(settings.worker, place, summary.queues, slots, program) as (client, private):
+    with _private(settings.worker, place, queues, slots, program) as (client, private):
         yield client
         if detach:
             private.detach()

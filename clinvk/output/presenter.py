@@ -42,7 +42,12 @@ class Presenter:
     """
 
     def __init__(
-        self, view: View, formatter: Formatter, specs: Sequence[TaskSpec], options: RunOptions
+        self,
+        view: View,
+        formatter: Formatter,
+        specs: Sequence[TaskSpec],
+        options: RunOptions,
+        header: str | None = None,
     ) -> None:
         self._specs = specs
         self._streams = Streams(Output(sys.stdout))
@@ -54,6 +59,7 @@ class Presenter:
                 options=options,
                 streams=self._streams,
                 width=width(),
+                header=header,
             )
         )
 

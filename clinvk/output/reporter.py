@@ -38,7 +38,8 @@ class View:
 class Presentation:
     """All that an output form needs to know of the run that it shows.
 
-    `width` is the number of terminal cells of a line of text.
+    `width` is the number of terminal cells of a line of text; `header` is the line that says what
+    is about to run, if not the formatter's.
     """
 
     view: View
@@ -47,6 +48,7 @@ class Presentation:
     options: RunOptions
     streams: Streams
     width: int
+    header: str | None = None
 
 
 class Reporter:

@@ -84,7 +84,7 @@ def history(spec: TaskSpec, result: TaskResult) -> Iterator[str]:
     for route, tries in tried.items():
         how_often = f" {_times(len(tries))}" if len(tries) > 1 or not route else ""
         before = f"{route}{how_often} first" if route else f"{how_often[1:]} before"
-        yield _error(f"Tried {before}: ", tries[-1])
+        yield _error(f"Tried {before}: ", tries[-1]) if tries[-1].error else f"Tried {before}: ok"
 
 
 def _route(each: Try, spec: TaskSpec, result: TaskResult) -> str:

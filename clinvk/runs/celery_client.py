@@ -10,7 +10,7 @@ import hashlib
 import os
 import pwd
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import kombu.exceptions
@@ -19,11 +19,14 @@ import redis
 from clinvk.broker.app import create_app
 from clinvk.broker.dispatcher import Dispatcher
 from clinvk.core.broker_url import mask_password
-from clinvk.core.errors import BrokerError, UsageError
+from clinvk.core.errors import BrokerError, ClinvkError, UsageError
 from clinvk.core.spec import RunOptions, RunSummary, TaskSpec, queue_of
-from clinvk.runs.celery_run import CeleryRun
+from clinvk.runs.celery_run import CeleryRun, RetriedRun
 from clinvk.runs.client import LAST, PrivateFleet, key_problem, new_run_id
-from clinvk.runs.run_reader import BrokerAwayError
+from clinvk.runs.event_reader import Beginning
+from clinvk.runs.retry import NOT_RETRIED
+from clinvk.runs.run_reader import BrokerAwayError, RunIsGoneError
+from clinvk.runs.step_reader import NEWEST
 from clinvk.store.store import Store
 
 LOOK_BACK_RUNS = 1000
@@ -169,6 +172,32 @@ class CeleryClient:
         if summary is None:
             raise UsageError(f"unknown run {run} (clinvk runs lists the runs)")
         return CeleryRun(run, summary.total, self, was_retried=summary.retries > 0)
+
+    def retry(
+        self,
+        run: CeleryRun,
+        tasks: Mapping[int, TaskSpec | None],
+        seen_retries: int,
+        max_parallel: int | None = None,
+    ) -> RetriedRun | None:
+        """Run tasks of a run again, see `Store.retry`; None where they have to be chosen again.
+
+        Raises:
+            BrokerError: the broker cannot be reached, or does not have the run any more.
+            ClinvkError: it cannot be retried now.
+        """
+        with self.reaching_broker():
+            steps_position = self.store.steps_since(run.id, NEWEST).position
+            retried = self.store.retry(run.id, tasks, seen_retries, max_parallel)
+        if retried.verdict == "changed":
+            return None
+        if retried.verdict != "retried":
+            error = RunIsGoneError if retried.verdict == "gone" else ClinvkError
+            raise error(NOT_RETRIED[retried.verdict].format(run.id))
+        beginning = Beginning(
+            indexes=tasks.keys(), position=retried.position, steps_position=steps_position
+        )
+        return RetriedRun(run, beginning)
 
     def newest(self) -> tuple[str, int]:
         """Return the newest run of this user, and when it was submitted (ms).

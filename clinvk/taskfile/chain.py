@@ -41,27 +41,38 @@ def parse(
 
 def _connected(steps: Sequence[TaskSpec], *, pass_working_dir: bool) -> Iterator[TaskSpec]:
     """Yield each step with the indexes of the steps whose outputs it takes."""
-    indexes: dict[str | None, int] = {}
+    names = [step.name for step in steps]
     workdir = None
     for index, step in enumerate(steps):
-        indexes[None] = index - 1  # the previous one
         workdir = step.workdir or workdir
         yield dataclasses.replace(
             step,
-            inputs={found.text: indexes[found.step] for found in find(step.prompt)},
+            inputs=inputs_of(step.prompt, index, names),
             workdir=workdir if pass_working_dir else step.workdir,
         )
-        if step.name:
-            indexes[step.name] = index
+
+
+def inputs_of(prompt: str, index: int, names: Sequence[str | None]) -> dict[str, int]:
+    """Return the placeholders of a step's prompt, each with the index of the step it stands for."""
+    return {
+        found.text: index - 1 if found.step is None else names.index(found.step)
+        for found in find(prompt)
+    }
+
+
+def problems_of(prompt: str, index: int, names: Sequence[str | None]) -> Iterator[str]:
+    """Yield a message for each placeholder of a step's prompt that has no output to stand for."""
+    for found in dict.fromkeys(find(prompt)):
+        if problem := found.problem or _problem(found, index, names):
+            yield problem
 
 
 def _problems(raw: RawTasks) -> Iterator[str]:
     """Yield a message for each placeholder that has no output to stand for."""
     names = [_text(body, "name") or None for _, body in raw.tasks]
     for index, (number, body) in enumerate(raw.tasks):
-        for found in dict.fromkeys(find(_text(body, "prompt"))):
-            if problem := found.problem or _problem(found, index, names):
-                yield f"{raw.numbering.place(number, 'prompt')}: {problem}"
+        for problem in problems_of(_text(body, "prompt"), index, names):
+            yield f"{raw.numbering.place(number, 'prompt')}: {problem}"
 
 
 def _problem(found: Placeholder, index: int, names: Sequence[str | None]) -> str | None:
@@ -83,3 +94,5 @@ def _text(body: Any, field: str) -> str:
 
 
 STEPS = FileSchema(key="steps", header=ChainFileHeader, unique=("id", "name"), check=_problems)
+EDITED_STEPS = dataclasses.replace(STEPS, check=None)
+"""Some steps of a chain, whose placeholders stand for outputs of others as well."""

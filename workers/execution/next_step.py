@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from clinvk.core.history import MOST_TRIES, History, routes
+from clinvk.core.history import History, routes
 from clinvk.core.limit_waits import over_wait, told
-from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, Try, Usage, backend_of
+from clinvk.core.spec import MOST_TRIES, ErrorKind, TaskResult, TaskSpec, Try, Usage, backend_of
 from clinvk.core.steps import Step, StepKind
 from clinvk.store.types import Claim, Hold
 from workers.execution.assignment import Assignment, knows_of_limits

@@ -20,11 +20,13 @@ class Text(StdoutReporter):
         self._specs = presentation.specs
         self._options = presentation.options
         self._width = presentation.width
+        self._header = presentation.header
         self._with_table = presentation.view.with_table
 
     def begin(self) -> None:
         """Print what is about to run."""
-        self.streams.write(self.formatter.header(self._specs, self._options) + "\n\n")
+        header = self._header or self.formatter.header(self._specs, self._options)
+        self.streams.write(header + "\n\n")
 
     def saw(self, event: Event) -> None:
         """Print the result of a task that ended."""

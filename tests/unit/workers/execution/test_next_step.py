@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from clinvk.core.history import MOST_TRIES, History
-from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus, Try, Usage
+from clinvk.core.history import History
+from clinvk.core.spec import MOST_TRIES, ErrorKind, TaskResult, TaskSpec, TaskStatus, Try, Usage
 from clinvk.core.timestamps import rfc3339_from_ms
 from clinvk.store.types import Claim, Hold
 from workers.execution.assignment import assigned
