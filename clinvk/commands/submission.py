@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, overload
 
 from clinvk.backends import BackendRegistry
-from clinvk.commands import interrupted
 from clinvk.core import exit_codes
 from clinvk.core.errors import UsageError
 from clinvk.core.sanitize import one_line
@@ -216,6 +215,8 @@ def _submit_once(settings: Settings, planned: PlannedRun, key: RunKey) -> int:
     if its_digest != digest:
         raise UsageError(key_problem(planned.run_key, run))
     key.release()
+    from clinvk.commands import interrupted  # loads what a dry run does not need
+
     return interrupted.resume(settings, None, run, planned.view, detach=planned.detach)
 
 
