@@ -207,7 +207,7 @@ def check_result(wire: bytes) -> None:
     formatter = formatter_of(KINDS[len(wire) % len(KINDS)])
     json.loads(documents.dump(formatter.entry(spec, result)))
     formatter.ended(spec, result, 80)
-    "".join(formatter.results(decoded_run(), iter([(spec, result)]))).encode()
+    "".join(formatter.results(decoded_run(), iter([(spec, result)]), {})).encode()
 
 
 def decoded_run() -> Any:

@@ -37,7 +37,12 @@ HEAD = {
 }
 """What the document has before its results (`clinvk.output.documents.head`)."""
 
-SUMS = {"waited_seconds": {"type": "number", "minimum": 0}}
+SUMS = {
+    "waited_seconds": {"type": "number", "minimum": 0},
+    "cost_usd": {"type": "number", "minimum": 0},
+    "unknown_costs": COUNT,
+    "usage": {"$ref": "#/$defs/Usage"},
+}
 """What it has there only if it has something to say."""
 ROUTE_PATTERN = r"^[^:]+(:.*\S.*)?$"
 

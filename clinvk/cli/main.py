@@ -8,7 +8,7 @@ import sys
 import click
 
 from clinvk import __version__
-from clinvk.cli import acl, config, doctor, fleet, runs, submit
+from clinvk.cli import acl, config, costs, doctor, fleet, runs, submit
 from clinvk.cli.streams import flush_standard_streams, open_standard_streams
 from clinvk.core import exit_codes
 from clinvk.core.errors import ClinvkError
@@ -24,6 +24,7 @@ for _command in (
     *submit.COMMANDS,
     *fleet.COMMANDS,
     *runs.COMMANDS,
+    *costs.COMMANDS,
     *acl.COMMANDS,
     *config.COMMANDS,
     *doctor.COMMANDS,

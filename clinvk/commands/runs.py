@@ -10,6 +10,7 @@ from clinvk.commands.printing import print_listing
 from clinvk.core import exit_codes
 from clinvk.core.errors import ClinvkError, UsageError
 from clinvk.core.spec import RunOptions, RunSummary
+from clinvk.core.spending import Spending
 from clinvk.local.records import INTERRUPTED
 from clinvk.output import tables
 from clinvk.output.kinds import formatter_of
@@ -71,7 +72,10 @@ def results(client: CeleryClient, run_id: str, *, as_json: bool, only_failed: bo
     )
     formatter = formatter_of(summary.kind)
     pieces = formatter.results_document if as_json else formatter.results
-    Output(sys.stdout).write_all(pieces(summary, rows))
+    spending = dict[str, Spending]()
+    for row in client.store.spending_of(run.id):
+        spending[row.backend] = spending.get(row.backend, Spending()) + row.spending
+    Output(sys.stdout).write_all(pieces(summary, rows, spending))
     return exit_codes.OK
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -81,15 +81,24 @@ class Spending:
         pairs = zip(self._values(), other._values(), strict=True)
         return type(self)(**dict(zip(NAMES, (mine + its for mine, its in pairs), strict=True)))
 
+    def __sub__(self, other: Self) -> Self:
+        pairs = zip(self._values(), other._values(), strict=True)
+        return type(self)(**dict(zip(NAMES, (mine - its for mine, its in pairs), strict=True)))
+
     def _values(self) -> list[int]:
         return [getattr(self, name) for name in NAMES]
+
+    @property
+    def micro_usd(self) -> int:
+        """The cost as far as it is known, in millionths of a dollar."""
+        return self.cli_micro_usd + self.estimated_micro_usd
 
     @property
     def cost_usd(self) -> float | None:
         """The cost as far as it is known; None where nothing of it is."""
         if self.executions == self.unknown:
             return None
-        return (self.cli_micro_usd + self.estimated_micro_usd) / MICROS
+        return self.micro_usd / MICROS
 
     @property
     def usage(self) -> Usage | None:
@@ -106,3 +115,14 @@ class Spending:
 NAMES = tuple(entry.name for entry in dataclasses.fields(Spending))
 LOST = Spending(executions=1, unknown=1)
 """What is known of an execution whose worker was lost."""
+
+
+def by_backend(backend: str, result: TaskResult) -> Iterator[tuple[str, Spending]]:
+    """Yield what a task of this backend used, by the backend that ran it; a name may come twice."""
+    lost = max(0, result.attempts - 1)
+    if lost:
+        yield backend, Spending(executions=lost, unknown=lost)
+    executions: list[TaskResult | Try] = [result, *result.tried]
+    for execution in executions:
+        if execution.cost_source is not None:
+            yield execution.backend or backend, Spending.of(execution)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -55,7 +56,10 @@ class RunRecorder:
         if not newest:
             return  # it is not submitted yet
         self.has_ended = newest[0].ended_ms is not None
-        self._write(Summary(newest[0], self._socket_directory, self._queues, self.incomplete))
+        ledger = store.ledger(newest[0].run_id)
+        self._write(
+            Summary(newest[0], self._socket_directory, self._queues, self.incomplete, ledger)
+        )
 
     def _write(self, summary: Summary) -> None:
         if summary != self._last:
@@ -99,7 +103,7 @@ class RunRecorder:
                 return False
         self.incomplete = None
         assert self._last is not None
-        self._write(Summary(self._last.run, self._socket_directory, self._queues))
+        self._write(replace(self._last, incomplete=None))
         return True
 
     def _wait_for_followers(self, store: Store) -> None:
@@ -120,9 +124,7 @@ class RunRecorder:
 
 def interrupted_summary(summary: Summary) -> Summary:
     """Return the summary of a run that ends here without having ended."""
-    return Summary(
-        interrupted(summary.run), summary.socket_directory, summary.queues, summary.incomplete
-    )
+    return replace(summary, run=interrupted(summary.run))
 
 
 def flush(record: Record) -> None:

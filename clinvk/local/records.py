@@ -21,8 +21,8 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from clinvk.core.errors import UsageError, WireError
@@ -56,13 +56,15 @@ class Summary:
     """What is known of a local run without its server.
 
     `socket_directory` is where the server listens while the run goes on, `queues` are those that
-    its tasks need. `incomplete` says why not all of the run is in its record, if so.
+    its tasks need. `incomplete` says why not all of the run is in its record, if so. `ledger` is
+    what it used, as its server has it (clinvk/store/lua/lib/ledger.lua).
     """
 
     run: RunSummary
     socket_directory: str
     queues: Sequence[str] = ()
     incomplete: str | None = None
+    ledger: Mapping[str, str] = field(default_factory=dict)
 
     def dump(self) -> str:
         """Write what `load` reads."""

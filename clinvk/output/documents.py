@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from clinvk.core.durations import FOR_EVER
+from clinvk.core.prices import MICROS
 from clinvk.core.spec import (
     DEFAULT_MAX_WAIT_SECONDS,
     DEFAULT_RETRIES,
@@ -19,7 +20,9 @@ from clinvk.core.spec import (
     TaskResult,
     TaskSpec,
     TaskStatus,
+    Usage,
 )
+from clinvk.core.spending import Spending
 from clinvk.core.timestamps import rfc3339_from_ms
 from clinvk.runs.report import Report
 
@@ -79,7 +82,29 @@ def head(report: Report) -> dict[str, Any]:
 def sums(report: Report) -> dict[str, Any]:
     """Return the sums over a run's results that have something to say."""
     waited_seconds = round(report.waited_seconds or 0, 3)
-    return {"waited_seconds": waited_seconds} if waited_seconds else {}
+    waited = {"waited_seconds": waited_seconds} if waited_seconds else {}
+    return {**waited, **used(Spending.sum(report.spending.values()))}
+
+
+def used(spending: Spending) -> dict[str, Any]:
+    """Return what executions used, as far as it is known: `unknown_costs` are not in the cost."""
+    values = {
+        "cost_usd": spending.cost_usd,
+        "unknown_costs": spending.unknown or None,
+        "usage": spending.usage and spending.usage.to_dict(),
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def spending(spending: Spending) -> dict[str, Any]:
+    """Return all that is known of what executions used, each key always there."""
+    return {
+        "executions": spending.executions,
+        "cost_usd": spending.cost_usd,
+        "estimated_usd": spending.estimated_micro_usd / MICROS,
+        "unknown_costs": spending.unknown,
+        "usage": (spending.usage or Usage()).to_dict(),
+    }
 
 
 def listing(head: dict[str, Any], name: str, entries: Iterable[Any]) -> Iterator[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from clinvk.core.spec import RunOptions, RunSummary, TaskResult, TaskSpec
-from clinvk.output import documents, text_lines
+from clinvk.core.spending import Spending
+from clinvk.output import documents, money, text_lines
 from clinvk.runs.report import Report
 
 
@@ -53,17 +54,25 @@ class Formatter(ABC):
         return documents.status(run)
 
     def results(
-        self, run: RunSummary, results: Iterator[tuple[TaskSpec, TaskResult]]
+        self,
+        run: RunSummary,
+        results: Iterator[tuple[TaskSpec, TaskResult]],
+        spending: Mapping[str, Spending],
     ) -> Iterator[str]:
         """Yield the results that a run has so far as text, line ends included."""
         for spec, result in results:
             history = "".join(f"{line}\n" for line in text_lines.history(spec, result))
             yield f"{self.title(spec, result)}\n{text_lines.answer(result, 'Error')}{history}\n"
         yield f"{run.ended} of {run.total} {self.unit} have ended\n"
+        yield from (f"{line}\n" for line in money.cost_line(spending))
 
     def results_document(
-        self, run: RunSummary, results: Iterator[tuple[TaskSpec, TaskResult]]
+        self,
+        run: RunSummary,
+        results: Iterator[tuple[TaskSpec, TaskResult]],
+        spending: Mapping[str, Spending],
     ) -> Iterator[str]:
         """Yield the results that a run has so far as a JSON document, piece by piece."""
         entries = (self.entry(spec, result) for spec, result in results)
-        return documents.listing(self.status(run), "results", entries)
+        used = documents.used(Spending.sum(spending.values()))
+        return documents.listing({**self.status(run), **used}, "results", entries)

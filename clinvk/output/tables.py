@@ -9,9 +9,13 @@ from rich.cells import cell_len, set_cell_size
 
 from clinvk.core.checks import Check
 from clinvk.core.limit_words import limit_name, when
+from clinvk.core.prices import MICROS
 from clinvk.core.sanitize import one_line
 from clinvk.core.spec import RunSummary, backend_of
+from clinvk.core.spending import Spending
 from clinvk.core.timestamps import rfc3339_from_ms
+from clinvk.output.money import usd
+from clinvk.output.step_lines import short
 
 if TYPE_CHECKING:  # importing it would load redis-py
     from clinvk.store.types import Gate, QueueState
@@ -167,6 +171,28 @@ def runs(found: Sequence[RunSummary]) -> Iterator[str]:
                 rfc3339_from_ms(run.created_ms),
             )
             for run in found
+        ),
+    )
+
+
+def costs(by: str, sums: Mapping[str, Spending], total: Spending) -> Iterator[str]:
+    """Yield what was spent under each name, and in all; nothing where nothing was."""
+    if not sums:
+        yield "nothing was spent"
+        return
+    rows = [*((name or "(none)", each) for name, each in sums.items()), ("total", total)]
+    yield from columns(
+        (by.upper(), "COST", "ESTIMATED", "TOKENS", "EXECUTIONS", "UNKNOWN"),
+        (
+            (
+                name,
+                usd(each),
+                f"~${each.estimated_micro_usd / MICROS:,.2f}" if each.estimated_micro_usd else "-",
+                short(each.total_tokens),
+                each.executions,
+                each.unknown or "-",
+            )
+            for name, each in rows
         ),
     )
 

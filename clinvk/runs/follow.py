@@ -9,9 +9,10 @@ from dataclasses import replace
 
 from clinvk.core.errors import BrokerError, ClinvkError, WireError
 from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus
+from clinvk.core.spending import Spending, by_backend
 from clinvk.runs.client import Event, Run, StepsWanted
 from clinvk.runs.interruption import Interruption
-from clinvk.runs.report import Report
+from clinvk.runs.report import Report, add_spending
 from clinvk.runs.spool import Spool
 
 NOT_OBSERVED = frozenset({"idle", "away", "waiting", "repaired"})
@@ -60,7 +61,7 @@ class _Following:
         self._specs = specs
         self._handlers = handlers
         self._interruption = interruption
-        self._results = _Results(len(specs))
+        self._results = _Results(specs)
         self.started_ms = self.ended_ms = _now_ms()
         self.idle_ms = 0
 
@@ -92,6 +93,7 @@ class _Following:
             results=self._results,
             status_counts=self._results.status_counts,
             warned=self._results.warned,
+            spending=self._results.spending,
             waited_seconds=self._results.waited_seconds or None,
             started_ms=self.started_ms,
             ended_ms=self.ended_ms,
@@ -132,21 +134,34 @@ class _Notices:
 class _Results(Spool[TaskResult]):
     """A run's results as they come: their counts by status, their sums, which have warnings."""
 
-    def __init__(self, count: int) -> None:
-        super().__init__(TaskResult, count=count)
+    def __init__(self, specs: Sequence[TaskSpec]) -> None:
+        super().__init__(TaskResult, count=len(specs))
+        self._specs = specs
         self.status_counts = Counter[TaskStatus]()
         self.warned = set[int]()
         self.waited_seconds = 0.0
+        self.spending: dict[str, Spending] = {}
 
     def __setitem__(self, index: int, result: TaskResult) -> None:
         if self.has(index):
-            self.status_counts[self[index].status] -= 1
+            before = self[index]
+            self.status_counts[before.status] -= 1
+            if _has_used(before):
+                for name, spending in by_backend(self._specs[index].backend, before):
+                    self.spending[name] -= spending
             self.warned.discard(index)
         self.status_counts[result.status] += 1
         self.waited_seconds += result.waited_seconds or 0.0
         if result.warnings:
             self.warned.add(index)
+        if _has_used(result):
+            add_spending(self.spending, self._specs[index].backend, result)
         super().__setitem__(index, result)
+
+
+def _has_used(result: TaskResult) -> bool:
+    """Whether anything is known to have been used for a task: else its spec need not be read."""
+    return result.cost_source is not None or bool(result.tried) or result.attempts > 1
 
 
 class DetachedError(ClinvkError):

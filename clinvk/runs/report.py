@@ -8,8 +8,15 @@ from dataclasses import dataclass, field
 
 from clinvk.core import exit_codes
 from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus
+from clinvk.core.spending import Spending, by_backend
 
 FAILED = (TaskStatus.FAILED, TaskStatus.TIMEOUT, TaskStatus.LOST)
+
+
+def add_spending(sums: dict[str, Spending], backend: str, result: TaskResult) -> None:
+    """Add what a task of this backend used to sums by backend."""
+    for name, spending in by_backend(backend, result):
+        sums[name] = sums.get(name, Spending()) + spending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +27,8 @@ class Report:
     `status_counts` has the number of results by status, counted here where it is not given.
     For `idle_ms` of the time, the run had ended and was not retried yet.
     `warned` has the indexes of results with warnings; None is any of them.
-    `waited_seconds` is for how long limits held up its tasks in all, if they did.
+    `waited_seconds` is for how long limits held up its tasks in all, if they did. `spending` is
+    what they used, by backend.
     """
 
     run_id: str
@@ -32,10 +40,13 @@ class Report:
     status_counts: Counter[TaskStatus] = field(default_factory=Counter)
     warned: Collection[int] | None = None
     waited_seconds: float | None = None
+    spending: dict[str, Spending] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.status_counts:
             self.status_counts.update(result.status for result in self.results)
+            for spec, result in self.rows():
+                add_spending(self.spending, spec.backend, result)
 
     def counts(self) -> tuple[int, int, int]:
         """Return how many tasks completed, failed and were canceled; they add up to the total."""

@@ -13,6 +13,7 @@ from annotated_types import Ge
 from clinvk.core import wire_checks
 from clinvk.core.errors import WireError
 from clinvk.core.spec import RunSummary, TaskResult, TaskSpec
+from clinvk.core.spending import Spending
 from clinvk.store.failure_detector import Overdue
 from clinvk.store.types import (
     Admission,
@@ -21,6 +22,7 @@ from clinvk.store.types import (
     ExpiredWait,
     Gate,
     Lease,
+    LedgerRow,
     PendingReason,
     QueueState,
     RunFailure,
@@ -290,3 +292,21 @@ def _time(value: Any) -> int | None:
 
 def _number(value: Any) -> int | None:
     return None if value is None else int(value)
+
+
+def ledger_row(run: str, labels: bytes, sums: bytes) -> LedgerRow | None:
+    """Decode a row; None for one that cannot be read, which anybody may have written."""
+    try:
+        day, submitter, backend, model, *tags = json.loads(text(labels))
+        spending = Spending.parse(text(sums))
+        return LedgerRow(
+            run=run,
+            day=int(day),
+            key=str(submitter),
+            backend=str(backend),
+            model=str(model),
+            tags=tuple(map(str, tags)),
+            spending=spending,
+        )
+    except (ValueError, TypeError, RecursionError):
+        return None

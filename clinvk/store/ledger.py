@@ -5,10 +5,8 @@ The scripts that end executions write it (`lua/lib/ledger.lua`); this reads it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 
-from clinvk.core.spending import Spending
 from clinvk.store import decoding
 from clinvk.store.connection import Connection, all_but_wrong_types
 from clinvk.store.keys import key
@@ -25,6 +23,11 @@ class Ledger(Connection):
     def spending_of(self, run: str) -> list[LedgerRow]:
         """Return what a run has used so far, losses of workers and refused executions included."""
         return list(self._rows([run]))
+
+    def ledger(self, run: str) -> dict[str, str]:
+        """Return the rows of a run as they are stored, for `decoding.ledger_row`."""
+        fields = self.redis.hgetall(key("ledger", run))
+        return {decoding.text(name): decoding.text(sums) for name, sums in fields.items()}
 
     def spending(self, since_ms: int) -> Iterator[LedgerRow]:
         """Yield what all runs have used since a time, from the beginning of its day (UTC) on."""
@@ -43,22 +46,6 @@ class Ledger(Connection):
             answers = all_but_wrong_types(pipeline)
         for run, fields in zip(runs, answers, strict=True):
             if isinstance(fields, Mapping):
-                yield from (row for pair in fields.items() if (row := _row(run, *pair)))
-
-
-def _row(run: str, labels: bytes, sums: bytes) -> LedgerRow | None:
-    """Decode a row; None for one that cannot be read, which anybody may have written."""
-    try:
-        day, submitter, backend, model, *tags = json.loads(decoding.text(labels))
-        spending = Spending.parse(decoding.text(sums))
-        return LedgerRow(
-            run=run,
-            day=int(day),
-            key=str(submitter),
-            backend=str(backend),
-            model=str(model),
-            tags=tuple(map(str, tags)),
-            spending=spending,
-        )
-    except (ValueError, TypeError, RecursionError):
-        return None
+                yield from (
+                    row for pair in fields.items() if (row := decoding.ledger_row(run, *pair))
+                )

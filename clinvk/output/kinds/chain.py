@@ -8,7 +8,7 @@ from typing import Any
 from clinvk.core.sanitize import one_line
 from clinvk.core.spec import RunOptions, RunSummary, TaskResult, TaskSpec
 from clinvk.core.timestamps import rfc3339_from_ms
-from clinvk.output import documents, text_lines
+from clinvk.output import documents, money, text_lines
 from clinvk.output.formatter import Formatter
 from clinvk.runs.report import FAILED, Report
 
@@ -34,6 +34,7 @@ class Chain(Formatter):
         if with_table:
             yield from text_lines.table(report, width, "STEP")
         yield self.total(report)
+        yield from money.cost_line(report.spending)
 
     def total(self, report: Report) -> str:
         """Return the line of totals."""

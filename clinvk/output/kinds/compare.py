@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from clinvk.core.sanitize import one_line
 from clinvk.core.spec import RunOptions, TaskResult, TaskSpec, TaskStatus
 from clinvk.core.timestamps import rfc3339_from_ms
-from clinvk.output import documents, tables, text_lines
+from clinvk.output import documents, money, tables, text_lines
 from clinvk.output.formatter import Formatter
 from clinvk.output.text_width import fit
 from clinvk.runs.report import Report
@@ -39,6 +39,7 @@ class Compare(Formatter):
         if with_table:
             yield from _table(report, width)
         yield self.total(report)
+        yield from money.cost_line(report.spending)
 
     def total(self, report: Report) -> str:
         """Return the line of totals."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from clinvk.core.spec import RunOptions, TaskResult, TaskSpec
-from clinvk.output import documents, text_lines
+from clinvk.output import documents, money, text_lines
 from clinvk.output.formatter import Formatter
 from clinvk.runs.report import Report
 
@@ -30,6 +30,7 @@ class Parallel(Formatter):
         if with_table:
             yield from text_lines.table(report, width, "TASK")
         yield self.total(report)
+        yield from money.cost_line(report.spending)
 
     def total(self, report: Report) -> str:
         """Return the line of totals."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clinvk.core.spec import RunOptions, TaskResult
+from clinvk.core.spec import RunOptions, TaskResult, TaskSpec
 from clinvk.output import forms
 from clinvk.output.forms import live
 from clinvk.output.kinds import formatter_of
@@ -105,7 +105,11 @@ def test_a_new_form_is_a_file_and_a_line(monkeypatch: pytest.MonkeyPatch, tmp_pa
     target = tmp_path / "target"
     (reporter,) = forms.reporters(presentation(View(paths={"another": str(target)})))
     report = Report(
-        run_id="r", specs=[], results=[TaskResult.never_started(0)], started_ms=0, ended_ms=0
+        run_id="r",
+        specs=[TaskSpec(backend="a", prompt="x")],
+        results=[TaskResult.never_started(0)],
+        started_ms=0,
+        ended_ms=0,
     )
     reporter.end(report)
     assert target.read_text() == "canceled\n"
