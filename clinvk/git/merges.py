@@ -1,0 +1,41 @@
+"""Merges of trees, without any files."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from clinvk.git.bench import Bench
+
+_WHO = "clinvk <clinvk@localhost> 0 +0000"
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A merge: its tree, and the files in which the two sides do not go together."""
+
+    tree: str
+    conflicts: list[str] = field(default_factory=list)
+
+
+def merge(bench: Bench, base: str, ours: str, theirs: str) -> Merged:
+    """Merge two trees that both come from `base`.
+
+    Raises:
+        GitError: one of them cannot be read.
+    """
+    root = commit(bench, base)
+    sides = [commit(bench, tree, root) for tree in (ours, theirs)]
+    wanted = ("merge-tree", "--write-tree", "-z", "--name-only", "--no-messages")
+    status, answer = bench.status(*wanted, *sides, allowed=(0, 1))
+    tree, *paths = answer.rstrip(b"\0").split(b"\0")
+    conflicts = list(dict.fromkeys(os.fsdecode(path) for path in paths)) if status else []
+    return Merged(tree.decode().strip(), conflicts)
+
+
+def commit(bench: Bench, tree: str, *parents: str) -> str:
+    """Make a commit that nobody is to see; the same trees give the same one."""
+    lines = [f"tree {tree}", *(f"parent {each}" for each in parents)]
+    lines += [f"author {_WHO}", f"committer {_WHO}", "", "clinvk", ""]
+    body = "\n".join(lines).encode()
+    return bench.git("hash-object", "-t", "commit", "-w", "--stdin", stdin=body).decode().strip()

@@ -1,0 +1,70 @@
+"""Patches between two trees: made so that they are exact, counted, and applied to another tree."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from clinvk.git.bench import Bench
+
+DIFF = (
+    *("diff-tree", "-r", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames"),
+    *("--submodule=short", "--ignore-submodules=none", "--no-relative"),
+)
+PREFIXES = ("--src-prefix=a/", "--dst-prefix=b/")
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """How a file differs; the counts of lines are None for what is no text."""
+
+    path: str
+    insertions: int | None
+    deletions: int | None
+    was: str | None = None
+
+
+def make(bench: Bench, before: str, after: str, most_bytes: int | None = None) -> bytes:
+    """Return the patch from one tree to another, in git's form for binary files.
+
+    Raises:
+        GitError: a tree cannot be read.
+        TooLargeError: it has more than `most_bytes`.
+    """
+    wanted = (*DIFF, *PREFIXES, "-p", "--binary", "--full-index")
+    return bench.git(*wanted, before, after, most_bytes=most_bytes)
+
+
+def changes(bench: Bench, before: str, after: str) -> list[FileChange]:
+    """Return the files that differ between two trees, ordered by name.
+
+    Raises:
+        GitError: a tree cannot be read.
+    """
+    fields = iter(bench.git(*DIFF, "--numstat", "-z", before, after).split(b"\0"))
+    found = []
+    for entry in fields:
+        if not entry:
+            continue
+        added, removed, path = entry.split(b"\t", 2)
+        was = None
+        if not path:  # a renamed file: both names follow
+            was, path = os.fsdecode(next(fields)), next(fields)
+        found.append(FileChange(os.fsdecode(path), _count(added), _count(removed), was))
+    return found
+
+
+def _count(text: bytes) -> int | None:
+    return None if text == b"-" else int(text)
+
+
+def apply(bench: Bench, tree: str, patch: bytes, index: str) -> str:
+    """Return the tree that a patch makes of another one, if all of it fits; `index` is scratch.
+
+    Raises:
+        GitError: it does not fit.
+    """
+    bench.git("read-tree", tree, index=index)
+    if patch:
+        bench.git("apply", "--cached", "--whitespace=nowarn", "-", index=index, stdin=patch)
+    return bench.write_tree(index)

@@ -1,0 +1,151 @@
+"""From the files of a checkout to a tree, and nothing of the checkout is run or changed.
+
+Not `git add`: for a repository inside of the checkout that would run `git status` in there, with
+settings that anybody who wrote there has chosen; and of a new one it would take a pointer, and
+lose the files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from clinvk.git.bench import Bench
+
+LISTED = ("-z", "-t", "--modified", "--deleted", "--others", "--exclude-standard")
+DEEPEST_NESTING = 20
+GITLINK = b"160000"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The tree of a checkout's files.
+
+    `nested` are directories with a repository of their own, of which the files are in the tree, and
+    the history is not. `left_out` says what could not be taken, a line each.
+    """
+
+    tree: str
+    nested: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+def take(bench: Bench, worktree: str, index: str) -> Snapshot:
+    """Bring an index up to the files of a checkout; returns their tree.
+
+    The index says what the files were before, and is changed: give it a copy.
+
+    Raises:
+        GitError: they cannot be read.
+    """
+    nested, left_out = _update(bench, worktree, index, 0)
+    left_out += _in_submodules(bench, worktree, index)
+    return Snapshot(
+        bench.write_tree(index), [os.fsdecode(path).rstrip("/") for path in nested], left_out
+    )
+
+
+def _update(bench: Bench, worktree: str, index: str, depth: int) -> tuple[list[bytes], list[str]]:
+    gone, there, nested, left_out = _listed(bench, worktree, index)
+    if gone:
+        bench.git(
+            *("update-index", "--force-remove", "-z", "--stdin"),
+            worktree=worktree,
+            index=index,
+            stdin=b"\0".join(gone) + b"\0",
+        )
+    if there:
+        bench.git(
+            *("update-index", "--add", "--remove", "--replace", "-z", "--stdin"),
+            worktree=worktree,
+            index=index,
+            stdin=b"\0".join(there) + b"\0",
+        )
+    for path in nested:
+        if depth < DEEPEST_NESTING:
+            left_out += _add_nested(bench, worktree, index, path, depth)
+        else:
+            left_out.append(f"{os.fsdecode(path)} is nested too deeply")
+    return nested, left_out
+
+
+def _listed(
+    bench: Bench, worktree: str, index: str
+) -> tuple[list[bytes], list[bytes], list[bytes], list[str]]:
+    """Return what is gone, what is new or changed, nested repositories, and what has no place."""
+    gone, there, nested, left_out = (
+        dict[bytes, None](),
+        dict[bytes, None](),
+        list[bytes](),
+        list[str](),
+    )
+    for entry in bench.git("ls-files", *LISTED, worktree=worktree, index=index).split(b"\0"):
+        tag, _, path = entry.partition(b" ")
+        if tag == b"R":
+            gone[path] = None
+        elif tag == b"?" and path.endswith(b"/"):
+            nested.append(path)
+        elif tag:
+            kind = _kind(worktree, path)
+            is_gone = kind == "other" or (kind == "directory" and not _is_link(bench, index, path))
+            (gone if is_gone else there)[path] = None
+            if kind == "other":
+                left_out.append(f"{os.fsdecode(path)} is neither a file nor a link")
+    return list(gone), [path for path in there if path not in gone], nested, left_out
+
+
+def _kind(worktree: str, path: bytes) -> Literal["file", "directory", "other"]:
+    try:
+        mode = os.lstat(os.path.join(os.fsencode(worktree), path)).st_mode  # noqa: PTH118
+    except OSError:
+        return "file"  # git says what is wrong with it
+    if stat.S_ISDIR(mode):
+        return "directory"
+    return "file" if stat.S_ISREG(mode) or stat.S_ISLNK(mode) else "other"
+
+
+def _is_link(bench: Bench, index: str, path: bytes) -> bool:
+    """Whether a path is a submodule's; any other one that is a directory now was a file."""
+    return bench.git("ls-files", "-z", "--stage", "--", path, index=index).startswith(GITLINK)
+
+
+def _add_nested(bench: Bench, worktree: str, index: str, path: bytes, depth: int) -> list[str]:
+    """Add the files of a repository inside of the checkout as files like any other."""
+    inner = os.path.join(worktree, os.fsdecode(path))  # noqa: PTH118
+    with _temporary_index(index) as own:
+        _, left_out = _update(bench, inner, own, depth + 1)
+        tree = bench.write_tree(own)
+    bench.git("read-tree", b"--prefix=" + path, tree, index=index)
+    return left_out
+
+
+@contextlib.contextmanager
+def _temporary_index(beside: str) -> Iterator[str]:
+    path = f"{beside}.nested"
+    while os.path.lexists(path):
+        path += "-"
+    try:
+        yield path
+    finally:
+        Path(path).unlink(missing_ok=True)
+
+
+def _in_submodules(bench: Bench, worktree: str, index: str) -> list[str]:
+    """Say which files are in the directory of a submodule that was never checked out."""
+    left_out = []
+    for entry in bench.git("ls-files", "-z", "--stage", index=index).split(b"\0"):
+        about, _, path = entry.partition(b"\t")
+        if about.startswith(GITLINK):
+            inner = Path(worktree, os.fsdecode(path))
+            with contextlib.suppress(OSError):
+                names = os.listdir(inner)  # noqa: PTH208
+                if names and ".git" not in names:
+                    left_out.append(
+                        f"{os.fsdecode(path)} is a submodule's: its files are not taken"
+                    )
+    return left_out
