@@ -15,6 +15,7 @@ from typing import Any, get_args, get_type_hints
 from annotated_types import Predicate
 from pydantic import TypeAdapter
 
+from clinvk.core.changes import Changes
 from clinvk.core.spec import GIVEN_BY_RUN, TaskResult, TaskSpec, not_blank
 from clinvk.core.steps import StepRecord
 from clinvk.output.documents import ALWAYS, ENTRY_KEYS
@@ -71,7 +72,7 @@ def text(schema: Schema) -> str:
 
 def results() -> Schema:
     """Return the schema of what `clinvk parallel --json` prints; later versions may add keys."""
-    schemas_of = {kind: TypeAdapter(kind).json_schema() for kind in (TaskResult, TaskSpec)}
+    schemas_of = {kind: TypeAdapter(kind).json_schema() for kind in (TaskResult, TaskSpec, Changes)}
     entry = {
         key: _without_null(schemas_of[kind]["properties"][field])
         for key, (kind, field) in ENTRY_KEYS.items()

@@ -99,6 +99,8 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         )
         observers.add(sessions)
         executor = Executor(config, name, owner, observers, queues, clock, sessions)
+        observers.add(executor.worktrees)
+        executor.worktrees.clean_up_soon()
         for line in executor.unenforced_limits():
             logger.warning("%s", line)
         recent = RecentResults()

@@ -123,13 +123,15 @@ class TaskEnded(WorkerEvent):
 class TaskHeld(WorkerEvent):
     """A task was put back, to be tried again in `queue`, not before `until_ms` (server's clock).
 
-    `result` is how this execution of it ended; the task has waited and was refused as it says.
+    `result` is how this execution of it ended; the task has waited and was refused as it says. With
+    `resumes` it goes on with the session of its CLI, on this worker.
     """
 
     lease: Lease
     result: TaskResult
     queue: str
     until_ms: int
+    resumes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

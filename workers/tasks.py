@@ -49,6 +49,8 @@ def execute(run: str, index: int, dispatch: int) -> bool:
         # found by a reaper.
         here.errors.log(f"run {run}", error)
         raise Ignore from error
+    finally:
+        here.executor.worktrees.leave(lease)
     if recorded is None or not recorded.ok:
         raise Ignore
     if recorded.is_last and here.renewer.is_draining:
@@ -93,7 +95,9 @@ def _take(
         if detail != "off":
             delay_ms = held.until_ms - here.executor.clock.now_ms
             here.observers.notify(TaskStep(lease, claim.attempts, step.shown(held.queue, delay_ms)))
-        here.observers.notify(TaskHeld(lease, step.result, held.queue, held.until_ms))
+        resumes = bool(step.hold.pinned)
+        event = TaskHeld(lease, step.result, held.queue, held.until_ms, resumes)
+        here.observers.notify(event)
         return None
     # Over, or stale: then the fence refuses the result, unless the run was canceled just now.
     refused = bool(step.hold.signal)

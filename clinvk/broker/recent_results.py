@@ -35,7 +35,7 @@ class RecentResults:
         self._kept.pop((lease.run, lease.index), None)
         self._kept[lease.run, lease.index] = (self._clock(), lease, result)
         self._added += 1
-        if self._added >= PRUNE_EVERY or len(result.output or "") * PRUNE_EVERY > MAX_CHARS:
+        if self._added >= PRUNE_EVERY or _chars(result) * PRUNE_EVERY > MAX_CHARS:
             self._prune()
 
     def _prune(self) -> None:
@@ -43,11 +43,11 @@ class RecentResults:
             self._added = 0
             oldest_at = self._clock() - KEPT_SECONDS
             kept = list(self._kept.items())
-            chars = sum(len(result.output or "") for _, (_, _, result) in kept)
+            chars = sum(_chars(result) for _, (_, _, result) in kept)
             for count, (task, (at, _, result)) in zip(range(len(kept), 0, -1), kept, strict=True):
                 if at >= oldest_at and count <= MAX_RESULTS and chars <= MAX_CHARS:
                     return
-                chars -= len(result.output or "")
+                chars -= _chars(result)
                 self._kept.pop(task, None)
 
     def find(self, lease: Lease) -> TaskResult | None:
@@ -60,3 +60,8 @@ class RecentResults:
     def latest(self) -> list[tuple[Lease, TaskResult]]:
         """Return what is kept, oldest first."""
         return [(lease, result) for _, lease, result in list(self._kept.values())]
+
+
+def _chars(result: TaskResult) -> int:
+    """Return the size of the parts of a result that may be large."""
+    return len(result.output or "") + (result.changes.chars if result.changes else 0)

@@ -20,6 +20,7 @@ from clinvk.core.spec import (
     RunOptions,
     SandboxMode,
     StepDetail,
+    Workspace,
 )
 from clinvk.core.user_paths import expanded
 from clinvk.core.worker_config import SandboxChoice, WorkerConfig
@@ -59,6 +60,7 @@ class UnifiedSection(_Section):
 
     approval_mode: ApprovalMode = "default"
     sandbox_mode: SandboxMode = "default"
+    workspace: Workspace = "shared"
     max_turns: Annotated[int, Field(ge=0)] = 0
     max_tokens: Annotated[int, Field(ge=0)] = 0
     command_timeout_secs: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
@@ -85,6 +87,7 @@ class BackendSection(_Section):
     model: str | None = None
     approval_mode: ApprovalMode | None = None
     sandbox_mode: SandboxMode | None = None
+    workspace: Workspace | None = None
     system_prompt: str | None = None
     stall_timeout_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     extra_flags: list[str] = []
@@ -172,6 +175,16 @@ class LocalSection(_Section):
     server: UserPath | None = None
 
 
+class WorktreesSection(_Section):
+    """`worktrees`: of tasks with `workspace: worktree` on this machine."""
+
+    dir: UserPath = WorkerConfig().worktrees_dir
+    max_count: Annotated[int, Field(ge=1)] = WorkerConfig().worktrees_count
+    max_bytes: Annotated[int, Field(ge=1)] = WorkerConfig().worktrees_bytes
+    keep_days: Annotated[float, Field(gt=0)] = WorkerConfig().worktrees_keep_days
+    patch_bytes: Annotated[int, Field(ge=1, le=1 << 28)] = WorkerConfig().changes_bytes
+
+
 class LimitsSection(_Section):
     """`limits`: of tasks' outputs on this machine; and for how long other limits hold up a task."""
 
@@ -208,6 +221,7 @@ class Config(_Section):
     sandbox: SandboxSection = SandboxSection()
     local: LocalSection = LocalSection()
     limits: LimitsSection = LimitsSection()
+    worktrees: WorktreesSection = WorktreesSection()
 
 
 UNSET_BACKEND = BackendSection()

@@ -32,6 +32,7 @@ TASK_SETTINGS: Mapping[str, tuple[Any, Sequence[Place]]] = {
         "default",
         [("backends", ANY, "sandbox_mode"), ("unified_flags", "sandbox_mode")],
     ),
+    "workspace": ("shared", [("backends", ANY, "workspace"), ("unified_flags", "workspace")]),
     "max_turns": (0, [("unified_flags", "max_turns")]),
     "max_tokens": (0, [("unified_flags", "max_tokens")]),
     "timeout_seconds": (0, [("unified_flags", "command_timeout_secs")]),

@@ -79,6 +79,11 @@ class Settings:
             sandbox="auto" if chosen == "require" else chosen,
             sandbox_require=chosen == "require" or self.config.sandbox.require,
             network=self.config.sandbox.network,
+            worktrees_dir=self.config.worktrees.dir,
+            worktrees_count=self.config.worktrees.max_count,
+            worktrees_bytes=self.config.worktrees.max_bytes,
+            worktrees_keep_days=self.config.worktrees.keep_days,
+            changes_bytes=self.config.worktrees.patch_bytes,
             paths={n: entry.paths for n, entry in self.config.backends.items() if entry.paths},
             **self.config.limits.model_dump(exclude={"max_wait"}),
         )

@@ -22,6 +22,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from annotated_types import Ge, Gt, MinLen, Predicate
 
 from clinvk.core import wire_checks
+from clinvk.core.changes import Changes
 from clinvk.core.errors import WireError
 from clinvk.core.network import NetworkAccess
 
@@ -30,6 +31,8 @@ WIRE_VERSION = 1
 ApprovalMode = Literal["default", "auto", "none", "always"]
 OnWorkerLost = Literal["retry", "fail"]
 SandboxMode = Literal["default", "read-only", "workspace", "full"]
+Workspace = Literal["shared", "worktree"]
+"""Where a task works: in its working directory, or in a worktree of its repository of its own."""
 RunKind = Literal["parallel", "chain", "compare"]
 RetryKind = Literal["failed", "timeout", "overloaded", "refused", "auth"]
 """The kinds of errors that another try may mend; `overloaded` is always tried again."""
@@ -136,7 +139,7 @@ class Wire:
 
 def _plain(value: Any) -> Any:
     """Return a field's value as what JSON has for it."""
-    if isinstance(value, Usage | Enforcement):
+    if isinstance(value, Usage | Enforcement | Changes):
         return value.to_dict()
     if isinstance(value, list) and value and isinstance(value[0], Try):
         return [entry.to_dict() for entry in value]
@@ -198,6 +201,11 @@ class TaskSpec(Wire):
     retries: Annotated[int, Ge(0)] | None = None
     retry_on: list[RetryKind] | None = None
     retry_after_changes: bool | None = None
+    workspace: Workspace | None = None
+    ref: Annotated[str, Predicate(not_blank)] | None = None
+    include_changes: bool | None = None
+    setup: Annotated[str, Predicate(not_blank)] | None = None
+    setup_timeout_seconds: Annotated[float, Gt(0)] | None = None
     inputs: dict[str, int] = field(default_factory=dict)
     steps: StepDetail = "summary"
 
@@ -393,6 +401,7 @@ class TaskResult(Wire):
     usage: Usage | None = None
     cost_usd: float | None = None
     cost_source: CostSource | None = None
+    changes: Changes | None = None
     warnings: list[str] = field(default_factory=list)
     start_time: str | None = None
     end_time: str | None = None
@@ -497,6 +506,8 @@ class TaskResult(Wire):
             body["usage"] = Usage(**body["usage"])
         if body.get("sandbox") is not None:
             body["sandbox"] = Enforcement(**body["sandbox"])
+        if body.get("changes") is not None:
+            body["changes"] = Changes.from_dict(body["changes"])
         if body.get("tried"):
             body["tried"] = [Try.from_dict(entry) for entry in body["tried"]]
         return cls(**body)

@@ -42,6 +42,9 @@ class WorkerConfig:
     enforced is refused. `resume_prompt` is what a CLI is told that goes on with its session.
     With `cli_retries` CLIs try again and wait by themselves, as they do without clinvk.
     `state_dir` is for what a worker keeps of its tasks while they are not over.
+    `worktrees_dir` has at most `worktrees_count` worktrees of tasks, of `worktrees_bytes` in all;
+    one that has what no result has is kept for `worktrees_keep_days`. `changes_bytes` is how large
+    the patch of a task may be.
     `prices` are `{backend or backend:model: {input, output, cached_input}}`.
     """
 
@@ -68,6 +71,11 @@ class WorkerConfig:
     spill_quota_bytes: int = 10 << 30
     spill_keep_days: float = 7
     spill_reserve_bytes: int = 256 << 20
+    worktrees_dir: str = "~/.clinvk/worktrees"
+    worktrees_count: int = 200
+    worktrees_bytes: int = 50 << 30
+    worktrees_keep_days: float = 7
+    changes_bytes: int = 64 << 20
     resume_prompt: str = RESUME_PROMPT
 
     @classmethod

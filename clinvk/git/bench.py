@@ -15,7 +15,7 @@ from pathlib import Path
 
 from clinvk.core.user_paths import make_directory
 from clinvk.git.repository import Repository
-from clinvk.git.runner import git, git_status
+from clinvk.git.runner import GitError, git, git_status
 
 ATTRIBUTES = "* -filter\n"
 """Before all that a checkout says: no filters. Pointers of LFS stay pointers."""
@@ -65,6 +65,7 @@ class Bench:
         worktree: str | None = None,
         index: str | None = None,
         stdin: bytes = b"",
+        allowed: Collection[int] = (0,),
         most_bytes: int | None = None,
     ) -> bytes:
         """Run git here, about the files of `worktree`; `index` is the file with their index.
@@ -78,6 +79,7 @@ class Bench:
             variables=self._variables(worktree, index),
             directory=worktree or self.path,
             stdin=stdin,
+            allowed=allowed,
             most_bytes=most_bytes,
         )
 
@@ -118,6 +120,19 @@ class Bench:
             GitError: it cannot be written.
         """
         return self.git("write-tree", index=index).decode().strip()
+
+    def copy_index(self, repository: Repository, head: str, path: str) -> None:
+        """Copy the index of a checkout, which says what has not changed since `head`.
+
+        Raises:
+            GitError: it cannot be made.
+        """
+        try:
+            copy_file(repository.index, path)
+            self.git("ls-files", "--unmerged", index=path)
+        except (OSError, GitError):  # there is none, or a part of it is in another file
+            Path(path).unlink(missing_ok=True)
+            self.git("read-tree", head, index=path)
 
     def check_out(self, tree: str, worktree: str, index: str) -> None:
         """Write the files of a tree into an empty directory, and their index.
@@ -188,6 +203,15 @@ def _user_excludes(setting: str | None) -> str:
 def _copy(source: str, target: str) -> None:
     if os.path.isfile(source):  # noqa: PTH113
         shutil.copyfile(source, target)
+
+
+def copy_file(source: str, target: str) -> None:
+    """Copy a file with its time: a file that is as new as its index counts as changed for git.
+
+    Raises:
+        OSError: it cannot be copied.
+    """
+    shutil.copy2(source, target)
 
 
 def _write(path: str, text: str) -> None:

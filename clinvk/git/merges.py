@@ -33,9 +33,13 @@ def merge(bench: Bench, base: str, ours: str, theirs: str) -> Merged:
     return Merged(tree.decode().strip(), conflicts)
 
 
-def commit(bench: Bench, tree: str, *parents: str) -> str:
-    """Make a commit that nobody is to see; the same trees give the same one."""
+def commit(bench: Bench, tree: str, *parents: str, who: str = _WHO, message: str = "clinvk") -> str:
+    """Make a commit; without `who`, the same trees always give the same one.
+
+    Raises:
+        GitError: it cannot be written.
+    """
     lines = [f"tree {tree}", *(f"parent {each}" for each in parents)]
-    lines += [f"author {_WHO}", f"committer {_WHO}", "", "clinvk", ""]
-    body = "\n".join(lines).encode()
+    lines += [f"author {who}", f"committer {who}", "", message, ""]
+    body = "\n".join(lines).encode("utf-8", "surrogateescape")
     return bench.git("hash-object", "-t", "commit", "-w", "--stdin", stdin=body).decode().strip()

@@ -6,11 +6,14 @@ import os
 from dataclasses import dataclass
 
 from clinvk.git.bench import Bench
+from clinvk.git.runner import git
 
 DIFF = (
-    *("diff-tree", "-r", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames"),
+    *("diff-tree", "-r", "--no-ext-diff", "--no-textconv", "--no-color"),
     *("--submodule=short", "--ignore-submodules=none", "--no-relative"),
 )
+RENAMES, NO_RENAMES = "--find-renames", "--no-renames"
+LINK = b"120000"
 PREFIXES = ("--src-prefix=a/", "--dst-prefix=b/")
 
 
@@ -31,8 +34,14 @@ def make(bench: Bench, before: str, after: str, most_bytes: int | None = None) -
         GitError: a tree cannot be read.
         TooLargeError: it has more than `most_bytes`.
     """
-    wanted = (*DIFF, *PREFIXES, "-p", "--binary", "--full-index")
+    wanted = (*DIFF, _renames(bench, before, after), *PREFIXES, "-p", "--binary", "--full-index")
     return bench.git(*wanted, before, after, most_bytes=most_bytes)
+
+
+def _renames(bench: Bench, before: str, after: str) -> str:
+    """Return how renamed files are shown. `git apply` refuses some patches that rename links."""
+    has_links = LINK in bench.git(*DIFF, NO_RENAMES, "--raw", before, after)
+    return NO_RENAMES if has_links else RENAMES
 
 
 def changes(bench: Bench, before: str, after: str) -> list[FileChange]:
@@ -41,7 +50,22 @@ def changes(bench: Bench, before: str, after: str) -> list[FileChange]:
     Raises:
         GitError: a tree cannot be read.
     """
-    fields = iter(bench.git(*DIFF, "--numstat", "-z", before, after).split(b"\0"))
+    return _counts(bench.git(*DIFF, RENAMES, "--numstat", "-z", before, after))
+
+
+def counted(patch: bytes) -> list[FileChange]:
+    """Return the files that a patch changes.
+
+    Raises:
+        GitError: it is no patch.
+    """
+    if not patch:
+        return []
+    return _counts(git("apply", "--numstat", "-z", "-", directory="/", stdin=patch))
+
+
+def _counts(text: bytes) -> list[FileChange]:
+    fields = iter(text.split(b"\0"))
     found = []
     for entry in fields:
         if not entry:
@@ -68,3 +92,15 @@ def apply(bench: Bench, tree: str, patch: bytes, index: str) -> str:
     if patch:
         bench.git("apply", "--cached", "--whitespace=nowarn", "-", index=index, stdin=patch)
     return bench.write_tree(index)
+
+
+def status(bench: Bench, before: str, after: str) -> list[tuple[str, str]]:
+    """Return the files that differ between two trees, each with A (added), D, M or T (its type).
+
+    Raises:
+        GitError: a tree cannot be read.
+    """
+    wanted = (*DIFF, NO_RENAMES, "--name-status", "-z")
+    fields = bench.git(*wanted, before, after).split(b"\0")
+    pairs = zip(fields[::2], fields[1::2], strict=False)
+    return [(kind.decode(), os.fsdecode(path)) for kind, path in pairs]

@@ -13,6 +13,7 @@ SETTINGS = (
     *("core.precomposeunicode", "core.excludesfile"),
 )
 """Settings that decide how files look in a checkout, and that run nothing."""
+IDENTITY = ("GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL", "EMAIL")
 MOST_ALTERNATES = 50
 
 
@@ -71,6 +72,26 @@ class Repository:
         """Return how its objects are named: sha1 or sha256."""
         return self._git("rev-parse", "--show-object-format").decode().strip()
 
+    def update_ref(self, name: str, commit: str, old: str) -> None:
+        """Move a ref from one commit to another; no hook is run.
+
+        Raises:
+            GitError: it is not where it was.
+        """
+        self._git("update-ref", "-m", "clinvk apply", name, commit, old)
+
+    def identity(self) -> str:
+        """Return who commits here: a name, an address, a time and its zone.
+
+        Raises:
+            GitError: git does not know.
+        """
+        home = {name: os.environ.get(name) for name in ("HOME", "XDG_CONFIG_HOME")}
+        given = {name: os.environ.get(name) for name in IDENTITY if name in os.environ}
+        variables = {**home, **given, "GIT_CONFIG_GLOBAL": None}
+        answer = git("var", "GIT_COMMITTER_IDENT", variables=variables, directory=self.top)
+        return answer.decode("utf-8", "surrogateescape").strip()
+
     def refs(self) -> bytes:
         """Return its branches and tags, a line each: an object's id and a name."""
         kinds = ("refs/heads", "refs/remotes", "refs/tags")
@@ -99,6 +120,12 @@ class Repository:
         )
         pairs = (entry.partition("\n") for entry in os.fsdecode(answer).split("\0") if entry)
         return [(name, value) for name, _, value in pairs]
+
+    def worktree_setting(self) -> str | None:
+        """Return the directory that its git directory names as its checkout, if it names one."""
+        answer = git("config", "--local", "core.worktree", directory=self.top, allowed=(0, 1))
+        named = os.fsdecode(answer).removesuffix("\n")
+        return os.path.join(self.git_directory, named) if named else None  # noqa: PTH118
 
     def object_directories(self) -> list[str]:
         """Return the directories of its objects: its own, and those that it borrows from."""

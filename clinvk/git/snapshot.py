@@ -111,7 +111,8 @@ def _kind(worktree: str, path: bytes) -> Literal["file", "directory", "other"]:
 
 def _is_link(bench: Bench, index: str, path: bytes) -> bool:
     """Whether a path is a submodule's; any other one that is a directory now was a file."""
-    return bench.git("ls-files", "-z", "--stage", "--", path, index=index).startswith(GITLINK)
+    exactly = b":(top,literal)" + path
+    return bench.git("ls-files", "-z", "--stage", "--", exactly, index=index).startswith(GITLINK)
 
 
 def _add_nested(bench: Bench, worktree: str, index: str, path: bytes, depth: int) -> list[str]:

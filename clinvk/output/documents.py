@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from clinvk.core.changes import Changes
 from clinvk.core.durations import FOR_EVER
 from clinvk.core.prices import MICROS
 from clinvk.core.spec import (
@@ -26,7 +27,7 @@ from clinvk.core.spending import Spending
 from clinvk.core.timestamps import rfc3339_from_ms
 from clinvk.runs.report import Report
 
-ENTRY_KEYS: Mapping[str, tuple[type[TaskResult | TaskSpec], str]] = {
+ENTRY_KEYS: Mapping[str, tuple[type[TaskResult | TaskSpec | Changes], str]] = {
     "index": (TaskResult, "index"),
     "backend": (TaskSpec, "backend"),
     "status": (TaskResult, "status"),
@@ -49,6 +50,13 @@ ENTRY_KEYS: Mapping[str, tuple[type[TaskResult | TaskSpec], str]] = {
     "usage": (TaskResult, "usage"),
     "cost_usd": (TaskResult, "cost_usd"),
     "cost_source": (TaskResult, "cost_source"),
+    "base": (Changes, "base"),
+    "changed_files": (Changes, "changed_files"),
+    "insertions": (Changes, "insertions"),
+    "deletions": (Changes, "deletions"),
+    "commits": (Changes, "commits"),
+    "patch": (Changes, "patch"),
+    "worktree": (Changes, "kept"),
     "task_id": (TaskSpec, "id"),
     "task_name": (TaskSpec, "name"),
     "tags": (TaskSpec, "tags"),
@@ -139,10 +147,9 @@ def status(run: RunSummary) -> dict[str, Any]:
 
 def entry(spec: TaskSpec, result: TaskResult) -> dict[str, Any]:
     """Return one task's entry, without the optional keys that have no value."""
-    values = {
-        key: getattr(result if kind is TaskResult else spec, field)
-        for key, (kind, field) in ENTRY_KEYS.items()
-    }
+    sources = {TaskResult: result, TaskSpec: spec, Changes: result.changes}
+    values = {key: getattr(sources[kind], field, None) for key, (kind, field) in ENTRY_KEYS.items()}
+    values["commits"] = [dataclasses.asdict(each) for each in values["commits"] or ()]
     values["backend"] = result.backend_of(spec)
     values["tried"] = [each.to_dict() for each in result.tried]
     values["rejections"] = result.rejections or None

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
+from clinvk.core.changes import PARTS, Changes
 from clinvk.core.spec import ErrorKind, TaskResult, TaskStatus
 from clinvk.store import decoding, failure_detector
 from clinvk.store.connection import Connection
@@ -153,17 +154,32 @@ class Leases(Connection):
         return found or b""
 
     def _store_large(self, lease: Lease, result: TaskResult) -> TaskResult:
+        if result.changes is not None:
+            result = replace(result, changes=self._store_parts(lease, result.changes))
         if result.output is None or len(result.output) <= INLINE_BYTES // 4:
             return result
         output = result.output.encode("utf-8", "replace")
         if len(output) <= INLINE_BYTES:
             return result
+        return replace(result, output=None, output_blob=self._store_blob(lease, "", output))
+
+    def _store_parts(self, lease: Lease, changes: Changes) -> Changes:
+        """Store the parts of changes that are too large for a result."""
+        for part in PARTS:
+            text: str | None = getattr(changes, part)
+            if text is not None and len(text) > INLINE_BYTES:
+                content = text.encode("utf-8", "surrogateescape")
+                blobs = {**changes.blobs, part: self._store_blob(lease, f"-{part}", content)}
+                changes = changes.with_part(part, None, blobs)
+        return changes
+
+    def _store_blob(self, lease: Lease, what: str, content: bytes) -> str:
         # Named after the dispatch: what a refused one has stored is never read, and expires.
-        name = f"{lease.index}-{lease.dispatch}"
+        name = f"{lease.index}-{lease.dispatch}{what}"
         lifetime_ms = int(self.redis.hget(key("run", lease.run), "lifetime_ms") or 0)
         if lifetime_ms:
-            self.redis.set(key("blob", lease.run, name), output, px=2 * lifetime_ms)
-        return replace(result, output=None, output_blob=name)
+            self.redis.set(key("blob", lease.run, name), content, px=2 * lifetime_ms)
+        return name
 
     def reap(self) -> Reaped:
         """Find lost tasks and dispatch them again; audit runs."""

@@ -12,6 +12,7 @@ from itertools import chain
 
 import redis
 
+from clinvk.core.changes import Changes, Part
 from clinvk.core.errors import WireError
 from clinvk.core.spec import RunOptions, RunSummary, TaskResult, TaskSpec
 from clinvk.store import decoding, leases
@@ -23,6 +24,8 @@ SUBMITTING_MS = 3_600_000
 """How long the tasks of a run stay that is never opened."""
 SUBMIT_CHUNK = 1000
 SUBMIT_CHARS = 1 << 20
+MOST_PATCH_BYTES = 10 << 20
+"""Patches over this are not read with their results, but by who asks for them."""
 
 
 @dataclass(slots=True)
@@ -249,6 +252,8 @@ class Runs(Connection):
             yield None if wire is None else self._load_large(run, decoding.result(index, wire))
 
     def _load_large(self, run: str, result: TaskResult) -> TaskResult:
+        if (changes := result.changes) and 0 < changes.patch_bytes <= MOST_PATCH_BYTES:
+            result = replace(result, changes=self.load_part(run, changes, "patch"))
         if result.output_blob is None:
             return result
         output = self._blob(run, result.output_blob)
@@ -256,6 +261,15 @@ class Runs(Connection):
             note = [*result.warnings, "the output is no longer there"]
             return replace(result, output="", output_blob=None, warnings=note)
         return replace(result, output=output.decode("utf-8", "replace"), output_blob=None)
+
+    def load_part(self, run: str, changes: Changes, part: Part) -> Changes:
+        """Read a large part of a task's changes; it stays None where it is no longer there."""
+        if part not in changes.blobs:
+            return changes
+        blobs = dict(changes.blobs)
+        content = self._blob(run, blobs.pop(part))
+        text = None if content is None else content.decode("utf-8", "surrogateescape")
+        return changes.with_part(part, text, blobs)
 
     def _blob(self, run: str, name: str) -> bytes | None:
         try:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from clinvk.core.durations import FOR_EVER, PATTERN, wait_seconds
-from clinvk.core.spec import RetryKind, TaskSpec
+from clinvk.core.spec import RetryKind, TaskSpec, Workspace
 from clinvk.taskfile.raw_tasks import RawTasks
 
 COMMANDS = {"tasks": "clinvk parallel", "steps": "clinvk chain"}
@@ -48,13 +48,21 @@ class FileHeader(BaseModel):
     retry_on: list[RetryKind] | None = None
     retry_after_changes: bool | None = None
     fallback: Fallback | None = None
+    workspace: Workspace | None = None
+    ref: Annotated[str, Field(pattern=r"\S")] | None = None
+    include_changes: bool | None = None
+    setup: Annotated[str, Field(pattern=r"\S")] | None = None
+    setup_timeout_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
     def task_defaults(self) -> dict[str, Any]:
         """Return what is set of the fields that are defaults of the tasks."""
         return self.model_dump(include=set(TASK_DEFAULTS), exclude_none=True)
 
 
-TASK_DEFAULTS = ("max_wait", "retries", "retry_on", "retry_after_changes", "fallback")
+TASK_DEFAULTS = (
+    *("max_wait", "retries", "retry_on", "retry_after_changes", "fallback"),
+    *("workspace", "ref", "include_changes", "setup", "setup_timeout_seconds"),
+)
 
 
 class TaskFileHeader(FileHeader):

@@ -34,11 +34,13 @@ class Directory:
 
     Attributes:
         fd: its descriptor, until `close`.
+        is_own: whether this worker made it, and nobody chose it.
     """
 
-    def __init__(self, path: str, fd: int) -> None:
+    def __init__(self, path: str, fd: int, *, is_own: bool = False) -> None:
         self.path = path
         self.fd = fd
+        self.is_own = is_own
 
     @property
     def start_path(self) -> str:
@@ -66,7 +68,7 @@ class Directory:
 _HAS_PROC = Path("/proc/self/fd").is_dir()
 
 
-def open_directory(path: str | None, root: str | None) -> Directory:
+def open_directory(path: str | None, root: str | None, *, is_own: bool = False) -> Directory:
     """Open a directory; None is that of this process.
 
     With a root, `path` is below it; both are absolute, without symbolic links.
@@ -85,7 +87,7 @@ def open_directory(path: str | None, root: str | None) -> Directory:
     except OSError:
         os.close(fd)
         raise
-    return Directory(shown, fd)
+    return Directory(shown, fd, is_own=is_own)
 
 
 def _open_beneath(root: str, relative: str) -> int:

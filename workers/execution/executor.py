@@ -10,8 +10,11 @@ from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 from clinvk.backends.base import NO_SESSION, Backend, ParsedOutput, ProcessResult, Session
+from clinvk.core.changes import Changes
 from clinvk.core.spec import CostSource, Enforcement, ErrorKind, TaskResult, Usage
 from clinvk.core.timestamps import rfc3339
 from clinvk.core.user_paths import expanded_default
@@ -33,10 +36,12 @@ from workers.execution.sandbox.confined import SandboxFailedError
 from workers.execution.sandbox.git_directory import WorkdirError
 from workers.execution.sandbox.sandbox import Sandbox
 from workers.execution.sessions import NOTHING_KEPT, Kept, SessionStore
+from workers.execution.set_up import set_up
 from workers.execution.spill import Spill
 from workers.execution.step_feed import StepFeed
 from workers.execution.stop_signal import StopSignal
 from workers.execution.task_limits import TaskLimits
+from workers.execution.worktrees.worktrees import WorktreeError, Worktrees
 from workers.observers import Observers, TaskStarted
 from workers.server_clock import ServerClock
 
@@ -62,6 +67,7 @@ class Execution:
     may_have_acted: bool = False
     session_usage: Usage | None = None
     cost_source: CostSource | None = None
+    changes: Changes | None = None
     is_final: bool = False
 
 
@@ -130,6 +136,11 @@ class Executor:
         """What enforces sandbox modes here."""
         return self._preparation.sandbox
 
+    @property
+    def worktrees(self) -> Worktrees:
+        """The worktrees of the tasks that run here."""
+        return self._preparation.worktrees
+
     def execute(
         self, lease: Lease, claim: Claim, stop: StopSignal, results: ReadResults
     ) -> Ended | None:
@@ -162,6 +173,7 @@ class Executor:
             usage=parsed.usage,
             cost_usd=parsed.cost_usd,
             cost_source=execution.cost_source,
+            changes=execution.changes,
             warnings=[*execution.warnings, *parsed.warnings],
             start_time=rfc3339(started),
             end_time=rfc3339(datetime.now(UTC)),
@@ -198,7 +210,7 @@ class Executor:
             spec, session = assignment.begin(
                 self.name, self._resume_prompt, has_session=has_session
             )
-            task = self._preparation.prepare(spec, results, session)
+            task = self._preparation.prepare(spec, results, session, lease)
             unlimited = self._task_limits.warnings(task.spec.backend)
             execution = replace(
                 execution,
@@ -220,6 +232,7 @@ class Executor:
                     self.clock.seconds,
                     on_session=kept.named,
                 )
+                set_up(task, partial(self._run_shell, lease, stop))
                 process = self._run(task, lease, stop, reader, feed, kept.directory)
             parsed = judged(reader.finish(process), process, task.spec, feed.last_before_stall)
             parsed = self._explain_missing(task, parsed, process)
@@ -231,6 +244,7 @@ class Executor:
             parsed, session_usage = own_usage(parsed, task.backend, session, assignment.history)
             parsed, cost_source = self._pricing.priced(parsed, task.backend, task.spec)
             execution = replace(execution, session_usage=session_usage, cost_source=cost_source)
+            execution, parsed = self._with_changes(task, execution, parsed)
         except RefusedError as refusal:
             parsed = ParsedOutput(error=str(refusal), error_kind=refusal.kind)
             execution = replace(execution, is_final=refusal.is_final)
@@ -266,6 +280,26 @@ class Executor:
             is_sandboxed=task.decision.is_enforced,
         )
 
+    def _with_changes(
+        self, task: PreparedTask, execution: Execution, parsed: ParsedOutput
+    ) -> tuple[Execution, ParsedOutput]:
+        """Add what the task changed in its worktree, if it has one."""
+        if task.worktree is None:
+            return execution, parsed
+        try:
+            execution = replace(execution, changes=self.worktrees.changes(task.worktree))
+        except WorktreeError as error:
+            what = f"{error} on worker {self.worker}"
+            if parsed.error_kind is not None:
+                return execution, replace(parsed, warnings=(*parsed.warnings, what))
+            kind = ErrorKind.TOO_LARGE if error.is_too_large else ErrorKind.FAILED
+            return replace(execution, is_final=True), replace(parsed, error=what, error_kind=kind)
+        warnings = (*parsed.warnings, *task.worktree.warnings)
+        if execution.changes and execution.changes.kept:
+            kept = f"its worktree is kept in {execution.changes.kept} on worker {self.worker}"
+            warnings = (*warnings, kept)
+        return execution, replace(parsed, warnings=warnings)
+
     def _run(
         self,
         task: PreparedTask,
@@ -278,6 +312,34 @@ class Executor:
         if stop.reason is not None:
             raise RefusedError(ErrorKind.CANCELED, "canceled before it started")
         self._observers.notify(TaskStarted(lease, task.spec))
+        return self._start(
+            task,
+            lease,
+            stop,
+            kept,
+            timeout_seconds=task.spec.timeout_seconds,
+            stall_seconds=task.spec.stall_timeout_seconds,
+            on_stall=feed.stalled,
+            on_output=reader.take if reader.wants_output else None,
+        )
+
+    def _run_shell(
+        self, lease: Lease, stop: StopSignal, task: PreparedTask, timeout_seconds: float
+    ) -> ProcessResult:
+        """Run a command that is no CLI's, as the task's own is run."""
+        if stop.reason is not None:
+            raise RefusedError(ErrorKind.CANCELED, "canceled before it started")
+        return self._start(task, lease, stop, timeout_seconds=timeout_seconds)
+
+    def _start(
+        self,
+        task: PreparedTask,
+        lease: Lease,
+        stop: StopSignal,
+        kept: str | None = None,
+        **how: Any,
+    ) -> ProcessResult:
+        """Run a task's command to its end; `how` goes on to `process.run`."""
         inherited = self._environments.of(task.backend)
         try:
             with (
@@ -291,11 +353,8 @@ class Executor:
                     stop=stop,
                     limits=self._limits,
                     cwd=wrapped.cwd,
-                    timeout_seconds=task.spec.timeout_seconds,
-                    stall_seconds=task.spec.stall_timeout_seconds,
-                    on_stall=feed.stalled,
-                    on_output=reader.take if reader.wants_output else None,
                     confined=wrapped.confined,
+                    **how,
                 )
                 return wrapped.finished(limited.finished(process))
         except SandboxFailedError as error:

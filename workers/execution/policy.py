@@ -51,7 +51,7 @@ class PolicyError(Exception):
 class Policy:
     """A policy; None is no restriction.
 
-    `models`, `extra`, `allowed_tools` and `backends` are lists of shell-style patterns.
+    `models`, `extra`, `allowed_tools`, `backends` and `setup` are lists of shell-style patterns.
     `workdir_roots` are directories; a task runs in one of them or below. `project_settings` is
     decided by the modes where it is None.
     """
@@ -66,6 +66,7 @@ class Policy:
     extra: Sequence[str] | None = None
     allowed_tools: Sequence[str] | None = None
     project_settings: bool | None = None
+    setup: Sequence[str] | None = None
 
     @property
     def needs_sandbox(self) -> bool:
@@ -101,6 +102,9 @@ class Policy:
             sandbox_mode=mode,
             timeout_seconds=_given(spec.timeout_seconds, self.max_timeout_seconds),
             max_turns=_given(spec.max_turns, self.max_turns),
+            setup_timeout_seconds=_given(
+                spec.setup_timeout_seconds, self.max_timeout_seconds if spec.setup else None
+            ),
         )
 
     def allows_project_settings(self, spec: TaskSpec) -> bool:
@@ -136,6 +140,7 @@ class Policy:
         self._check_timeout(spec)
         self._check_extra(spec)
         self._check_tools(spec)
+        self._check_setup(spec)
 
     def _check_backend(self, spec: TaskSpec, must_be_named: bool) -> None:
         if self.backends is not None:
@@ -172,9 +177,10 @@ class Policy:
             raise PolicyError(f"max_turns: {spec.max_turns} is over {self.max_turns}")
 
     def _check_timeout(self, spec: TaskSpec) -> None:
-        maximum, given = self.max_timeout_seconds, spec.timeout_seconds
-        if maximum is not None and given is not None and given > maximum:
-            raise PolicyError(f"max_timeout_seconds: {given:g} is over {maximum:g}")
+        maximum = self.max_timeout_seconds
+        for given in (spec.timeout_seconds, spec.setup_timeout_seconds):
+            if maximum is not None and given is not None and given > maximum:
+                raise PolicyError(f"max_timeout_seconds: {given:g} is over {maximum:g}")
 
     def _check_extra(self, spec: TaskSpec) -> None:
         if self.extra is not None or self._extra_could_undo_it:
@@ -186,6 +192,11 @@ class Policy:
                 if not _ONE_TOOL.fullmatch(entry):
                     raise PolicyError(f'allowed_tools: "{entry}" is not the name of one tool')
             _check_listed("allowed_tools", spec.allowed_tools or (), self.allowed_tools or ())
+
+    def _check_setup(self, spec: TaskSpec) -> None:
+        """Check the command that a worktree is set up with: a shell, whatever a CLI may do."""
+        if self.setup is not None or self._has_maximum or self.backends is not None:
+            _check_listed("setup", [spec.setup] if spec.setup else [], self.setup or ())
 
     def directory(self, workdir: str | None) -> str | None:
         """Return the directory that a task runs in; with roots, without symbolic links.

@@ -96,4 +96,5 @@ RULES: Mapping[str, Check] = {
     "extra": _strings,
     "allowed_tools": _strings,
     "project_settings": _boolean,
+    "setup": _strings,
 }

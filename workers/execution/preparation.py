@@ -22,11 +22,17 @@ from clinvk.backends.base import (
 from clinvk.core import placeholders
 from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus, not_blank, queue_of
 from clinvk.core.worker_config import WorkerConfig
+from clinvk.store.types import Lease
 from workers.execution import policy_file
 from workers.execution.directory import Directory
 from workers.execution.policy import Policy, PolicyError
 from workers.execution.refusal import RefusedError
 from workers.execution.sandbox.sandbox import Decision, Sandbox, Wrapped
+from workers.execution.worktrees.worktree import Worktree
+from workers.execution.worktrees.worktrees import WorktreeError, Worktrees, wants_worktree
+
+NO_LEASE = Lease("none", 0, 0)
+"""Of a task that is only looked at."""
 
 ReadResults = Callable[[Sequence[int]], Iterable[TaskResult | None]]
 """Reads the results of some tasks of the same run, in the order of their indexes."""
@@ -38,7 +44,10 @@ than what would cost other tasks their memory."""
 
 @dataclass(frozen=True, slots=True)
 class PreparedTask:
-    """A task that is ready to run. `directory` is its working directory `workdir`, open."""
+    """A task that is ready to run. `directory` is the one that it works in, open.
+
+    That is its `workdir`, or the same in its `worktree`.
+    """
 
     spec: TaskSpec
     backend: Backend
@@ -47,6 +56,7 @@ class PreparedTask:
     directory: Directory
     decision: Decision
     warnings: tuple[str, ...]
+    worktree: Worktree | None = None
 
     def close(self) -> None:
         """Give up what it holds; to be called once the command has ended, or never started."""
@@ -78,6 +88,7 @@ class Preparation:
         )
         self._policy = policy_file.load(config.policy_file) if config.policy_file else Policy()
         self.sandbox = Sandbox(config)
+        self.worktrees = Worktrees(config)
 
     def backends(self) -> list[Backend]:
         """Return the backends that this machine serves."""
@@ -87,9 +98,13 @@ class Preparation:
         return self._queues is None or queue_of(name) in self._queues
 
     def prepare(
-        self, spec: TaskSpec, results: ReadResults, session: Session = NO_SESSION
+        self,
+        spec: TaskSpec,
+        results: ReadResults,
+        session: Session = NO_SESSION,
+        lease: Lease = NO_LEASE,
     ) -> PreparedTask:
-        """Fill in earlier outputs, check the policy, build the command.
+        """Fill in earlier outputs, check the policy, make its worktree, build the command.
 
         Raises:
             RefusedError: it cannot be run here.
@@ -104,7 +119,7 @@ class Preparation:
         if decision.problem:
             reason = f"refused by worker {self._worker}: {decision.problem}"
             raise RefusedError(ErrorKind.REFUSED, reason)
-        directory = self._open(workdir)
+        directory, worktree = self._entered(spec, self._open(workdir), session, lease)
         try:
             confinement = Confinement(
                 sandboxed=decision.is_enforced,
@@ -116,8 +131,38 @@ class Preparation:
         except BaseException:
             directory.close()
             raise
-        warnings = [*warnings, *decision.warnings, *command.warnings]
-        return PreparedTask(spec, backend, command, workdir, directory, decision, tuple(warnings))
+        told = (*warnings, *decision.warnings, *command.warnings)
+        return PreparedTask(spec, backend, command, workdir, directory, decision, told, worktree)
+
+    def _entered(
+        self, spec: TaskSpec, directory: Directory, session: Session, lease: Lease
+    ) -> tuple[Directory, Worktree | None]:
+        """Return the directory that a task works in, which is in its worktree if it has one.
+
+        Raises:
+            RefusedError: it cannot have the worktree that it asks for.
+        """
+        if not wants_worktree(spec):
+            self._refuse_without_worktree(spec, directory)
+            return directory, None
+        resumes = session.resume is not None
+        try:
+            accept = self._policy.directory
+            worktree = self.worktrees.enter(spec, directory, lease, accept, resumes=resumes)
+            return worktree.open(), worktree
+        except PolicyError as error:
+            raise self._refused(error) from error
+        except (WorktreeError, OSError) as error:
+            raise RefusedError(ErrorKind.INVALID, f"{error} (worker {self._worker})") from error
+        finally:
+            directory.close()
+
+    def _refuse_without_worktree(self, spec: TaskSpec, directory: Directory) -> None:
+        """Refuse what has no meaning in a directory that the task shares with others."""
+        for name in ("ref", "setup", "include_changes"):
+            if getattr(spec, name) is not None:
+                directory.close()
+                raise RefusedError(ErrorKind.INVALID, f"{name} needs workspace: worktree")
 
     def _backend(self, name: str) -> Backend:
         if name not in self._registry.names():
@@ -185,8 +230,15 @@ class Preparation:
 
         `kept` is a directory in which the sessions of a sandboxed CLI outlive it.
         """
+        readable = task.worktree.readable if task.worktree else ()
         return self.sandbox.wrap(
-            task.decision, task.command, task.backend, task.directory, inherited, kept
+            task.decision,
+            task.command,
+            task.backend,
+            task.directory,
+            inherited,
+            kept,
+            readable,
         )
 
     def explain(self, task: PreparedTask, error: OSError | ValueError) -> RefusedError:

@@ -23,6 +23,7 @@ from clinvk.core.worker_config import WorkerConfig
 from clinvk.store.failure_detector import ANSWER_SECONDS
 from clinvk.store.store import Store
 from clinvk.store.types import Lease, Recorded
+from tests.unit.git.checkouts import repository
 from workers import context, tasks
 from workers.context import WorkerContext
 from workers.execution.executor import Executor
@@ -73,7 +74,9 @@ def worker(broker_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     store, observers = Store.connect(broker_url), Observers()
     script = "import sys; print(sys.stdin.read())"
     config = WorkerConfig(
-        backends={"py": {"command": [sys.executable, "-c", script]}}, spill_dir=str(tmp_path)
+        backends={"py": {"command": [sys.executable, "-c", script]}},
+        spill_dir=str(tmp_path),
+        worktrees_dir=str(tmp_path / "worktrees"),
     )
     executor = Executor(config, "w@h", "w@h/1", observers)
     renewer = LeaseRenewer(
@@ -84,6 +87,7 @@ def worker(broker_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     )
     found = Worker(store, renewer)
     observers.add(found)
+    observers.add(executor.worktrees)
     consumer = SimpleNamespace(serves=list, take=lambda *_: None)
     monkeypatch.setattr(context, "_context", None)
     errors = ErrorLog(logging.getLogger("workers"))
@@ -231,3 +235,34 @@ def test_a_cancellation_before_a_retry_stops_nothing_after_it(worker: Worker) ->
     (result,) = worker.store.results(RUN, [0])
     assert result is not None
     assert (result.output, result.tried) == ("hello", [])
+
+
+def test_a_worktree_is_removed_once_the_result_is_recorded(worker: Worker, tmp_path: Path) -> None:
+    place, there = tmp_path / "worktrees", list[bool]()
+
+    def look(event: WorkerEvent) -> None:
+        if isinstance(event, TaskEnded):  # the result is recorded, and not earlier
+            there.append(any(place.iterdir()))
+
+    worker.on_event = look
+    worker.submit(workspace="worktree", workdir=str(repository(tmp_path / "repo")))
+    execute()
+    assert there == [True]
+    assert list(place.iterdir()) == []
+
+
+def test_a_worktree_goes_with_an_execution_whose_result_is_refused(
+    worker: Worker, tmp_path: Path
+) -> None:
+    top = repository(tmp_path / "repo")
+    worker.submit(workspace="worktree", workdir=str(top))
+
+    def lose(event: WorkerEvent) -> None:
+        if isinstance(event, CommandEnded):
+            worker.store.release("w@h/1", LEASE)
+            worker.store.reap()
+
+    worker.on_event = lose
+    with pytest.raises(Ignore):
+        execute()
+    assert list((tmp_path / "worktrees").iterdir()) == []

@@ -103,6 +103,7 @@ def test_the_environment_beats_the_task_and_the_configuration(
         ("stall_timeout_seconds", "backends.claude.stall_timeout_seconds", 3.0, "0"),
         ("approval_mode", "unified_flags.approval_mode", "none", "default"),
         ("sandbox_mode", "backends.claude.sandbox_mode", "full", "default"),
+        ("workspace", "backends.claude.workspace", "worktree", "shared"),
         ("model", "backends.claude.model", "opus", ""),
         ("allowed_tools", "backends.claude.allowed_tools", ["Read"], "all"),
     ],
@@ -112,6 +113,11 @@ def test_nothing_is_a_value_too(
 ) -> None:
     loaded = load(tmp_path, {}, **{variable(place): nothing})
     assert getattr(loaded.resolve(spec(**{field: own})), field) is None
+
+
+def test_the_configuration_gives_tasks_worktrees(tmp_path: Path) -> None:
+    for place in ("unified_flags.workspace", "backends.claude.workspace"):
+        assert load(tmp_path, nested(place, "worktree")).resolve(spec()).workspace == "worktree"
 
 
 @pytest.mark.parametrize("field", ["approval_mode", "sandbox_mode"])

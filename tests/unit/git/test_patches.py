@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from clinvk.git import patches, snapshot
-from clinvk.git.bench import Bench
+from clinvk.git.bench import Bench, copy_file
 from clinvk.git.repository import Repository
 from clinvk.git.runner import GitError, TooLargeError
 from tests.unit.git.checkouts import TREES, Tree, git, read_tree, repository, write_tree
@@ -31,7 +31,7 @@ def tree_of(bench: Bench, top: Path) -> str:
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(before=TREES, after=TREES)
 def test_any_files_come_out_of_a_patch_as_they_went_in(
@@ -57,7 +57,7 @@ def test_renames_modes_and_submodules_are_in_a_patch(top: Path) -> None:
     commit = git(top, "rev-parse", "HEAD")
     git(top, "update-index", "--add", "--cacheinfo", f"160000,{commit},lib")
     (top / "lib").mkdir()
-    shutil.copy(top / ".git" / "index", f"{bench.path}/index")
+    copy_file(str(top / ".git" / "index"), f"{bench.path}/index")
     before = tree_of(bench, top)
     (top / "src" / "a.py").rename(top / "src" / "b.py")
     (top / "README").chmod(0o755)

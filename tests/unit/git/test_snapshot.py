@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clinvk.git import snapshot
-from clinvk.git.bench import Bench
+from clinvk.git.bench import Bench, copy_file
 from clinvk.git.repository import Repository
 from tests.unit.git.checkouts import git, read_tree, repository
 
@@ -21,7 +21,7 @@ class Checkout:
         assert found is not None
         self.bench = Bench.create(str(top.parent / "bench"), found)
         self.index = f"{self.bench.path}/index"
-        shutil.copy(found.index, self.index)
+        copy_file(found.index, self.index)
 
     def take(self) -> snapshot.Snapshot:
         return snapshot.take(self.bench, str(self.top), self.index)
@@ -97,7 +97,7 @@ def test_what_has_no_place_in_a_tree_is_told(checkout: Checkout) -> None:
     os.mkfifo(checkout.top / "README")
     commit = git(checkout.top, "rev-parse", "HEAD")
     git(checkout.top, "update-index", "--add", "--cacheinfo", f"160000,{commit},lib")
-    shutil.copy(checkout.top / ".git" / "index", checkout.index)
+    copy_file(str(checkout.top / ".git" / "index"), checkout.index)
     (checkout.top / "lib").mkdir()
     (checkout.top / "lib" / "lost").write_text("x")
     assert checkout.take().left_out == [
@@ -115,7 +115,7 @@ def test_nothing_that_the_checkout_names_is_run(checkout: Checkout) -> None:
     inner = repository(checkout.top / "lib", {"x": "x\n"})
     git(checkout.top, "add", "lib")
     git(checkout.top, "commit", "--quiet", "--message", "a submodule")
-    shutil.copy(checkout.top / ".git" / "index", checkout.index)
+    copy_file(str(checkout.top / ".git" / "index"), checkout.index)
     for top in (checkout.top, inner):
         (top / ".gitattributes").write_text("* filter=evil\n")
         for name in ("clean", "smudge", "process"):
@@ -132,3 +132,13 @@ def test_nothing_that_the_checkout_names_is_run(checkout: Checkout) -> None:
     ran.unlink(missing_ok=True)
     assert checkout.files()["README"] == b"changed\n"
     assert not ran.exists()
+
+
+def test_a_copy_of_an_index_is_as_old_as_the_index(checkout: Checkout) -> None:
+    """What has changed since is told by that, where clocks are too coarse to tell it."""
+    index = checkout.top / ".git" / "index"
+    os.utime(index, ns=(10**18, 10**18))
+    found = Repository.around(str(checkout.top))
+    assert found is not None
+    checkout.bench.copy_index(found, "HEAD", checkout.index)
+    assert Path(checkout.index).stat().st_mtime_ns == 10**18

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clinvk.core.changes import Changes, Commit
+from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus
 from clinvk.output import documents
 
 
@@ -36,3 +39,27 @@ def test_a_document_in_pieces_is_the_document(
 def test_half_of_a_surrogate_pair_in_one_entry_is_escaped_there() -> None:
     written = "".join(documents.listing({}, "x", ["漢", "\ud800"]))
     assert json.loads(written.encode()) == {"x": ["漢", "\ud800"]}
+
+
+def test_changes_of_a_task_are_keys_of_its_entry() -> None:
+    commit = Commit(sha="c", author="Ann", message="why")
+    changes = Changes(
+        base="b", start="s", tree="t", changed_files=["x"], files=1, commits=[commit], patch="p"
+    )
+    result = TaskResult(
+        index=0, status=TaskStatus.OK, exit_code=0, duration_seconds=1, changes=changes
+    )
+    entry = documents.entry(TaskSpec(backend="echo", prompt="x"), result)
+    told = {
+        "base": "b",
+        "changed_files": ["x"],
+        "insertions": 0,
+        "deletions": 0,
+        "commits": [{"sha": "c", "author": "Ann", "message": "why"}],
+        "patch": "p",
+    }
+    assert entry.items() >= told.items()
+    without = documents.entry(
+        TaskSpec(backend="echo", prompt="x"), dataclasses.replace(result, changes=None)
+    )
+    assert without.keys().isdisjoint(told)

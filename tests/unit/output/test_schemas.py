@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
+from clinvk.core.changes import Changes, Commit
 from clinvk.core.errors import TaskFileError
 from clinvk.core.spec import Enforcement, ErrorKind, TaskResult, TaskSpec, TaskStatus, Try, Usage
 from clinvk.output import documents
@@ -56,6 +57,15 @@ FULL = documents.entry(
         usage=Usage(input_tokens=1),
         cost_usd=0.1,
         cost_source="cli",
+        changes=Changes(
+            base="b",
+            start="s",
+            tree="t",
+            changed_files=["f"],
+            commits=[Commit(sha="c", author="a", message="m")],
+            patch="p",
+            kept="/k",
+        ),
         warnings=["w"],
         start_time="2026-01-02T03:04:05.678Z",
         end_time="2026-01-02T03:04:05.678Z",

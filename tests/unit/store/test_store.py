@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from clinvk.core.changes import Changes
 from clinvk.core.errors import WireError
 from clinvk.core.spec import ErrorKind, RunOptions, TaskResult, TaskSpec, TaskStatus
 from clinvk.store import runs
@@ -344,6 +345,33 @@ def test_a_run_is_kept_while_a_task_of_it_runs(store: Store) -> None:
         store.redis.pexpire(name, 60_000)
     assert renew(store, Lease(RUN, 0, 1)) == []
     assert [name for name in keys if store.redis.pttl(name) <= 60_000] == []
+
+
+def test_large_parts_of_changes_are_kept_apart(store: Store) -> None:
+    """A patch up to 10 MiB is read with its result; a pack, and a larger patch, by who asks."""
+    submit(store, "a a")
+    claim(store, 0)
+    claim(store, 1)
+    patch = "caf\udce9\n" * 50_000
+    changes = Changes(
+        base="b", start="s", tree="t", patch=patch, patch_bytes=len(patch), pack="p" * 100_000
+    )
+    assert store.finish(Lease(RUN, 0, 1), replace(result(0), changes=changes)).ok
+    assert store.redis.hstrlen(key("results", RUN), "0") < 1000
+    (found,) = store.results(RUN, [0])
+    assert found is not None
+    assert found.changes is not None
+    assert (found.changes.patch, found.changes.pack) == (patch, None)
+    assert store.load_part(RUN, found.changes, "pack") == changes
+    store.redis.delete(key("blob", RUN, "0-1-pack"))
+    assert store.load_part(RUN, found.changes, "pack").pack is None
+    long = replace(changes, patch_bytes=(10 << 20) + 1)
+    store.finish(Lease(RUN, 1, 1), replace(result(1), changes=long))
+    (found,) = store.results(RUN, [1])
+    assert found is not None
+    assert found.changes is not None
+    assert found.changes.patch is None
+    assert store.load_part(RUN, found.changes, "patch").patch == patch
 
 
 def test_a_large_output_is_kept_apart_and_read_back_whole(store: Store) -> None:

@@ -259,3 +259,18 @@ def test_a_damaged_file_is_refused_or_read_and_nothing_else(data: st.DataObject)
         assert [TaskSpec.from_wire(spec.to_wire()) for spec in parsed.tasks] == list(parsed.tasks)
         assert len(parsed.tasks) == len(parsed.sources) > 0
     assert all(refused)
+
+
+def test_the_top_level_says_where_tasks_work() -> None:
+    text = (
+        '{"workspace": "worktree", "setup": "npm ci", "tasks": ['
+        '{"backend": "echo", "prompt": "x"},'
+        '{"backend": "echo", "prompt": "x", "workspace": "shared", "setup": null}]}'
+    )
+    assert [(task.workspace, task.setup) for task in parse(text).tasks] == [
+        ("worktree", "npm ci"),
+        ("shared", None),
+    ]
+    for wrong in ('"workspace": "own"', '"setup": " "', '"setup_timeout_seconds": 0'):
+        with pytest.raises(TaskFileError):
+            parse("{" + wrong + f', "tasks": [{LINE}]}}')

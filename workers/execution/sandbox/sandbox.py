@@ -151,11 +151,12 @@ class Sandbox:
         directory: Directory,
         inherited: Mapping[bytes, bytes],
         kept: str | None = None,
+        readable: Sequence[str] = (),
     ) -> Iterator[Wrapped]:
         """Give a task's command as it is started, in its sandbox if there is one.
 
         `inherited` is the environment that it gets beside its own variables. `kept` is a directory
-        for the sessions of its CLI.
+        for the sessions of its CLI. It may read the directories of `readable`, too.
 
         Raises:
             OSError: the program is not there.
@@ -169,6 +170,7 @@ class Sandbox:
         home = os.path.normpath(environment.get("HOME") or NOWHERE)
         program = _located(command.argv[0], environment)
         cli = self._files(backend, [program], environment, home)
+        cli = replace(cli, readable=(*cli.readable, *readable))
         with self._private.make() as private, contextlib.ExitStack() as closer:
             mode: Mode = "workspace" if decision.enforcement.mode == "workspace" else "read-only"
             plan = Plan(
@@ -260,6 +262,8 @@ def _checked(
 ) -> str | None:
     """Return the working directory without links in it; None for one of the task's own."""
     resolved = opened_path(directory.fd)
+    if directory.is_own:
+        return resolved
     problem = workdir_problem(resolved, home, private.path, cli)
     if problem is None:
         return resolved

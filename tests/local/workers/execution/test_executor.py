@@ -16,6 +16,7 @@ from clinvk.broker.dispatcher import Dispatcher
 from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.store.types import Claim, Lease
+from tests.unit.git.checkouts import git, repository
 from workers.execution.executor import Executor
 from workers.execution.stop_signal import StopSignal
 from workers.observers import Observers, TaskStep, WorkerEvent
@@ -425,3 +426,88 @@ def test_a_backend_with_a_bug_costs_its_steps_only(
     result = run_claude(TaskSpec(backend="claude", prompt="x"), tmp_path)
     assert (result.output, result.error_kind) == ("done", None)
     assert result.warnings == ["clinvk could not read 1 line of the output of claude"]
+
+
+@pytest.fixture
+def in_worktree(execute: Any, tmp_path: Path):  # type: ignore[no-untyped-def]
+    """Run code in a worktree of a repository; returns the result and what is left of worktrees."""
+    top = repository(tmp_path / "repo", {"README": "read me\n", "src/a.py": "a\n"})
+    place = tmp_path / "worktrees"
+
+    def run(code: str, config: dict[str, Any] | None = None, **fields: Any) -> TaskResult:
+        spec = py(workspace="worktree", **{"workdir": str(top / "src"), **fields})
+        result: TaskResult = execute(spec, code, worktrees_dir=str(place), **(config or {}))
+        assert git(top, "status", "--porcelain") == ""
+        return result
+
+    return run
+
+
+APPEND = "open('a.py', 'a').write('b\\n'); import os; print(os.getcwd())"
+
+
+def test_a_task_in_a_worktree_has_its_changes_in_its_result(
+    in_worktree: Any, tmp_path: Path
+) -> None:
+    result = in_worktree(APPEND, setup="echo 1 > installed")
+    assert result.status is TaskStatus.OK, result.error
+    assert result.output.startswith(f"{tmp_path}/worktrees/")
+    assert result.output.endswith("/work/repo/src")
+    assert result.changes.changed_files == ["src/a.py"]
+    assert result.changes.base == git(tmp_path / "repo", "rev-parse", "HEAD")
+    assert TaskResult.from_wire(result.to_wire()) == result
+
+
+@pytest.mark.parametrize("mode", ["workspace", "read-only"])
+def test_a_worktree_in_a_sandbox(in_worktree: Any, mode: str, tmp_path: Path) -> None:
+    code = "import subprocess; print(subprocess.run(['git', 'log', '-1', '--format=%s'], "
+    code += "cwd='.', capture_output=True, text=True).stdout or 'none')\n"
+    code += "import contextlib\nwith contextlib.suppress(OSError): open('README', 'w').write('x')"
+    result = in_worktree(code, sandbox_mode=mode, workdir=str(tmp_path / "repo"))
+    assert result.status is TaskStatus.OK, result.error
+    assert result.sandbox.mode == mode
+    assert result.output == "first"
+    assert result.changes.changed_files == (["README"] if mode == "workspace" else [])
+
+
+def test_a_setup_that_fails_is_the_tasks_failure(in_worktree: Any) -> None:
+    result = in_worktree(APPEND, setup="echo no network >&2; exit 3")
+    assert (result.status, result.error_kind) == (TaskStatus.FAILED, ErrorKind.FAILED)
+    assert result.error == "setup failed (3): no network"
+    assert result.exit_code == -1
+
+
+def test_a_setup_that_takes_too_long_is_stopped(in_worktree: Any) -> None:
+    result = in_worktree(APPEND, setup="sleep 60", setup_timeout_seconds=0.2)
+    assert (result.status, result.error) == (TaskStatus.TIMEOUT, "setup was stopped after 0.2 s")
+
+
+def test_a_task_that_fails_has_changes_too(in_worktree: Any) -> None:
+    result = in_worktree("open('a.py', 'w').write('x'); raise SystemExit(3)")
+    assert result.status is TaskStatus.FAILED
+    assert result.changes.changed_files == ["src/a.py"]
+
+
+def test_changes_that_are_too_large_fail_the_task(in_worktree: Any, tmp_path: Path) -> None:
+    code = "import os; open('big', 'wb').write(os.urandom(9000)); print('done')"
+    result = in_worktree(code, {"changes_bytes": 1000})
+    assert (result.status, result.error_kind) == (TaskStatus.FAILED, ErrorKind.TOO_LARGE)
+    assert "its changes cannot be recorded (" in result.error
+    kept = result.error.split(" are in ")[1].removesuffix(" on worker w@h")
+    assert (Path(kept) / "src" / "big").stat().st_size == 9000
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"workdir": "/", "workspace": "worktree"}, "workdir / is in no git repository"),
+        ({"setup": "make"}, "setup needs workspace: worktree"),
+        ({"ref": "main"}, "ref needs workspace: worktree"),
+    ],
+)
+def test_what_has_no_worktree_is_refused(
+    execute: Any, fields: dict[str, Any], problem: str
+) -> None:
+    result = execute(py(**fields))
+    assert result.error_kind is ErrorKind.INVALID
+    assert result.error.startswith(problem)

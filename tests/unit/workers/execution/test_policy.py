@@ -137,10 +137,32 @@ def test_allowed_tools(rules: dict[str, Any], tools: list[str], said: str | None
         assert said in refused
 
 
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ({}, None),
+        ({"workdir_roots": ["/"]}, None),
+        ({"setup": ["npm ci"]}, None),
+        ({"max_approval_mode": "auto", "setup": ["npm *"]}, None),
+        ({"max_approval_mode": "auto"}, 'setup: "npm ci" is not among (none)'),
+        ({"backends": ["*"]}, 'setup: "npm ci" is not among (none)'),
+        ({"setup": ["make"]}, 'setup: "npm ci" is not among make'),
+        ({"max_timeout_seconds": 60}, "max_timeout_seconds: 90 is over 60"),
+    ],
+)
+def test_setup_of_worktrees(rules: dict[str, Any], said: str | None) -> None:
+    """It is run by a shell, whatever the task's CLI may do."""
+    task = spec(setup="npm ci", setup_timeout_seconds=90)
+    assert refusal(Policy(**rules), task) == said
+    assert refusal(Policy(**{**rules, "max_timeout_seconds": None}), spec()) is None
+
+
 def test_what_a_task_leaves_open_is_the_maximum() -> None:
     policy = Policy(max_sandbox_mode="workspace", max_timeout_seconds=60, max_turns=5)
     given = policy.completed(spec(), can_enforce=True)
     assert (given.sandbox_mode, given.timeout_seconds, given.max_turns) == ("workspace", 60, 5)
+    given = policy.completed(spec(setup="make"), can_enforce=True)
+    assert given.setup_timeout_seconds == 60
     own = spec(sandbox_mode="read-only", timeout_seconds=1, max_turns=1)
     assert policy.completed(own, can_enforce=True) == own
     assert Policy().completed(spec(), can_enforce=True) == spec()

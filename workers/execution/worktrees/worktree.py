@@ -1,0 +1,196 @@
+"""One worktree: made from a checkout, given to a task, looked at when the task has ended."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from clinvk.core.changes import MOST_FILES, Changes
+from clinvk.git import merges, packs, patches, snapshot
+from clinvk.git.bench import Bench, copy_file, write_git_directory
+from clinvk.git.repository import Repository
+from clinvk.git.runner import GitError
+from workers.execution.directory import Directory, open_directory
+from workers.execution.worktrees import included, own_commits
+from workers.execution.worktrees.own_commits import OwnCommits
+from workers.execution.worktrees.place import About, Place, size_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a task asks for: the commit, and whether changes that are not committed come along."""
+
+    ref: str = "HEAD"
+    with_changes: bool = True
+
+
+@dataclass(slots=True)
+class Worktree:
+    """A checkout that one task has for itself; see the package for what is where.
+
+    Attributes:
+        is_fresh: whether it is new, so that it is to be set up.
+    """
+
+    place: Place
+    about: About
+    is_fresh: bool = True
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def readable(self) -> Sequence[str]:
+        """The directories outside of it that git reads in it."""
+        return self.about.objects
+
+    def open(self) -> Directory:
+        """Open the directory that the task works in.
+
+        Raises:
+            OSError: it is not there any more.
+        """
+        return open_directory(self.about.workdir, None, is_own=True)
+
+    def begin(self) -> None:
+        """Take its files as they are now for what the task was given: what set-up did is not its.
+
+        Raises:
+            GitError: they cannot be read.
+        """
+        taken = snapshot.take(self.place.bench, self.about.top, self.place.index)
+        self.about = replace(self.about, start=taken.tree)
+        self.place.write(self.about)
+
+    def tree(self) -> str:
+        """Return the tree of its files.
+
+        Raises:
+            GitError: they cannot be read.
+        """
+        return snapshot.take(self.place.bench, self.about.top, self.place.index).tree
+
+    def changes(self, most_bytes: int) -> Changes:
+        """Return what the task has changed; no part of it may have more than `most_bytes`.
+
+        Raises:
+            GitError: it cannot be read.
+            TooLargeError: it is over the limit.
+        """
+        bench, about = self.place.bench, self.about
+        taken = snapshot.take(bench, about.top, self.place.index)
+        borrowed = Path(bench.path, "objects", "info", "alternates").read_bytes()
+        own = own_commits.read(bench, about.top, about.base, borrowed)
+        left_out = [*taken.left_out, *own.left_out]
+        self.warnings += [
+            f"{name} is a git repository: its files are in the changes, its history is not"
+            for name in taken.nested
+        ]
+        self.warnings += left_out
+        found = patches.changes(bench, about.start, taken.tree)
+        patch = patches.make(bench, about.start, taken.tree, most_bytes)
+        return Changes(
+            base=about.base,
+            start=about.start,
+            tree=taken.tree,
+            changed_files=_names(found)[:MOST_FILES],
+            files=len(_names(found)),
+            insertions=sum(each.insertions or 0 for each in found),
+            deletions=sum(each.deletions or 0 for each in found),
+            commits=own.commits,
+            head=own.head,
+            patch_bytes=len(patch),
+            patch=patch.decode("utf-8", "surrogateescape") or None,
+            pack=self._pack(taken.tree, own, most_bytes) if patch or own.head else None,
+            kept=about.top if left_out else None,
+        )
+
+    def _pack(self, tree: str, own: OwnCommits, most_bytes: int) -> str:
+        """Return all objects of the changes that the base does not have."""
+        bench = self.place.bench
+        wanted = [merges.commit(bench, each, self.about.base) for each in (self.about.start, tree)]
+        if own.head and own.objects:
+            bench, wanted = bench.reading(own.objects), [*wanted, own.head]
+        pack = packs.make(bench, wanted, [self.about.base], most_bytes)
+        return base64.b64encode(pack).decode()
+
+
+def _names(found: Sequence[patches.FileChange]) -> list[str]:
+    names = (name for each in found for name in (each.was, each.path) if name is not None)
+    return list(dict.fromkeys(names))
+
+
+def make(
+    place: Place, repository: Repository, directory: str, about: About, wanted: Wanted
+) -> Worktree:
+    """Make the worktree in a place, for a task whose working directory is `directory`.
+
+    Raises:
+        GitError: git cannot make it.
+        OSError: its files cannot be written.
+    """
+    bench = Bench.create(str(place.path / "git"), repository)
+    base = repository.commit(wanted.ref)
+    start, base_tree = _start(bench, repository, base, wanted)
+    top = about.top
+    os.makedirs(top)  # noqa: PTH103
+    bench.check_out(start, top, place.index)
+    _give_git(bench, top, repository, base, base_tree, place.index)
+    included.copy(bench, repository.top, top, _user_index(bench, repository, base))
+    workdir = os.path.normpath(os.path.join(top, os.path.relpath(directory, repository.top)))  # noqa: PTH118
+    os.makedirs(workdir, exist_ok=True)  # noqa: PTH103
+    about = replace(
+        about,
+        base=base,
+        start=start,
+        workdir=workdir,
+        objects=repository.object_directories(),
+        size_bytes=size_bytes(Path(top)),
+    )
+    place.write(about)
+    return Worktree(place, about)
+
+
+def _start(bench: Bench, repository: Repository, base: str, wanted: Wanted) -> tuple[str, str]:
+    """Return the tree that the task is given, and that of the commit."""
+    base_tree = bench.tree_of(base)
+    if not wanted.with_changes:
+        return base_tree, base_tree
+    head = repository.commit("HEAD")
+    now = snapshot.take(bench, repository.top, _user_index(bench, repository, head)).tree
+    if head == base:
+        return now, base_tree
+    merged = merges.merge(bench, bench.tree_of(head), base_tree, now)
+    if merged.conflicts:
+        raise GitError(
+            f"the changes that are not committed do not go together with {wanted.ref} "
+            f"({', '.join(merged.conflicts[:5])}): include_changes: false leaves them out"
+        )
+    return merged.tree, base_tree
+
+
+def _user_index(bench: Bench, repository: Repository, head: str) -> str:
+    """Return a copy of the index of the user's checkout, which says what has not changed."""
+    path = f"{bench.path}/index-of-user"
+    bench.copy_index(repository, head, path)
+    return path
+
+
+def _give_git(
+    bench: Bench, top: str, repository: Repository, base: str, base_tree: str, index: str
+) -> None:
+    """Give the task a git directory, with the repository's history, branches and remotes."""
+    path = f"{top}/.git"
+    settings = repository.settings()
+    settings.pop("core.excludesfile", None)
+    write_git_directory(path, repository, settings, repository.remotes())
+    Path(path, "HEAD").write_text(f"{base}\n")
+    Path(path, "packed-refs").write_bytes(b"# pack-refs with: sorted \n" + repository.refs())
+    exclude = Path(bench.path, "info", "exclude")
+    if exclude.is_file():
+        shutil.copyfile(exclude, f"{path}/info/exclude")
+    own = f"{path}/index"
+    copy_file(index, own)
+    bench.git("read-tree", "-m", base_tree, worktree=top, index=own)
