@@ -228,4 +228,64 @@ def wait(client: CeleryClient, run: str) -> int:
     return runs.wait(client, run)
 
 
-COMMANDS = (list_runs, status, attach, logs, results, report, retry, resume, cancel, wait)
+_tasks_argument = click.argument("tasks", metavar="[INDEX|ID]...", nargs=-1)
+"""Numbers of tasks, as the output of a run shows them in brackets, or ids."""
+
+
+@run_command("diff")
+@_tasks_argument
+@click.option("--stat", is_flag=True, help="Print the files and counts of lines only.")
+def diff(client: CeleryClient, run: str, tasks: tuple[str, ...], stat: bool) -> int:
+    """Print what tasks changed in their worktrees, as patches.
+
+    INDEX is a task's number, as the output of the run shows it in brackets; ID is its id in the
+    task file. Without one, all tasks that changed something are printed.
+    """
+    from clinvk.commands import diff
+
+    return diff.diff(client, run, tasks, stat=stat)
+
+
+@run_command("apply")
+@_tasks_argument
+@click.option("--all-ok", is_flag=True, help="Apply all tasks that are ok, up to a conflict.")
+@click.option("--3way", "three_way", is_flag=True, help="Merge where the lines around differ.")
+@click.option("--branch", metavar="PREFIX", help="Make a branch PREFIX<number> of each task.")
+@click.option("--commit", is_flag=True, help="Commit each task on the current branch.")
+def apply(
+    client: CeleryClient,
+    run: str,
+    tasks: tuple[str, ...],
+    all_ok: bool,
+    three_way: bool,
+    branch: str | None,
+    commit: bool,
+) -> int:
+    """Apply what tasks changed to the checkout around the current directory.
+
+    Each task is applied as a whole or not at all. Exit codes: 0 all are applied, 1 one is not.
+    """
+    from clinvk.commands import apply
+
+    options = apply.ApplyOptions(
+        tasks=tasks, all_ok=all_ok, three_way=three_way, branch=branch, commit=commit
+    )
+    return apply.apply(client, run, options)
+
+
+@run_command("conflicts")
+@json_option
+def conflicts(client: CeleryClient, run: str, as_json: bool) -> int:
+    """Print which tasks' changes do not go together, with the files.
+
+    Exit codes: 0 all go together, 1 some do not.
+    """
+    from clinvk.commands import conflicts
+
+    return conflicts.conflicts(client, run, as_json=as_json)
+
+
+COMMANDS = (
+    *(list_runs, status, attach, logs, results, report, retry, resume, cancel, wait),
+    *(diff, apply, conflicts),
+)

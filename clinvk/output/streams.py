@@ -48,7 +48,12 @@ class Output:
                 return
         self._attempt(self._stream.flush)
 
-    def _attempt(self, act: Callable[..., object], *arguments: str) -> None:
+    def write_bytes(self, content: bytes) -> None:
+        """Write bytes that need not be text; not to a terminal."""
+        self._attempt(self._stream.flush)
+        self._attempt(self._stream.buffer.write, content)  # type: ignore[attr-defined]
+
+    def _attempt(self, act: Callable[..., object], *arguments: str | bytes) -> None:
         if self.broken:
             return
         try:
