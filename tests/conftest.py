@@ -10,12 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from clinvk.store import failure_detector
 from clinvk.store import leases as leases_module
 from clinvk.store.failure_detector import Server
 from clinvk.store.store import Store
 from tests import harness
+
+# How long an example takes says more about what else the machine does than about the code.
+settings.register_profile("clinvk", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("clinvk")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -110,7 +110,7 @@ def test_a_command_that_celery_could_not_read_is_refused(body: object, why: str)
         message_checks.check(of_body(body), PIDBOX)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(forged.messages())
 def test_any_message_is_refused_or_can_be_taken(message: Any) -> None:
     forged.check_message(message)

@@ -10,13 +10,13 @@ from clinvk.store import decoding
 from tests import forged
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(forged.RUNS)
 def test_any_run(record: tuple[dict[bytes, bytes], list[bytes]]) -> None:
     forged.check_run(record)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(forged.WORKERS)
 def test_any_worker(wire: bytes) -> None:
     forged.check_worker(wire)
