@@ -152,14 +152,15 @@ class Stderr:
         self.fd, _ = _open_to_append(folder)
 
     def trim(self) -> int:
-        """Keep the end of a long file and empty it.
-
-        Returns the size that is left, in bytes.
-        """
+        """Free what is before the end of a long file; returns its size, in bytes."""
         size = os.fstat(self.fd).st_size
         self.written_bytes = size + self._dropped_bytes
-        if size <= self._last_bytes:
+        if size <= self._last_bytes or punch(self.fd, 0, size - self._last_bytes):
             return size
+        return self._empty(size)
+
+    def _empty(self, size: int) -> int:
+        """Keep the end of a file without holes and empty it, of which something can get lost."""
         for _ in range(MOST_READS):
             self._before = _read(self.fd, size - self._last_bytes, self._last_bytes)
             read, size = size, os.fstat(self.fd).st_size
@@ -171,9 +172,10 @@ class Stderr:
 
     def captured(self) -> Captured:
         """Return the end of what was written."""
-        rest = _read(self.fd, 0, self.trim())
+        size = self.trim()
+        rest = _read(self.fd, max(0, size - self._last_bytes), self._last_bytes)
         end = (self._before + rest)[-self._last_bytes :]
-        return Captured(head=end, size=self._dropped_bytes + len(rest))
+        return Captured(head=end, size=self._dropped_bytes + size)
 
     def close(self) -> None:
         """Close the file, which deletes it."""

@@ -13,7 +13,18 @@ from workers.execution.holes import punch
 from workers.execution.spill import Spill
 
 
-def test_what_is_written_while_stderr_is_trimmed_is_kept(
+def test_of_stderr_nothing_is_lost_where_files_can_have_holes(tmp_path: Path) -> None:
+    stderr = Stderr(last_bytes=10, folder=str(tmp_path))
+    for _ in range(3):
+        os.write(stderr.fd, b"x" * 99_999 + b"\n")
+        assert stderr.trim() == stderr.written_bytes
+    assert os.fstat(stderr.fd).st_blocks < 100
+    captured = stderr.captured()
+    stderr.close()
+    assert (captured.head, captured.size) == (b"xxxxxxxxx\n", 300_000)
+
+
+def test_what_is_written_while_stderr_is_emptied_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stderr = Stderr(last_bytes=10, folder=str(tmp_path))
@@ -28,6 +39,7 @@ def test_what_is_written_while_stderr_is_trimmed_is_kept(
         return found
 
     monkeypatch.setattr(capture, "_read", read_slowly)
+    monkeypatch.setattr(capture, "punch", lambda *_: False)
     assert stderr.trim() == 0
     captured = stderr.captured()
     stderr.close()
