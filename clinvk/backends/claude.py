@@ -91,6 +91,7 @@ _TEXT_KINDS = (
     (r"contact your admin|disabled (by your admin|for your org)|set to \$0", ErrorKind.QUOTA),
     (r"(hit|reached) your [\w' ]*limit", ErrorKind.USAGE_LIMIT),
     (r"\b529\b|overloaded|high load|request timed out", ErrorKind.OVERLOADED),
+    (r"empty or malformed response", ErrorKind.OVERLOADED),
     (r"unable to connect to API( \(|\. )|connection error\.$", ErrorKind.OVERLOADED),
     (r"not logged in|please run /login|invalid api key", ErrorKind.AUTH),
     (r"exceeds 10MB|prompt is too long|output token maximum", ErrorKind.TOO_LARGE),

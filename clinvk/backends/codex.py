@@ -52,6 +52,7 @@ _LIMIT_KINDS = (
     (r"rate limit exceeded", ErrorKind.RATE_LIMITED),
     (r"at capacity|experiencing high demand|capacity.* unavailable", ErrorKind.OVERLOADED),
     (r"waiting for network|connection failed|error sending request", ErrorKind.OVERLOADED),
+    (r"stream closed before|idle timeout waiting for", ErrorKind.OVERLOADED),
 )
 _TEXT_KINDS = (
     (r"missing environment variable|unauthorized|forbidden|not logged in", ErrorKind.AUTH),

@@ -157,6 +157,7 @@ _LIMIT_KINDS = (
     (r"insufficient G1 credits|limit: ?0(?![.\d])", ErrorKind.QUOTA),
     (r"daily quota|per[ _]?day|quota will reset|exhausted your capacity", ErrorKind.USAGE_LIMIT),
     (r"no capacity available|overloaded|fetch failed", ErrorKind.OVERLOADED),
+    (r"stream ended without|incomplete json segment", ErrorKind.OVERLOADED),
     (r"please retry in|suggested retry after|per[ _]?minute|rate limit", ErrorKind.RATE_LIMITED),
     (r"resource.?(has been )?exhausted", ErrorKind.RATE_LIMITED),
 )
@@ -303,14 +304,18 @@ class _Reader(EventReader):
                 return [steps.tool_result(event.get("output"), ok=ok)]
             case "error":
                 self.last_error = parsing.text(event, "message") or self.last_error
-                return steps.error(parsing.text(event, "message") or "")
+                return self._error_steps(event, event)
             case "result":
                 self.result = event
-                error = parsing.text(parsing.mapping(event, "error"), "message") or ""
-                outcome = outcomes.outcome(error, _kind(None, event, error), self.at)
-                said = steps.error(parsing.api_message(error), outcome)
+                said = self._error_steps(event, parsing.mapping(event, "error"))
                 return [*steps.usage(_usage(event)), *said]
         return []
+
+    def _error_steps(self, event: parsing.Json, error: parsing.Json) -> list[Step]:
+        """Return what an event tells of an error, whose message is in `error`."""
+        message = parsing.text(error, "message") or ""
+        outcome = outcomes.outcome(message, _kind(None, event, message), self.at)
+        return steps.error(parsing.api_message(message), outcome)
 
     def finish(self, process: ProcessResult) -> ParsedOutput:
         known: dict[str, Any] = {

@@ -183,14 +183,12 @@ class Executor:
     def _ended(self, execution: Execution, result: TaskResult) -> Ended:
         """Add what decides how a task goes on."""
         parsed, session, backend = execution.parsed, execution.session, execution.backend
-        sandbox = execution.sandbox
         return Ended(
             result=result,
             worker=self.name,
             assignment=execution.assignment,
             may_have_acted=execution.may_have_acted or session.resume is not None,
-            is_contained=sandbox is not None
-            and (sandbox.mode == "read-only" and sandbox.by != "none"),
+            is_contained=_is_contained(execution),
             can_resume=backend is not None and backend.can_resume,
             limited_model=parsed.limited_model,
             at_capacity=parsed.at_capacity,
@@ -378,3 +376,11 @@ class Executor:
             f"if it needs the variable, name it in backends.{task.spec.backend}.pass_env there"
         )
         return replace(parsed, warnings=(*parsed.warnings, warning))
+
+
+def _is_contained(execution: Execution) -> bool:
+    """Whether a task could change nothing that a new start would not find as it was."""
+    sandbox, assignment = execution.sandbox, execution.assignment
+    is_read_only = sandbox is not None and sandbox.mode == "read-only" and sandbox.by != "none"
+    has_own_tree = assignment is not None and assignment.variant.workspace == "worktree"
+    return is_read_only or has_own_tree
