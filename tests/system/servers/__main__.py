@@ -28,8 +28,8 @@ TESTS = (
     "tests/local/test_local_mode.py",
     "tests/local/test_lost_data.py",
 )
-LONG = ("tests/local/commands", "tests/system/fleet", "tests/system/store")
-"""Take minutes: on the oldest server only, and with all other tests on clinvk's own."""
+LONG = ("tests/system/store",)
+"""Takes minutes: on the oldest server only, and with all other tests on clinvk's own."""
 
 
 def main() -> None:
