@@ -84,6 +84,8 @@ def test_each_answer_is_that_of_its_own_prompt(tmp_path: Path) -> None:
     assert sorted(request["prompt"] for request in asked(tmp_path)) == sorted(prompts)
 
 
+AT_ONCE = {"max_wait": 0, "retries": 0}
+"""What makes a task fail at its first error."""
 FAILURES = {
     "401": "auth",
     "429": "rate_limited",
@@ -96,7 +98,7 @@ FAILURES = {
 def test_each_failure_is_told_for_what_it_is(tmp_path: Path) -> None:
     cases = [(backend, scenario) for scenario in FAILURES for backend in BACKENDS]
     tasks = [
-        {"backend": backend, "prompt": f"question:x scenario:{scenario}"}
+        {"backend": backend, "prompt": f"question:x scenario:{scenario}", **AT_ONCE}
         for backend, scenario in cases
     ]
     status, document = run(tmp_path, tasks)
@@ -107,7 +109,7 @@ def test_each_failure_is_told_for_what_it_is(tmp_path: Path) -> None:
 
 
 def test_a_stream_that_is_cut_off(tmp_path: Path) -> None:
-    tasks = [{"backend": name, "prompt": "question:x scenario:cut"} for name in BACKENDS]
+    tasks = [{"backend": name, "prompt": "question:x scenario:cut", **AT_ONCE} for name in BACKENDS]
     status, document = run(tmp_path, tasks)
     assert status == 1
     assert [result["status"] for result in document["results"]] == ["ok", "failed", "failed"]
