@@ -17,7 +17,7 @@ from clinvk.output.kinds import formatter_of
 from clinvk.output.presenter import Presenter
 from clinvk.output.reporter import View
 from clinvk.output.streams import Output
-from clinvk.output.whole_file import writable_file
+from clinvk.output.whole_file import writable_file, write_whole
 from clinvk.runs.interruption import Interruption
 from clinvk.runs.report import Report
 from clinvk.runs.step_reader import StepReader
@@ -81,7 +81,7 @@ def results(client: CeleryClient, run_id: str, *, as_json: bool, only_failed: bo
 
 def report(client: CeleryClient, run_id: str, path: str) -> int:
     """Write the results and steps that a run has so far as a page."""
-    from clinvk.output.forms.report import NewestSteps, write_page
+    from clinvk.output.forms.report import NewestSteps, page_of
 
     file = writable_file("--output", path)
     run = client.open(run_id)
@@ -98,7 +98,7 @@ def report(client: CeleryClient, run_id: str, path: str) -> int:
         ended_ms=summary.ended_ms or int(time.time() * 1000),
     )
     try:
-        write_page(file, found, formatter_of(summary.kind).total(found), steps)
+        write_whole(file, [page_of(found, formatter_of(summary.kind).total(found), steps)])
     except OSError as error:
         raise UsageError(f"--output: cannot write {file}: {error.strerror}") from error
     return exit_codes.OK

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from clinvk.core.spec import RunOptions, TaskSpec
 from clinvk.output.formatter import Formatter
 from clinvk.output.streams import Streams
+from clinvk.output.whole_file import writable_file, write_whole
 from clinvk.runs.client import Event, StepsWanted
 from clinvk.runs.report import Report
 
@@ -144,3 +147,32 @@ class FileReporter(Reporter):
             self._has_failed = True
             problem = f"{self.name}: cannot write to {self.path}: {error.strerror}"
             self._streams.note(f"clinvk: {problem}")
+
+
+class SingleFile(FileReporter):
+    """A form that writes the file which its option names."""
+
+    def __init__(self, presentation: Presentation, path: str) -> None:
+        super().__init__(presentation.streams, writable_file(self.name, path))
+
+    @classmethod
+    def if_named(cls, presentation: Presentation) -> Self | None:
+        """Make the form where a file was named.
+
+        Raises:
+            UsageError: the file cannot be written.
+        """
+        path = presentation.view.paths.get(cls.name)
+        return cls(presentation, path) if path else None
+
+
+class WholeFile(SingleFile):
+    """A form that writes its file as a whole when the run has ended."""
+
+    @abstractmethod
+    def pieces(self, report: Report) -> Iterable[str]:
+        """Return what is in the file, piece by piece."""
+
+    def write_report(self, report: Report) -> None:
+        """Write the file."""
+        write_whole(self.path, self.pieces(report))

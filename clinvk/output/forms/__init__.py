@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A form of output: the name of its module, and of its option with `_` as `-`."""
+    """A form of output: the name of its module, and of its option with `_` as `-`.
+
+    One that writes files is wanted where `View.paths` has a path for it: under its option's name,
+    or under `path` if it has no option.
+    """
 
     name: str
     metavar: str = ""
     help: str = ""
+    path: str = ""
 
     @property
     def has_option(self) -> bool:
@@ -33,9 +38,14 @@ class Form:
     def make(self, presentation: Presentation) -> Reporter | None:
         """Make the form's reporter; None where it is not wanted.
 
+        A form that writes files is not even imported, then: what it needs takes time to load.
+
         Raises:
             UsageError: the form cannot write to its path.
         """
+        place = self.path or (self.name if self.has_option else "")
+        if place and not presentation.view.paths.get(place):
+            return None
         module = importlib.import_module(f"{__name__}.{self.name}")
         reporter: Reporter | None = module.make(presentation)
         return reporter
@@ -43,12 +53,12 @@ class Form:
 
 FORMS = (
     Form("output_dir", "DIR", "Write one file per task, and a summary, to this directory."),
-    Form("transcripts"),
+    Form("transcripts", path="output_dir"),
     Form("joblog", "FILE", "Append a JSON line to this file for each task as it ends."),
     Form("junit", "FILE", "Write a JUnit report of the run to this file."),
     Form("report", "FILE", "Write the run as an HTML page to this file."),
     Form("csv", "FILE", "Write a table of the results to this file."),
-    Form("step_summary"),
+    Form("step_summary", path="step_summary"),
     Form("steps"),
     Form("text"),
     Form("json_document"),

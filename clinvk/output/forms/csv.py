@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from clinvk.output import documents
-from clinvk.output.reporter import FileReporter, Presentation
-from clinvk.output.whole_file import writable_file, write_whole
+from clinvk.output.reporter import WholeFile
 from clinvk.runs.report import Report
 
 COLUMNS = (
@@ -40,24 +39,17 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula."""
 
 
-def make(presentation: Presentation) -> Csv | None:
-    """Make the form where a file was named.
-
-    Raises:
-        UsageError: the file cannot be written.
-    """
-    path = presentation.view.paths.get(Csv.name)
-    return Csv(presentation.streams, writable_file(Csv.name, path)) if path else None
-
-
-class Csv(FileReporter):
+class Csv(WholeFile):
     """Writes the results of a run as CSV."""
 
     name = "csv"
 
-    def write_report(self, report: Report) -> None:
-        """Write the table."""
-        write_whole(self.path, table(report))
+    def pieces(self, report: Report) -> Iterator[str]:
+        """Yield the table."""
+        return table(report)
+
+
+make = Csv.if_named
 
 
 def table(report: Report) -> Iterator[str]:

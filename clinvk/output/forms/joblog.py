@@ -7,28 +7,17 @@ import os
 from pathlib import Path
 
 from clinvk.output import documents
-from clinvk.output.reporter import FileReporter, Presentation
-from clinvk.output.whole_file import writable_file
+from clinvk.output.reporter import Presentation, SingleFile
 from clinvk.runs.client import Event
 
 
-def make(presentation: Presentation) -> Joblog | None:
-    """Make the form where a file was named.
-
-    Raises:
-        UsageError: the file cannot be written.
-    """
-    path = presentation.view.paths.get(Joblog.name)
-    return Joblog(presentation, path) if path else None
-
-
-class Joblog(FileReporter):
+class Joblog(SingleFile):
     """Appends a line for each task as it ends: its entry in the results."""
 
     name = "joblog"
 
     def __init__(self, presentation: Presentation, path: str) -> None:
-        super().__init__(presentation.streams, writable_file(self.name, path))
+        super().__init__(presentation, path)
         self._specs = presentation.specs
         self._is_new = True
 
@@ -46,3 +35,6 @@ class Joblog(FileReporter):
         descriptor = os.open(path, flags, 0o600)
         self._is_new = False
         return descriptor
+
+
+make = Joblog.if_named

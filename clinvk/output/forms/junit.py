@@ -14,9 +14,8 @@ from xml.sax.saxutils import escape, quoteattr
 from clinvk.core.sanitize import multi_line, one_line
 from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus
 from clinvk.core.timestamps import rfc3339_from_ms
-from clinvk.output.reporter import FileReporter, Presentation
+from clinvk.output.reporter import WholeFile
 from clinvk.output.text_width import title
-from clinvk.output.whole_file import writable_file, write_whole
 from clinvk.runs.report import Report
 
 INFRASTRUCTURE = frozenset(
@@ -35,24 +34,17 @@ NONCHARACTERS = {0xFFFE: " ", 0xFFFF: " "}
 """What XML cannot contain, beside control characters and surrogates."""
 
 
-def make(presentation: Presentation) -> JUnit | None:
-    """Make the form where a file was named.
-
-    Raises:
-        UsageError: the file cannot be written.
-    """
-    path = presentation.view.paths.get(JUnit.name)
-    return JUnit(presentation.streams, writable_file(JUnit.name, path)) if path else None
-
-
-class JUnit(FileReporter):
+class JUnit(WholeFile):
     """Writes a run as a JUnit report."""
 
     name = "junit"
 
-    def write_report(self, report: Report) -> None:
-        """Write the report."""
-        write_whole(self.path, document(report))
+    def pieces(self, report: Report) -> Iterator[str]:
+        """Yield the report."""
+        return document(report)
+
+
+make = JUnit.if_named
 
 
 def document(report: Report) -> Iterator[str]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from pathlib import Path
+from collections.abc import Iterator
 
 from clinvk.core.steps import StepRecord
 from clinvk.output.html.model import Steps
-from clinvk.output.reporter import FileReporter, Presentation
+from clinvk.output.reporter import Presentation, WholeFile
 from clinvk.output.step_lines import describe
-from clinvk.output.whole_file import writable_file, write_whole
 from clinvk.runs.client import Event
 from clinvk.runs.report import Report as RunReport
 
@@ -18,24 +17,14 @@ STEPS = 20_000
 """The most steps that are kept for the page: the newest of each task, and of all tasks."""
 
 
-def make(presentation: Presentation) -> Report | None:
-    """Make the form where a file was named.
-
-    Raises:
-        UsageError: the file cannot be written.
-    """
-    path = presentation.view.paths.get(Report.name)
-    return Report(presentation, path) if path else None
-
-
-class Report(FileReporter):
+class Report(WholeFile):
     """Writes the page when the run has ended."""
 
     name = "report"
     steps_wanted = "all"
 
     def __init__(self, presentation: Presentation, path: str) -> None:
-        super().__init__(presentation.streams, writable_file(self.name, path))
+        super().__init__(presentation, path)
         self._total = presentation.formatter.total
         self._steps = NewestSteps()
 
@@ -44,9 +33,12 @@ class Report(FileReporter):
         if event.step is not None:
             self._steps.add(event.step)
 
-    def write_report(self, report: RunReport) -> None:
-        """Write the page."""
-        write_page(self.path, report, self._total(report), self._steps)
+    def pieces(self, report: RunReport) -> Iterator[str]:
+        """Yield the page."""
+        yield page_of(report, self._total(report), self._steps)
+
+
+make = Report.if_named
 
 
 class NewestSteps:
@@ -73,12 +65,8 @@ class NewestSteps:
         return {index: list(lines) for index, lines in self._of_task.items() if lines}
 
 
-def write_page(path: Path, report: RunReport, total: str, steps: NewestSteps) -> None:
-    """Write the page of a run; `total` is its line of totals.
+def page_of(report: RunReport, total: str, steps: NewestSteps) -> str:
+    """Return the page of a run; `total` is its line of totals."""
+    from clinvk.output.html.page import page  # loads jinja2
 
-    Raises:
-        OSError: it cannot be written.
-    """
-    from clinvk.output.html.page import page
-
-    write_whole(path, [page(report, total, steps.lines())])
+    return page(report, total, steps.lines())

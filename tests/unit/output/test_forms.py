@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import pkgutil
 from pathlib import Path
@@ -63,6 +64,26 @@ def test_what_is_made_of_a_view(
     assert {type(reporter).__name__ for reporter in made} == {
         *("JsonDocument", "OutputDir", "Waits")
     }
+
+
+def test_a_form_that_writes_files_is_loaded_where_it_is_wanted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    loaded: list[str] = []
+    load = importlib.import_module
+
+    def noted(name: str) -> object:
+        loaded.append(name.rpartition(".")[2])
+        return load(name)
+
+    monkeypatch.setattr(importlib, "import_module", noted)
+    forms.reporters(presentation(View()))
+    others = {form.name for form in forms.FORMS if not (form.has_option or form.path)}
+    assert len(others) == len(loaded) == 8
+    assert set(loaded) == others
+    loaded.clear()
+    forms.reporters(presentation(View(paths={"junit": str(tmp_path / "j.xml")})))
+    assert set(loaded) == {*others, "junit"}
 
 
 def test_files_that_cannot_be_written_are_noted_once(capsys: pytest.CaptureFixture[str]) -> None:
