@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 NOWHERE = "/nonexistent"
@@ -59,3 +60,13 @@ def make_directory(path: Path, mode: int) -> None:
         if not path.parent.exists():
             make_directory(path.parent, mode)
         path.mkdir(mode=mode, exist_ok=True)
+
+
+def is_private_directory(path: Path) -> bool:
+    """Whether this is a directory of this user's own that nobody else can enter."""
+    try:
+        about = path.lstat()
+    except OSError:
+        return False
+    is_own = about.st_uid == os.geteuid() and stat.S_ISDIR(about.st_mode)
+    return is_own and not about.st_mode & 0o077

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from clinvk.core.errors import UsageError, WireError
 from clinvk.core.spec import RunSummary
-from clinvk.core.user_paths import make_directory
+from clinvk.core.user_paths import is_private_directory, make_directory
 from clinvk.local import server
 
 FORMAT = 1
@@ -359,7 +359,7 @@ class Records:
     def find(self, run: str) -> Record | None:
         """Return the record of a run of this id; None where there is none."""
         record = self.of(run)
-        return record if _RUN.fullmatch(run) and _is_own(record.path) else None
+        return record if _RUN.fullmatch(run) and is_private_directory(record.path) else None
 
     def newest(self, limit: int, on_unreadable: Callable[[str], object] = _ignore) -> list[Summary]:
         """Return the newest runs, newest first, each at the cost of a small file.
@@ -385,7 +385,7 @@ class Records:
         except OSError:
             return
         for name in names:
-            if _is_own(self.directory / name):
+            if is_private_directory(self.directory / name):
                 yield self.of(name)
 
     def clean(self) -> None:
@@ -478,13 +478,3 @@ def _age_seconds(path: Path) -> float:
         return time.time() - path.stat().st_mtime
     except OSError:
         return math.inf
-
-
-def _is_own(path: Path) -> bool:
-    """Whether this is a directory of this user's own that nobody else can enter."""
-    try:
-        about = path.lstat()
-    except OSError:
-        return False
-    is_own = about.st_uid == os.geteuid() and stat.S_ISDIR(about.st_mode)
-    return is_own and not about.st_mode & 0o077

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import stat
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from clinvk.core.user_paths import is_private_directory
 from clinvk.local import server
 
 ANSWER_SECONDS = 1.0
@@ -39,18 +38,8 @@ def _directories() -> Iterator[str]:
     for place in dict.fromkeys((tempfile.gettempdir(), "/tmp")):  # noqa: S108  (owner is checked)
         with contextlib.suppress(OSError):
             for path in Path(place).glob(f"{server.DIRECTORY_PREFIX}*"):
-                if _is_private(path) and server.is_up(str(path)):
+                if is_private_directory(path) and server.is_up(str(path)):
                     yield str(path)
-
-
-def _is_private(path: Path) -> bool:
-    """Whether this is a directory of this user's own that nobody else can enter."""
-    try:
-        about = path.lstat()
-    except OSError:
-        return False
-    is_own = about.st_uid == os.geteuid() and stat.S_ISDIR(about.st_mode)
-    return is_own and not about.st_mode & 0o077
 
 
 def _runs(broker_url: str) -> list[RunningRun]:

@@ -39,7 +39,7 @@ from clinvk.backends.base import SESSION_ID, Backend, Session
 from clinvk.core.error_log import ErrorLog
 from clinvk.core.user_paths import expanded_default, make_directory
 from clinvk.store.types import Lease
-from workers.execution.sandbox.private import remove
+from workers.execution.disk import remove, size_bytes
 from workers.observers import (
     RunCanceled,
     RunEnded,
@@ -232,7 +232,7 @@ class SessionStore:
             if self._is_over(place.name.rpartition(".")[0]):
                 self._retire(place)
         left = sorted((place for place in waiting if place.exists()), key=_changed_at, reverse=True)
-        sizes = itertools.accumulate(map(_size, left))
+        sizes = itertools.accumulate(size_bytes(str(place)) for place in left)
         for place, size in zip(left, sizes, strict=True):
             if size > MOST_BYTES:
                 self._retire(place)
@@ -340,15 +340,6 @@ def _changed_at(place: Path) -> float:
     with contextlib.suppress(OSError):
         return place.stat().st_mtime
     return 0.0
-
-
-def _size(place: Path) -> int:
-    """Return the bytes below a directory."""
-    return sum(
-        os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118
-        for folder, _, names in os.walk(place)
-        for name in names
-    )
 
 
 def _read_traces(place: Path) -> _Traces | None:

@@ -11,12 +11,12 @@ import contextlib
 import fcntl
 import itertools
 import os
-import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from workers.execution.disk import remove
 from workers.execution.sandbox.plan import PrivateDirectory
 
 PREFIX = "clinvk-tasks-"
@@ -88,13 +88,3 @@ def remove_stale() -> None:
                 remove(str(base))
             finally:
                 os.close(lock_fd)
-
-
-def remove(path: str) -> None:
-    """Remove a directory, also where its owner may not write to some of it."""
-    shutil.rmtree(path, ignore_errors=True)
-    if os.path.lexists(path):
-        for folder, _, _ in os.walk(path):
-            with contextlib.suppress(OSError):
-                os.chmod(folder, 0o700)  # noqa: PTH101
-        shutil.rmtree(path, ignore_errors=True)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from clinvk.git.bench import Bench
+from workers.execution.disk import remove
 
 LOCK, ABOUT = "lock", "about.json"
 
@@ -103,8 +102,8 @@ class Place:
 
     def remove(self) -> None:
         """Remove it with all that is in it."""
-        remove_all(self.path / "work")
-        remove_all(self.path)
+        remove(str(self.path / "work"))
+        remove(str(self.path))
         self.close()
 
 
@@ -114,30 +113,3 @@ def read_about(path: Path) -> About | None:
         return About(**json.loads((path / ABOUT).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-
-
-def remove_all(path: Path) -> None:
-    """Remove a directory, also where its owner may not write to some of it."""
-    shutil.rmtree(path, ignore_errors=True)
-    if os.path.lexists(path):
-        for folder in _folders(path):
-            if not os.access(folder, os.W_OK | os.X_OK):
-                folder.chmod(0o700)
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _folders(path: Path) -> Iterator[Path]:
-    for folder, _, _ in os.walk(path):
-        yield Path(folder)
-
-
-def size_bytes(path: Path) -> int:
-    """Return what a directory takes of its disk, about."""
-    total = 0
-    for folder, _, names in os.walk(path):
-        for name in names:
-            try:
-                total += os.lstat(Path(folder, name)).st_size
-            except OSError:
-                continue
-    return total

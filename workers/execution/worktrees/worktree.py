@@ -15,9 +15,10 @@ from clinvk.git.bench import Bench, copy_file, write_git_directory
 from clinvk.git.repository import Repository
 from clinvk.git.runner import GitError
 from workers.execution.directory import Directory, open_directory
+from workers.execution.disk import size_bytes
 from workers.execution.worktrees import included, own_commits
 from workers.execution.worktrees.own_commits import OwnCommits
-from workers.execution.worktrees.place import About, Place, size_bytes
+from workers.execution.worktrees.place import About, Place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +148,7 @@ def make(
         start=start,
         workdir=workdir,
         objects=repository.object_directories(),
-        size_bytes=size_bytes(Path(top)),
+        size_bytes=size_bytes(top),
     )
     place.write(about)
     return Worktree(place, about)

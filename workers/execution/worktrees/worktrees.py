@@ -24,9 +24,10 @@ from clinvk.git.repository import Repository
 from clinvk.git.runner import GitError, TooLargeError
 from clinvk.store.types import Lease
 from workers.execution.directory import Directory
+from workers.execution.disk import size_bytes
 from workers.execution.sandbox.git_directory import linked_worktree
 from workers.execution.worktrees import worktree
-from workers.execution.worktrees.place import About, Place, read_about, size_bytes
+from workers.execution.worktrees.place import About, Place, read_about
 from workers.execution.worktrees.worktree import Wanted, Worktree
 from workers.observers import TaskEnded, TaskHeld, WorkerEvent
 
@@ -153,7 +154,7 @@ class Worktrees:
 
     def _keep(self, entered: Worktree) -> None:
         entered.about = replace(
-            entered.about, state="kept", size_bytes=size_bytes(Path(entered.about.top))
+            entered.about, state="kept", size_bytes=size_bytes(entered.about.top)
         )
         with contextlib.suppress(OSError):
             entered.place.write(entered.about)
@@ -270,7 +271,7 @@ class Worktrees:
             return False
         if Worktree(place, about).tree() == about.start:
             return True
-        place.write(replace(about, state="kept", size_bytes=size_bytes(Path(about.top))))
+        place.write(replace(about, state="kept", size_bytes=size_bytes(about.top)))
         logger.warning(
             "a worker was killed while a task worked in %s: what it changed there is in no result, "
             "and is kept for %g days",
