@@ -41,23 +41,20 @@ class Overdue:
         is_bound = self.history.session is not None and not self.history.may_start_over
         if is_bound or not others:
             return None
-        max_wait = self.spec.max_wait_seconds
-        max_wait_ms = None if max_wait is None else int(max_wait * 1000)
-        return Hold(delay_ms=None, max_wait_ms=max_wait_ms, routes=others)
+        return Hold(delay_ms=None, max_wait_ms=self.spec.max_wait_ms, routes=others)
 
     def end(self) -> TaskResult:
         """Return its end, which says what limit it is and that it may not wait for that."""
         expired, tried = self.expired, self.history.tried
         kind = _kind(expired.kind)
         opens_ms = expired.retry_at_ms or expired.until_ms
-        has_several = bool(self.spec.alternatives or self.spec.fallback)
         said = next((each.error for each in reversed(tried) if each.error), None) or ""
         result = TaskResult.held_up(
             expired.lease.index,
             kind,
             over_wait(kind, opens_ms, self.spec.max_wait_seconds or 0, said),
             rfc3339_from_ms(expired.retry_at_ms) if expired.retry_at_ms else None,
-            backend_of(_first(expired.queue)) if has_several else None,
+            backend_of(_first(expired.queue)) if self.spec.has_several else None,
             tried,
         )
         return told(result, expired.waited_ms, expired.rejections)

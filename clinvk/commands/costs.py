@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -89,10 +90,10 @@ def _of_this_machine(settings: Settings, first_day: int) -> list[LedgerRow]:
 
 def _summed(rows: Iterable[LedgerRow], by: str) -> dict[str, Spending]:
     """Add rows up by name, the most expensive first; days in their order."""
-    sums: dict[str, Spending] = {}
+    sums = defaultdict[str, Spending](Spending)
     for row in rows:
         for name in NAMES[by](row):
-            sums[name] = sums.get(name, Spending()) + row.spending
+            sums[name] += row.spending
     if by == "day":
         return dict(sorted(sums.items()))
     return dict(sorted(sums.items(), key=lambda pair: (-pair[1].micro_usd, pair[0])))

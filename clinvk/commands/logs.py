@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from clinvk.commands.options import parse_kinds
 from clinvk.core import exit_codes
 from clinvk.core.errors import BrokerError, UsageError
 from clinvk.core.steps import StepKind, StepRecord
-from clinvk.core.suggestions import did_you_mean
 from clinvk.local.reach import has_run
 from clinvk.output.presenter import width
 from clinvk.output.step_lines import StepLines, entry, json_line
@@ -34,7 +34,7 @@ class LogsOptions:
 
 def logs(settings: Settings, broker: str | None, options: LogsOptions) -> int:
     """Print the steps of a run or of one of its tasks; returns the exit code."""
-    kinds = parse_kinds(options.kinds)
+    kinds = parse_kinds(options.kinds, StepKind) or frozenset(StepKind)
     with has_run(settings, broker, options.run) as client:
         run = client.open(options.run)
         index = None if options.task is None else find_task(run, options.task)
@@ -45,22 +45,6 @@ def logs(settings: Settings, broker: str | None, options: LogsOptions) -> int:
             if output.broken:
                 break
     return exit_codes.OK
-
-
-def parse_kinds(given: Sequence[str]) -> frozenset[str]:
-    """Return the kinds that `--kind` names; all where it was not given.
-
-    Raises:
-        UsageError: one is not known.
-    """
-    names = [name.strip() for part in given for name in part.split(",")]
-    for name in names:
-        if name not in set(StepKind):
-            known = ", ".join(StepKind)
-            raise UsageError(
-                f'--kind: unknown kind "{name}"{did_you_mean(name, StepKind)} ({known})'
-            )
-    return frozenset(names) or frozenset(StepKind)
 
 
 def find_task(run: CeleryRun, name: str) -> int:

@@ -1,12 +1,17 @@
-"""The options of each command that submits a run, as typed values."""
+"""The options of commands as typed values: of those that submit a run, and what others share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
 
 from clinvk.core.durations import wait_seconds
 from clinvk.core.errors import UsageError
+from clinvk.core.suggestions import did_you_mean
+
+Kind = TypeVar("Kind", bound=StrEnum)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,3 +78,17 @@ class CompareOptions(CommonOptions):
     all_backends: bool
     sequential: bool
     side_by_side: bool
+
+
+def parse_kinds(given: Sequence[str], known: type[Kind]) -> frozenset[Kind]:
+    """Return the kinds that `--kind` names, each time several with commas between them.
+
+    Raises:
+        UsageError: one is not known.
+    """
+    names = [name.strip() for part in given for name in part.split(",")]
+    for name in names:
+        if name not in set(known):
+            hint = did_you_mean(name, known)
+            raise UsageError(f'--kind: unknown kind "{name}"{hint} ({", ".join(known)})')
+    return frozenset(map(known, names))

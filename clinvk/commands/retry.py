@@ -10,10 +10,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from clinvk.commands import runs
+from clinvk.commands.options import parse_kinds
 from clinvk.core import exit_codes
 from clinvk.core.errors import ClinvkError, UsageError
 from clinvk.core.spec import ErrorKind, RunOptions, RunSummary, TaskSpec
-from clinvk.core.suggestions import did_you_mean
 from clinvk.local import reach
 from clinvk.output.kinds import formatter_of
 from clinvk.output.presenter import Presenter
@@ -65,7 +65,7 @@ def retry(settings: Settings, options: RetryOptions) -> int:
     given = [options.failed, bool(options.kinds), bool(options.indexes), options.is_all]
     if sum(given) > 1:
         raise UsageError("choose tasks by one of --failed, --kind, --index and --all")
-    kinds = parse_kinds(options.kinds)
+    kinds = parse_kinds(options.kinds, ErrorKind)
     reopen = partial(
         reach.resumed,
         settings,
@@ -77,21 +77,6 @@ def retry(settings: Settings, options: RetryOptions) -> int:
         run = client.open(options.run)
         retrying = _Retrying(settings, options, client, run, kinds)
         return retrying.carry_out()
-
-
-def parse_kinds(given: Sequence[str]) -> frozenset[ErrorKind]:
-    """Return the kinds of errors that `--kind` names.
-
-    Raises:
-        UsageError: one is not known.
-    """
-    names = [name.strip() for part in given for name in part.split(",")]
-    for name in names:
-        if name not in set(ErrorKind):
-            known = ", ".join(ErrorKind)
-            hint = did_you_mean(name, ErrorKind)
-            raise UsageError(f'--kind: unknown kind "{name}"{hint} ({known})')
-    return frozenset(map(ErrorKind, names))
 
 
 def parse_indexes(given: Sequence[str], run: str, total: int) -> frozenset[int] | None:

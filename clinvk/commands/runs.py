@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from clinvk.commands.printing import print_listing
@@ -72,9 +73,9 @@ def results(client: CeleryClient, run_id: str, *, as_json: bool, only_failed: bo
     )
     formatter = formatter_of(summary.kind)
     pieces = formatter.results_document if as_json else formatter.results
-    spending = dict[str, Spending]()
+    spending = defaultdict[str, Spending](Spending)
     for row in client.store.spending_of(run.id):
-        spending[row.backend] = spending.get(row.backend, Spending()) + row.spending
+        spending[row.backend] += row.spending
     Output(sys.stdout).write_all(pieces(summary, rows, spending))
     return exit_codes.OK
 

@@ -105,7 +105,7 @@ class Precedence:
         if flags:
             given = {name: _or_none(name, value) for name, value in flags.items()}
             resolved = dataclasses.replace(resolved, **given)
-        if not (resolved.alternatives or resolved.fallback):
+        if not resolved.has_several:
             return resolved
         alternatives = {name: self._variant(spec, name, resolved) for name in spec.alternatives}
         fallback = dict(self._fallbacks(spec, resolved))

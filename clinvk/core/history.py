@@ -59,8 +59,7 @@ def entry_of(spec: TaskSpec, queue: str, model: str) -> str:
         ForeignQueueError: it has none.
         WireError: its variants have fields that do not fit.
     """
-    entries: list[str] = [*spec.choices, *(spec.fallback or ())]
-    for entry in entries:
+    for entry in spec.entries:
         is_queue = queue in {"", queue_of(entry.partition(":")[0])}
         if is_queue and model in {"", variant_of(spec, entry).model}:
             return entry
@@ -76,7 +75,7 @@ def variant_of(spec: TaskSpec, entry: str) -> TaskSpec:
     """
     if entry != spec.backend:
         return spec.variant(entry)
-    if spec.alternatives or spec.fallback or spec.variants:
+    if spec.has_several or spec.variants:
         return replace(spec, alternatives=[], fallback=None, variants={})
     return spec
 
@@ -89,9 +88,8 @@ def routes(spec: TaskSpec, entry: str, history: History) -> list[tuple[str, str]
     tried = {entry, *history.entries}
     if not spec.alternatives:
         tried.add(spec.backend)
-    entries: list[str] = [*spec.choices, *(spec.fallback or ())]
     found = []
-    for other in entries:
+    for other in spec.entries:
         if other not in tried:
             with contextlib.suppress(WireError):
                 variant = variant_of(spec, other)

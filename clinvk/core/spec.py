@@ -225,9 +225,24 @@ class TaskSpec(Wire):
         return (self.backend, *self.alternatives)
 
     @property
+    def entries(self) -> tuple[str, ...]:
+        """All that it may run as: its choices, and then its fallbacks."""
+        return (*self.choices, *(self.fallback or ()))
+
+    @property
+    def has_several(self) -> bool:
+        """Whether it may run as more than one of them."""
+        return len(self.entries) > 1
+
+    @property
     def backends(self) -> tuple[str, ...]:
         """All backends that may run it, those that it falls back on included."""
-        return (*self.choices, *(entry.partition(":")[0] for entry in self.fallback or ()))
+        return tuple(entry.partition(":")[0] for entry in self.entries)
+
+    @property
+    def max_wait_ms(self) -> int | None:
+        """For how long limits may hold it up in all, in milliseconds; None is for ever."""
+        return None if self.max_wait_seconds is None else int(self.max_wait_seconds * 1000)
 
     @property
     def other_queues(self) -> list[str]:

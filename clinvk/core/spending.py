@@ -51,13 +51,6 @@ class Spending:
         )
 
     @classmethod
-    def of_task(cls, result: TaskResult) -> Self:
-        """Return what a task used in all: its result, what was tried before, and lost attempts."""
-        lost = max(0, result.attempts - 1)
-        executions: list[TaskResult | Try] = [result, *result.tried]
-        return cls.sum([cls(executions=lost, unknown=lost), *map(cls.of, executions)])
-
-    @classmethod
     def sum(cls, parts: Iterable[Self]) -> Self:
         """Add some up."""
         whole = cls()

@@ -126,11 +126,9 @@ def _whole(ended: Ended) -> TaskResult:
     """Add to a result which of several backends it is of, and what was tried before."""
     if (assignment := ended.assignment) is None:
         return ended.result
-    spec = assignment.spec
-    has_several = bool(spec.alternatives or spec.fallback)
     return replace(
         ended.result,
-        backend=assignment.variant.backend if has_several else None,
+        backend=assignment.variant.backend if assignment.spec.has_several else None,
         tried=list(assignment.history.tried),
     )
 
@@ -193,13 +191,12 @@ class _Decision:
 
     def put_back(self, plan: _Plan) -> PutBack:
         """Return what to tell the store."""
-        max_wait = self._spec.max_wait_seconds
         hold = Hold(
             signal=self.signal,
             model=self._limited_model(),
             retry_at_ms=self._retry_at_ms,
             delay_ms=plan.delay_ms,
-            max_wait_ms=None if max_wait is None else int(max_wait * 1000),
+            max_wait_ms=self._spec.max_wait_ms,
             kind=self._kind.value,
             worker=self._ended.worker,
             pinned=self._ended.worker if plan.resumes else "",

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clinvk.core.spec import ErrorKind, TaskResult, TaskStatus, Try, Usage
-from clinvk.core.spending import LOST, MOST_TOKENS, NAMES, Spending
+from clinvk.core.spending import LOST, MOST_TOKENS, NAMES, Spending, by_backend
 
 USAGE = Usage(input_tokens=10, cached_input_tokens=4, output_tokens=5, total_tokens=15)
 COUNTS = {"input_tokens": 10, "cached_input_tokens": 4, "output_tokens": 5, "total_tokens": 15}
@@ -42,15 +42,19 @@ def test_what_an_execution_used(execution: TaskResult | Try, spending: Spending)
     assert Spending.of(execution) == spending
 
 
+def used(whole: TaskResult) -> Spending:
+    return Spending.sum(each for _, each in by_backend("a", whole))
+
+
 def test_a_task_has_used_what_was_tried_before_and_what_was_lost_too() -> None:
     before = Try(backend="a", cost_source="cli", cost_usd=0.2, error_kind=ErrorKind.RATE_LIMITED)
     whole = result(cost_source="estimated", cost_usd=0.1, tried=[before], attempts=3)
-    assert Spending.of_task(whole) == Spending(
+    assert used(whole) == Spending(
         executions=4, unknown=2, cli_micro_usd=200_000, estimated_micro_usd=100_000
     )
-    assert Spending.of_task(TaskResult.lost(0, "x", 3)) == Spending(executions=3, unknown=3)
-    assert Spending.of_task(TaskResult.canceled_and_lost(0, "x", 0)) == Spending()
-    assert Spending.of_task(TaskResult.never_started(0)) == Spending()
+    assert used(TaskResult.lost(0, "x", 3)) == Spending(executions=3, unknown=3)
+    assert used(TaskResult.canceled_and_lost(0, "x", 0)) == Spending()
+    assert used(TaskResult.never_started(0)) == Spending()
 
 
 def test_what_is_not_known_is_not_nothing() -> None:

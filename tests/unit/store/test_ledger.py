@@ -10,7 +10,7 @@ import pytest
 
 from clinvk.core.prices import micro_usd
 from clinvk.core.spec import RunOptions, TaskResult, TaskSpec, TaskStatus, Try, Usage
-from clinvk.core.spending import LOST, Spending
+from clinvk.core.spending import LOST, Spending, by_backend
 from clinvk.store import leases
 from clinvk.store.keys import key
 from clinvk.store.store import Store
@@ -279,4 +279,5 @@ def test_a_run_its_tasks_and_the_ledger_agree_to_the_cent(store: Store, seed: in
     assert len(results) == 6
     ledger = Spending.sum(row.spending for row in rows(store))
     assert ledger.cli_micro_usd + ledger.estimated_micro_usd == micro_usd_of(results)
-    assert ledger == Spending.sum(map(Spending.of_task, results)) == total(store)
+    used = [each for result in results for _, each in by_backend("a", result)]
+    assert ledger == Spending.sum(used) == total(store)
