@@ -11,7 +11,7 @@ from clinvk.commands.options import parse_kinds
 from clinvk.core import exit_codes
 from clinvk.core.errors import BrokerError, UsageError
 from clinvk.core.steps import StepKind, StepRecord
-from clinvk.local.reach import has_run
+from clinvk.local import reach
 from clinvk.output.presenter import width
 from clinvk.output.step_lines import StepLines, entry, json_line
 from clinvk.output.streams import Output, note
@@ -35,7 +35,7 @@ class LogsOptions:
 def logs(settings: Settings, broker: str | None, options: LogsOptions) -> int:
     """Print the steps of a run or of one of its tasks; returns the exit code."""
     kinds = parse_kinds(options.kinds, StepKind) or frozenset(StepKind)
-    with has_run(settings, broker, options.run) as client:
+    with reach.has_run(settings, broker, options.run) as client:
         run = client.open(options.run)
         index = None if options.task is None else find_task(run, options.task)
         output = Output(sys.stdout, is_quiet=True)
