@@ -14,8 +14,8 @@ from clinvk.commands.task_changes import TaskChanges
 from clinvk.core import exit_codes
 from clinvk.core.errors import UsageError
 from clinvk.git import merges
-from clinvk.git.desk import NO_COMMIT, Desk
 from clinvk.git.runner import GitError
+from clinvk.git.user_checkout import NO_COMMIT, UserCheckout
 from clinvk.output.streams import Output, note
 
 if TYPE_CHECKING:
@@ -60,48 +60,55 @@ def apply(client: CeleryClient, run_id: str, options: ApplyOptions) -> int:
         numbers = ", ".join(str(task.number) for task in tasks)
         raise UsageError(f"several tasks have changes ({numbers}): name some, or give --all-ok")
     lasting = options.branch is not None or options.commit
-    with task_changes.here(run, tasks, lasting=lasting) as desk:
+    with task_changes.here(run, tasks, lasting=lasting) as checkout:
         if options.branch is not None:
-            return _make_branches(desk, run.id, tasks, options.branch)
-        ordered = _ordered(desk, tasks) if options.all_ok else tasks
-        return _apply(desk, run.id, ordered, options)
+            return _make_branches(checkout, run.id, tasks, options.branch)
+        ordered = _ordered(checkout, tasks) if options.all_ok else tasks
+        return _apply(checkout, run.id, ordered, options)
 
 
-def _ordered(desk: Desk, tasks: Sequence[TaskChanges]) -> list[TaskChanges]:
+def _ordered(checkout: UserCheckout, tasks: Sequence[TaskChanges]) -> list[TaskChanges]:
     """Order tasks so that those with the fewest conflicts come first."""
     counts: Counter[int] = Counter()
-    for each in conflicts.between(desk, tasks):
+    for each in conflicts.between(checkout, tasks):
         counts.update((each.one, each.other))
     return sorted(tasks, key=lambda task: (counts[task.result.index], task.result.index))
 
 
-def _apply(desk: Desk, run_id: str, tasks: Sequence[TaskChanges], options: ApplyOptions) -> int:
+def _apply(
+    checkout: UserCheckout, run_id: str, tasks: Sequence[TaskChanges], options: ApplyOptions
+) -> int:
     """Put changes together one after another, as far as they go together; then write them once."""
     steps: list[_Step] = []
-    tree, commit = desk.now, desk.head
+    tree, commit = checkout.now, checkout.head
     problem = None
     for task in tasks:
         try:
-            step = _next(desk, run_id, tree, commit, task, options)
+            step = _next(checkout, run_id, tree, commit, task, options)
         except _RefusedError as error:
             problem = f"[{task.number}] is not applied: {error}"
             break
         steps.append(step)
         tree, commit = step.tree, step.commit or commit
     if steps:
-        _write(desk, steps)
+        _write(checkout, steps)
     _tell(steps, [task for task in tasks[len(steps) :] if problem], problem)
     return exit_codes.TASK_FAILED if problem else exit_codes.OK
 
 
 def _next(
-    desk: Desk, run_id: str, tree: str, commit: str, task: TaskChanges, options: ApplyOptions
+    checkout: UserCheckout,
+    run_id: str,
+    tree: str,
+    commit: str,
+    task: TaskChanges,
+    options: ApplyOptions,
 ) -> _Step:
-    merged = desk.merged(tree, task.trees, three_way=options.three_way)
+    merged = checkout.merged(tree, task.trees, three_way=options.three_way)
     if merged.conflicts:
         hint = "" if options.three_way else " (--3way may help)"
         raise _RefusedError(f"it does not go together with {shown(merged.conflicts)}{hint}")
-    effect = desk.effect(tree, merged.tree)
+    effect = checkout.effect(tree, merged.tree)
     if effect.covers:
         raise _RefusedError(f"ignored files are in its way: {shown(effect.covers)}")
     if effect.deletes:
@@ -111,22 +118,24 @@ def _next(
         return _Step(task, merged.tree, None)
     if effect.changes:
         raise _RefusedError(f"not committed here: {shown(effect.changes)}")
-    onto = desk.merged(desk.bench.tree_of(commit), task.trees, three_way=options.three_way)
+    onto = checkout.merged(
+        checkout.private.tree_of(commit), task.trees, three_way=options.three_way
+    )
     if onto.conflicts:
         raise _RefusedError(f"it does not go together with HEAD: {shown(onto.conflicts)}")
-    return _Step(task, merged.tree, _commit(desk, onto.tree, commit, run_id, task))
+    return _Step(task, merged.tree, _commit(checkout, onto.tree, commit, run_id, task))
 
 
-def _write(desk: Desk, steps: Sequence[_Step]) -> None:
+def _write(checkout: UserCheckout, steps: Sequence[_Step]) -> None:
     """Write the last of the trees; what is in no commit and changes is kept, and told, first."""
     last = steps[-1]
-    if changed := desk.effect(desk.now, last.tree).changes:
-        kept = desk.keep(desk.now)
+    if changed := checkout.effect(checkout.now, last.tree).changes:
+        kept = checkout.keep(checkout.now)
         note(f"not committed here, and changed: {shown(changed)}")
         note(f"as they were: git checkout {kept} -- FILE")
-    desk.write(last.tree)
+    checkout.write(last.tree)
     if last.commit is not None:
-        desk.move_head(last.commit)
+        checkout.move_head(last.commit)
 
 
 def _tell(steps: Sequence[_Step], left: Sequence[TaskChanges], problem: str | None) -> None:
@@ -140,24 +149,26 @@ def _tell(steps: Sequence[_Step], left: Sequence[TaskChanges], problem: str | No
             note(f"not tried: {', '.join(others)}")
 
 
-def _commit(desk: Desk, tree: str, parent: str, run_id: str, task: TaskChanges) -> str:
+def _commit(checkout: UserCheckout, tree: str, parent: str, run_id: str, task: TaskChanges) -> str:
     try:
-        who = desk.repository.identity()
+        who = checkout.repository.identity()
     except GitError as error:
         raise UsageError(f"git does not know who commits: {error}") from error
     told = [commit.message for commit in task.changes.commits]
     body = [task.title, *told, f"clinvk-task: {run_id}/{task.number}"]
-    return merges.commit(desk.bench, tree, parent, who=who, message="\n\n".join(body))
+    return merges.commit(checkout.private, tree, parent, who=who, message="\n\n".join(body))
 
 
-def _make_branches(desk: Desk, run_id: str, tasks: Sequence[TaskChanges], prefix: str) -> int:
+def _make_branches(
+    checkout: UserCheckout, run_id: str, tasks: Sequence[TaskChanges], prefix: str
+) -> int:
     """Make a branch of each task's changes, on top of what the task began with."""
     output, code = Output(sys.stdout), exit_codes.OK
     for task in tasks:
         name = f"{prefix}{task.number}"
         try:
-            desk.repository.update_ref(
-                f"refs/heads/{name}", _history(desk, run_id, task), NO_COMMIT
+            checkout.repository.update_ref(
+                f"refs/heads/{name}", _history(checkout, run_id, task), NO_COMMIT
             )
         except GitError as error:
             note(f"[{task.number}] has no branch: {error}")
@@ -167,15 +178,17 @@ def _make_branches(desk: Desk, run_id: str, tasks: Sequence[TaskChanges], prefix
     return code
 
 
-def _history(desk: Desk, run_id: str, task: TaskChanges) -> str:
+def _history(checkout: UserCheckout, run_id: str, task: TaskChanges) -> str:
     """Return the last commit of a task's own, with what it did not commit on top."""
     changes = task.changes
     last = changes.head
     if last is None:
         last = changes.base
-        if desk.bench.tree_of(last) != changes.start:
-            who = desk.repository.identity()
-            last = merges.commit(desk.bench, changes.start, last, who=who, message=START_MESSAGE)
-    if desk.bench.tree_of(last) == changes.tree:
+        if checkout.private.tree_of(last) != changes.start:
+            who = checkout.repository.identity()
+            last = merges.commit(
+                checkout.private, changes.start, last, who=who, message=START_MESSAGE
+            )
+    if checkout.private.tree_of(last) == changes.tree:
         return last
-    return _commit(desk, changes.tree, last, run_id, task)
+    return _commit(checkout, changes.tree, last, run_id, task)

@@ -12,7 +12,7 @@ from clinvk.commands import task_changes
 from clinvk.commands.task_changes import TaskChanges
 from clinvk.core import exit_codes
 from clinvk.core.sanitize import one_line
-from clinvk.git.desk import Desk
+from clinvk.git.user_checkout import UserCheckout
 from clinvk.output import documents
 from clinvk.output.streams import Output
 
@@ -39,9 +39,11 @@ def conflicts(client: CeleryClient, run_id: str, *, as_json: bool) -> int:
     """
     run = client.open(run_id)
     tasks = task_changes.read(run, ())
-    with task_changes.here(run, tasks) as desk:
-        found = list(between(desk, tasks))
-        current = {task.number: desk.merged(desk.now, task.trees).conflicts for task in tasks}
+    with task_changes.here(run, tasks) as checkout:
+        found = list(between(checkout, tasks))
+        current = {
+            task.number: checkout.merged(checkout.now, task.trees).conflicts for task in tasks
+        }
     current = {number: files for number, files in current.items() if files}
     output = Output(sys.stdout)
     if as_json:
@@ -51,14 +53,14 @@ def conflicts(client: CeleryClient, run_id: str, *, as_json: bool) -> int:
     return exit_codes.TASK_FAILED if found or current else exit_codes.OK
 
 
-def between(desk: Desk, tasks: Sequence[TaskChanges]) -> Iterator[Conflict]:
+def between(checkout: UserCheckout, tasks: Sequence[TaskChanges]) -> Iterator[Conflict]:
     """Yield the pairs of tasks that do not go together, found by trying to merge them.
 
     Raises:
         GitError: a tree cannot be read.
     """
     for one, other in combinations(tasks, 2):
-        if files := desk.conflicts(one.trees, other.trees):
+        if files := checkout.conflicts(one.trees, other.trees):
             yield Conflict(one.result.index, other.result.index, files)
 
 

@@ -14,9 +14,9 @@ from clinvk.core.changes import Changes, Part
 from clinvk.core.errors import UsageError
 from clinvk.core.sanitize import one_line
 from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus
-from clinvk.git import desk
-from clinvk.git.desk import Desk, Trees
+from clinvk.git import user_checkout
 from clinvk.git.runner import GitError
+from clinvk.git.user_checkout import Trees, UserCheckout
 
 if TYPE_CHECKING:
     from clinvk.runs.celery_run import CeleryRun
@@ -104,15 +104,17 @@ def _decoded(text: str, task: TaskChanges) -> bytes:
 
 
 @contextlib.contextmanager
-def here(run: CeleryRun, tasks: Sequence[TaskChanges], *, lasting: bool = False) -> Iterator[Desk]:
-    """Give a desk for the checkout around the current directory, with these tasks' changes on it.
+def here(
+    run: CeleryRun, tasks: Sequence[TaskChanges], *, lasting: bool = False
+) -> Iterator[UserCheckout]:
+    """Give the checkout around the current directory; it knows these tasks' changes.
 
     Raises:
         UsageError: that is another repository, or none.
     """
     with contextlib.ExitStack() as stack:
         try:
-            found = stack.enter_context(desk.at(os.getcwd(), lasting=lasting))  # noqa: PTH109
+            found = stack.enter_context(user_checkout.at(os.getcwd(), lasting=lasting))  # noqa: PTH109
             for task in tasks:
                 found.take(part(run, task, "pack"), task.changes.base, task.trees)
         except GitError as error:

@@ -2,6 +2,6 @@
 
 git runs programs that a repository names: hooks, filters, `core.fsmonitor`, diff and merge drivers,
 `core.sshCommand`. Their names are in the repository's configuration, so nothing here reads that
-when it handles files: all of it goes through a `Bench`, a git directory of clinvk's own, with a
+when it handles files: all of it goes through a `PrivateRepository`, a git directory with a
 configuration of clinvk's own, which only borrows the repository's objects.
 """

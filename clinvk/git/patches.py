@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from clinvk.git.bench import Bench
+from clinvk.git.private_repository import PrivateRepository
 from clinvk.git.runner import git
 
 DIFF = (
@@ -27,30 +27,32 @@ class FileChange:
     was: str | None = None
 
 
-def make(bench: Bench, before: str, after: str, most_bytes: int | None = None) -> bytes:
+def make(
+    private: PrivateRepository, before: str, after: str, most_bytes: int | None = None
+) -> bytes:
     """Return the patch from one tree to another, in git's form for binary files.
 
     Raises:
         GitError: a tree cannot be read.
         TooLargeError: it has more than `most_bytes`.
     """
-    wanted = (*DIFF, _renames(bench, before, after), *PREFIXES, "-p", "--binary", "--full-index")
-    return bench.git(*wanted, before, after, most_bytes=most_bytes)
+    wanted = (*DIFF, _renames(private, before, after), *PREFIXES, "-p", "--binary", "--full-index")
+    return private.git(*wanted, before, after, most_bytes=most_bytes)
 
 
-def _renames(bench: Bench, before: str, after: str) -> str:
+def _renames(private: PrivateRepository, before: str, after: str) -> str:
     """Return how renamed files are shown. `git apply` refuses some patches that rename links."""
-    has_links = LINK in bench.git(*DIFF, NO_RENAMES, "--raw", before, after)
+    has_links = LINK in private.git(*DIFF, NO_RENAMES, "--raw", before, after)
     return NO_RENAMES if has_links else RENAMES
 
 
-def changes(bench: Bench, before: str, after: str) -> list[FileChange]:
+def changes(private: PrivateRepository, before: str, after: str) -> list[FileChange]:
     """Return the files that differ between two trees, ordered by name.
 
     Raises:
         GitError: a tree cannot be read.
     """
-    return _counts(bench.git(*DIFF, RENAMES, "--numstat", "-z", before, after))
+    return _counts(private.git(*DIFF, RENAMES, "--numstat", "-z", before, after))
 
 
 def counted(patch: bytes) -> list[FileChange]:
@@ -82,25 +84,25 @@ def _count(text: bytes) -> int | None:
     return None if text == b"-" else int(text)
 
 
-def apply(bench: Bench, tree: str, patch: bytes, index: str) -> str:
+def apply(private: PrivateRepository, tree: str, patch: bytes, index: str) -> str:
     """Return the tree that a patch makes of another one, if all of it fits; `index` is scratch.
 
     Raises:
         GitError: it does not fit.
     """
-    bench.git("read-tree", tree, index=index)
+    private.git("read-tree", tree, index=index)
     if patch:
-        bench.git("apply", "--cached", "--whitespace=nowarn", "-", index=index, stdin=patch)
-    return bench.write_tree(index)
+        private.git("apply", "--cached", "--whitespace=nowarn", "-", index=index, stdin=patch)
+    return private.write_tree(index)
 
 
-def status(bench: Bench, before: str, after: str) -> list[tuple[str, str]]:
+def status(private: PrivateRepository, before: str, after: str) -> list[tuple[str, str]]:
     """Return the files that differ between two trees, each with A (added), D, M or T (its type).
 
     Raises:
         GitError: a tree cannot be read.
     """
     wanted = (*DIFF, NO_RENAMES, "--name-status", "-z")
-    fields = bench.git(*wanted, before, after).split(b"\0")
+    fields = private.git(*wanted, before, after).split(b"\0")
     pairs = zip(fields[::2], fields[1::2], strict=False)
     return [(kind.decode(), os.fsdecode(path)) for kind, path in pairs]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from clinvk.git.bench import Bench
+from clinvk.git.private_repository import PrivateRepository
 
 LISTED = ("-z", "-t", "--modified", "--deleted", "--others", "--exclude-standard")
 DEEPEST_NESTING = 20
@@ -35,7 +35,7 @@ class Snapshot:
     left_out: list[str] = field(default_factory=list)
 
 
-def take(bench: Bench, worktree: str, index: str) -> Snapshot:
+def take(private: PrivateRepository, worktree: str, index: str) -> Snapshot:
     """Bring an index up to the files of a checkout; returns their tree.
 
     The index says what the files were before, and is changed: give it a copy.
@@ -43,24 +43,26 @@ def take(bench: Bench, worktree: str, index: str) -> Snapshot:
     Raises:
         GitError: they cannot be read.
     """
-    nested, left_out = _update(bench, worktree, index, 0)
-    left_out += _in_submodules(bench, worktree, index)
+    nested, left_out = _update(private, worktree, index, 0)
+    left_out += _in_submodules(private, worktree, index)
     return Snapshot(
-        bench.write_tree(index), [os.fsdecode(path).rstrip("/") for path in nested], left_out
+        private.write_tree(index), [os.fsdecode(path).rstrip("/") for path in nested], left_out
     )
 
 
-def _update(bench: Bench, worktree: str, index: str, depth: int) -> tuple[list[bytes], list[str]]:
-    gone, there, nested, left_out = _listed(bench, worktree, index)
+def _update(
+    private: PrivateRepository, worktree: str, index: str, depth: int
+) -> tuple[list[bytes], list[str]]:
+    gone, there, nested, left_out = _listed(private, worktree, index)
     if gone:
-        bench.git(
+        private.git(
             *("update-index", "--force-remove", "-z", "--stdin"),
             worktree=worktree,
             index=index,
             stdin=b"\0".join(gone) + b"\0",
         )
     if there:
-        bench.git(
+        private.git(
             *("update-index", "--add", "--remove", "--replace", "-z", "--stdin"),
             worktree=worktree,
             index=index,
@@ -68,14 +70,14 @@ def _update(bench: Bench, worktree: str, index: str, depth: int) -> tuple[list[b
         )
     for path in nested:
         if depth < DEEPEST_NESTING:
-            left_out += _add_nested(bench, worktree, index, path, depth)
+            left_out += _add_nested(private, worktree, index, path, depth)
         else:
             left_out.append(f"{os.fsdecode(path)} is nested too deeply")
     return nested, left_out
 
 
 def _listed(
-    bench: Bench, worktree: str, index: str
+    private: PrivateRepository, worktree: str, index: str
 ) -> tuple[list[bytes], list[bytes], list[bytes], list[str]]:
     """Return what is gone, what is new or changed, nested repositories, and what has no place."""
     gone, there, nested, left_out = (
@@ -84,7 +86,7 @@ def _listed(
         list[bytes](),
         list[str](),
     )
-    for entry in bench.git("ls-files", *LISTED, worktree=worktree, index=index).split(b"\0"):
+    for entry in private.git("ls-files", *LISTED, worktree=worktree, index=index).split(b"\0"):
         tag, _, path = entry.partition(b" ")
         if tag == b"R":
             gone[path] = None
@@ -92,7 +94,9 @@ def _listed(
             nested.append(path)
         elif tag:
             kind = _kind(worktree, path)
-            is_gone = kind == "other" or (kind == "directory" and not _is_link(bench, index, path))
+            is_gone = kind == "other" or (
+                kind == "directory" and not _is_link(private, index, path)
+            )
             (gone if is_gone else there)[path] = None
             if kind == "other":
                 left_out.append(f"{os.fsdecode(path)} is neither a file nor a link")
@@ -109,19 +113,21 @@ def _kind(worktree: str, path: bytes) -> Literal["file", "directory", "other"]:
     return "file" if stat.S_ISREG(mode) or stat.S_ISLNK(mode) else "other"
 
 
-def _is_link(bench: Bench, index: str, path: bytes) -> bool:
+def _is_link(private: PrivateRepository, index: str, path: bytes) -> bool:
     """Whether a path is a submodule's; any other one that is a directory now was a file."""
     exactly = b":(top,literal)" + path
-    return bench.git("ls-files", "-z", "--stage", "--", exactly, index=index).startswith(GITLINK)
+    return private.git("ls-files", "-z", "--stage", "--", exactly, index=index).startswith(GITLINK)
 
 
-def _add_nested(bench: Bench, worktree: str, index: str, path: bytes, depth: int) -> list[str]:
+def _add_nested(
+    private: PrivateRepository, worktree: str, index: str, path: bytes, depth: int
+) -> list[str]:
     """Add the files of a repository inside of the checkout as files like any other."""
     inner = os.path.join(worktree, os.fsdecode(path))  # noqa: PTH118
     with _temporary_index(index) as own:
-        _, left_out = _update(bench, inner, own, depth + 1)
-        tree = bench.write_tree(own)
-    bench.git("read-tree", b"--prefix=" + path, tree, index=index)
+        _, left_out = _update(private, inner, own, depth + 1)
+        tree = private.write_tree(own)
+    private.git("read-tree", b"--prefix=" + path, tree, index=index)
     return left_out
 
 
@@ -136,10 +142,10 @@ def _temporary_index(beside: str) -> Iterator[str]:
         Path(path).unlink(missing_ok=True)
 
 
-def _in_submodules(bench: Bench, worktree: str, index: str) -> list[str]:
+def _in_submodules(private: PrivateRepository, worktree: str, index: str) -> list[str]:
     """Say which files are in the directory of a submodule that was never checked out."""
     left_out = []
-    for entry in bench.git("ls-files", "-z", "--stage", index=index).split(b"\0"):
+    for entry in private.git("ls-files", "-z", "--stage", index=index).split(b"\0"):
         about, _, path = entry.partition(b"\t")
         if about.startswith(GITLINK):
             inner = Path(worktree, os.fsdecode(path))

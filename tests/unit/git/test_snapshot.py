@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clinvk.git import snapshot
-from clinvk.git.bench import Bench, copy_file
+from clinvk.git.private_repository import PrivateRepository, copy_file
 from clinvk.git.repository import Repository
 from tests.unit.git.checkouts import git, read_tree, repository
 
@@ -19,18 +19,18 @@ class Checkout:
         self.top = top
         found = Repository.around(str(top))
         assert found is not None
-        self.bench = Bench.create(str(top.parent / "bench"), found)
-        self.index = f"{self.bench.path}/index"
+        self.private = PrivateRepository.create(str(top.parent / "private"), found)
+        self.index = f"{self.private.path}/index"
         copy_file(found.index, self.index)
 
     def take(self) -> snapshot.Snapshot:
-        return snapshot.take(self.bench, str(self.top), self.index)
+        return snapshot.take(self.private, str(self.top), self.index)
 
     def files(self) -> dict[str, bytes]:
         """The files of a snapshot, as they come out of it."""
         out = self.top.parent / "out"
         out.mkdir()
-        self.bench.check_out(self.take().tree, str(out), f"{self.bench.path}/fresh")
+        self.private.check_out(self.take().tree, str(out), f"{self.private.path}/fresh")
         return {os.fsdecode(path): content for path, (_, content) in read_tree(out).items()}
 
 
@@ -140,5 +140,5 @@ def test_a_copy_of_an_index_is_as_old_as_the_index(checkout: Checkout) -> None:
     os.utime(index, ns=(10**18, 10**18))
     found = Repository.around(str(checkout.top))
     assert found is not None
-    checkout.bench.copy_index(found, "HEAD", checkout.index)
+    checkout.private.copy_index(found, "HEAD", checkout.index)
     assert Path(checkout.index).stat().st_mtime_ns == 10**18

@@ -6,12 +6,12 @@ import os
 import shutil
 from pathlib import Path
 
-from clinvk.git.bench import Bench
+from clinvk.git.private_repository import PrivateRepository
 
 NAME = ".worktreeinclude"
 
 
-def copy(bench: Bench, source: str, target: str, index: str) -> None:
+def copy(private: PrivateRepository, source: str, target: str, index: str) -> None:
     """Copy the ignored files that the patterns of `.worktreeinclude` name.
 
     The patterns are those of a `.gitignore`. Links are copied as links, and what is in the target
@@ -24,13 +24,13 @@ def copy(bench: Bench, source: str, target: str, index: str) -> None:
     patterns = Path(source, NAME)
     if patterns.is_symlink() or not patterns.is_file():
         return
-    listed = bench.git(
+    listed = private.git(
         *("ls-files", "-z", "--others", "--ignored", f"--exclude-from={patterns}"),
         worktree=source,
         index=index,
     )
     names = [b"./" + name for name in listed.split(b"\0") if name]
-    ignored = bench.git(
+    ignored = private.git(
         *("check-ignore", "-z", "--stdin"),
         worktree=source,
         index=index,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from clinvk.core.changes import MOST_COMMITS, Commit
-from clinvk.git.bench import Bench
+from clinvk.git.private_repository import PrivateRepository
 from clinvk.git.runner import GitError
 
 MOST_REF_BYTES = 64 << 20
@@ -34,7 +34,7 @@ class OwnCommits:
     objects: str | None = None
 
 
-def read(bench: Bench, top: str, base: str, borrowed: bytes) -> OwnCommits:
+def read(private: PrivateRepository, top: str, base: str, borrowed: bytes) -> OwnCommits:
     """Find the commits in a worktree that began at `base`.
 
     `borrowed` is what its list of directories with others' objects must be: a task that changes it
@@ -51,7 +51,7 @@ def read(bench: Bench, top: str, base: str, borrowed: bytes) -> OwnCommits:
     if _read(f"{directory}/objects/info/alternates") != borrowed or _has_links(directory):
         return OwnCommits(left_out=["it changed where git finds objects: no commit is recorded"])
     objects = f"{directory}/objects"
-    reading = bench.reading(objects)
+    reading = private.reading(objects)
     left_out = [
         f"its branch {os.fsdecode(name)} has commits that are not recorded"
         for name in others
@@ -124,23 +124,23 @@ def _read(path: str) -> bytes:
         os.close(fd)
 
 
-def _is_known(bench: Bench, commit: str, *others: str) -> bool:
+def _is_known(private: PrivateRepository, commit: str, *others: str) -> bool:
     """Whether a commit is part of the history of others."""
     try:
-        found = bench.git("rev-list", "--max-count=1", commit, *(f"^{each}" for each in others))
+        found = private.git("rev-list", "--max-count=1", commit, *(f"^{each}" for each in others))
     except GitError:
         return False
     return not found.strip()
 
 
-def _log(bench: Bench, base: str, head: str) -> list[Commit] | None:
+def _log(private: PrivateRepository, base: str, head: str) -> list[Commit] | None:
     """Return the commits from one to another, oldest first; None if they are not of one history."""
-    status, _ = bench.status("merge-base", "--is-ancestor", base, head, allowed=(0, 1))
+    status, _ = private.status("merge-base", "--is-ancestor", base, head, allowed=(0, 1))
     if status != 0:
         return None
     form = "--format=%H%x00%an <%ae>%x00%B%x00"
     wanted = ("rev-list", "--no-commit-header", "--topo-order", "--reverse", form)
-    text = bench.git(*wanted, head, f"^{base}").decode("utf-8", "replace")
+    text = private.git(*wanted, head, f"^{base}").decode("utf-8", "replace")
     fields = text.split("\0")
     commits = [
         Commit(sha=sha.strip(), author=author, message=message.strip()[:LONGEST_MESSAGE])

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from clinvk.git.bench import Bench
+from clinvk.git.private_repository import PrivateRepository
 from workers.execution.disk import remove
 
 LOCK, ABOUT = "lock", "about.json"
@@ -73,9 +73,9 @@ class Place:
         return cls(path, lock_fd)
 
     @property
-    def bench(self) -> Bench:
+    def private(self) -> PrivateRepository:
         """Where its files are looked at."""
-        return Bench(str(self.path / "git"))
+        return PrivateRepository(str(self.path / "git"))
 
     @property
     def index(self) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from clinvk.core.changes import MOST_FILES, Changes
 from clinvk.git import merges, packs, patches, snapshot
-from clinvk.git.bench import Bench, copy_file, write_git_directory
+from clinvk.git.private_repository import PrivateRepository, copy_file, write_git_directory
 from clinvk.git.repository import Repository
 from clinvk.git.runner import GitError
 from workers.execution.directory import Directory, open_directory
@@ -61,7 +61,7 @@ class Worktree:
         Raises:
             GitError: they cannot be read.
         """
-        taken = snapshot.take(self.place.bench, self.about.top, self.place.index)
+        taken = snapshot.take(self.place.private, self.about.top, self.place.index)
         self.about = replace(self.about, start=taken.tree)
         self.place.write(self.about)
 
@@ -71,7 +71,7 @@ class Worktree:
         Raises:
             GitError: they cannot be read.
         """
-        return snapshot.take(self.place.bench, self.about.top, self.place.index).tree
+        return snapshot.take(self.place.private, self.about.top, self.place.index).tree
 
     def changes(self, most_bytes: int) -> Changes:
         """Return what the task has changed; no part of it may have more than `most_bytes`.
@@ -80,18 +80,18 @@ class Worktree:
             GitError: it cannot be read.
             TooLargeError: it is over the limit.
         """
-        bench, about = self.place.bench, self.about
-        taken = snapshot.take(bench, about.top, self.place.index)
-        borrowed = Path(bench.path, "objects", "info", "alternates").read_bytes()
-        own = own_commits.read(bench, about.top, about.base, borrowed)
+        private, about = self.place.private, self.about
+        taken = snapshot.take(private, about.top, self.place.index)
+        borrowed = Path(private.path, "objects", "info", "alternates").read_bytes()
+        own = own_commits.read(private, about.top, about.base, borrowed)
         left_out = [*taken.left_out, *own.left_out]
         self.warnings += [
             f"{name} is a git repository: its files are in the changes, its history is not"
             for name in taken.nested
         ]
         self.warnings += left_out
-        found = patches.changes(bench, about.start, taken.tree)
-        patch = patches.make(bench, about.start, taken.tree, most_bytes)
+        found = patches.changes(private, about.start, taken.tree)
+        patch = patches.make(private, about.start, taken.tree, most_bytes)
         return Changes(
             base=about.base,
             start=about.start,
@@ -110,11 +110,13 @@ class Worktree:
 
     def _pack(self, tree: str, own: OwnCommits, most_bytes: int) -> str:
         """Return all objects of the changes that the base does not have."""
-        bench = self.place.bench
-        wanted = [merges.commit(bench, each, self.about.base) for each in (self.about.start, tree)]
+        private = self.place.private
+        wanted = [
+            merges.commit(private, each, self.about.base) for each in (self.about.start, tree)
+        ]
         if own.head and own.objects:
-            bench, wanted = bench.reading(own.objects), [*wanted, own.head]
-        pack = packs.make(bench, wanted, [self.about.base], most_bytes)
+            private, wanted = private.reading(own.objects), [*wanted, own.head]
+        pack = packs.make(private, wanted, [self.about.base], most_bytes)
         return base64.b64encode(pack).decode()
 
 
@@ -132,14 +134,14 @@ def make(
         GitError: git cannot make it.
         OSError: its files cannot be written.
     """
-    bench = Bench.create(str(place.path / "git"), repository)
+    private = PrivateRepository.create(str(place.path / "git"), repository)
     base = repository.commit(wanted.ref)
-    start, base_tree = _start(bench, repository, base, wanted)
+    start, base_tree = _start(private, repository, base, wanted)
     top = about.top
     os.makedirs(top)  # noqa: PTH103
-    bench.check_out(start, top, place.index)
-    _give_git(bench, top, repository, base, base_tree, place.index)
-    included.copy(bench, repository.top, top, _user_index(bench, repository, base))
+    private.check_out(start, top, place.index)
+    _give_git(private, top, repository, base, base_tree, place.index)
+    included.copy(private, repository.top, top, _user_index(private, repository, base))
     workdir = os.path.normpath(os.path.join(top, os.path.relpath(directory, repository.top)))  # noqa: PTH118
     os.makedirs(workdir, exist_ok=True)  # noqa: PTH103
     about = replace(
@@ -154,16 +156,18 @@ def make(
     return Worktree(place, about)
 
 
-def _start(bench: Bench, repository: Repository, base: str, wanted: Wanted) -> tuple[str, str]:
+def _start(
+    private: PrivateRepository, repository: Repository, base: str, wanted: Wanted
+) -> tuple[str, str]:
     """Return the tree that the task is given, and that of the commit."""
-    base_tree = bench.tree_of(base)
+    base_tree = private.tree_of(base)
     if not wanted.with_changes:
         return base_tree, base_tree
     head = repository.commit("HEAD")
-    now = snapshot.take(bench, repository.top, _user_index(bench, repository, head)).tree
+    now = snapshot.take(private, repository.top, _user_index(private, repository, head)).tree
     if head == base:
         return now, base_tree
-    merged = merges.merge(bench, bench.tree_of(head), base_tree, now)
+    merged = merges.merge(private, private.tree_of(head), base_tree, now)
     if merged.conflicts:
         raise GitError(
             f"the changes that are not committed do not go together with {wanted.ref} "
@@ -172,15 +176,20 @@ def _start(bench: Bench, repository: Repository, base: str, wanted: Wanted) -> t
     return merged.tree, base_tree
 
 
-def _user_index(bench: Bench, repository: Repository, head: str) -> str:
+def _user_index(private: PrivateRepository, repository: Repository, head: str) -> str:
     """Return a copy of the index of the user's checkout, which says what has not changed."""
-    path = f"{bench.path}/index-of-user"
-    bench.copy_index(repository, head, path)
+    path = f"{private.path}/index-of-user"
+    private.copy_index(repository, head, path)
     return path
 
 
 def _give_git(
-    bench: Bench, top: str, repository: Repository, base: str, base_tree: str, index: str
+    private: PrivateRepository,
+    top: str,
+    repository: Repository,
+    base: str,
+    base_tree: str,
+    index: str,
 ) -> None:
     """Give the task a git directory, with the repository's history, branches and remotes."""
     path = f"{top}/.git"
@@ -189,9 +198,9 @@ def _give_git(
     write_git_directory(path, repository, settings, repository.remotes())
     Path(path, "HEAD").write_text(f"{base}\n")
     Path(path, "packed-refs").write_bytes(b"# pack-refs with: sorted \n" + repository.refs())
-    exclude = Path(bench.path, "info", "exclude")
+    exclude = Path(private.path, "info", "exclude")
     if exclude.is_file():
         shutil.copyfile(exclude, f"{path}/info/exclude")
     own = f"{path}/index"
     copy_file(index, own)
-    bench.git("read-tree", "-m", base_tree, worktree=top, index=own)
+    private.git("read-tree", "-m", base_tree, worktree=top, index=own)

@@ -15,7 +15,7 @@ from clinvk.core.changes import Changes
 from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.git import packs, patches
-from clinvk.git.bench import Bench
+from clinvk.git.private_repository import PrivateRepository
 from clinvk.git.repository import Repository
 from clinvk.store.types import Lease
 from tests.unit.git.checkouts import git, read_tree, repository
@@ -66,14 +66,14 @@ def text(worktree: Worktree, name: str) -> str:
     return Path(worktree.about.top, name).read_text()
 
 
-def unpacked(changes: Changes, top: Path) -> Bench:
+def unpacked(changes: Changes, top: Path) -> PrivateRepository:
     """Take the changes into a git directory that borrows from the user's repository."""
     found = Repository.around(str(top))
     assert found is not None
-    bench = Bench.create(str(top.parent / "taken"), found)
+    private = PrivateRepository.create(str(top.parent / "taken"), found)
     assert changes.pack is not None
-    packs.take(bench, base64.b64decode(changes.pack))
-    return bench
+    packs.take(private, base64.b64decode(changes.pack))
+    return private
 
 
 def test_a_worktree_is_of_its_own(worker: Worker, top: Path) -> None:
@@ -202,8 +202,8 @@ def test_what_a_task_changed_is_recorded(worker: Worker, top: Path) -> None:
     assert changes.kept is None
     patch = changes.patch.encode("utf-8", "surrogateescape")
     assert len(patch) == changes.patch_bytes
-    bench = unpacked(changes, top)
-    assert patches.apply(bench, changes.start, patch, f"{bench.path}/scratch") == changes.tree
+    private = unpacked(changes, top)
+    assert patches.apply(private, changes.start, patch, f"{private.path}/scratch") == changes.tree
     assert Changes.from_dict(changes.to_dict()) == changes
     worker.worktrees.saw(TaskEnded(LEASE, RESULT))
     assert worker.left() == []
@@ -222,9 +222,9 @@ def test_commits_of_a_task_are_recorded(worker: Worker, top: Path) -> None:
         ("Ann <ann@example.org>", "the second\n\nwhy"),
     ]
     assert changes.head == changes.commits[-1].sha == git(inside, "rev-parse", "HEAD")
-    bench = unpacked(changes, top)
-    assert bench.git("show", f"{changes.head}:README") == b"second"
-    assert bench.git("show", f"{changes.tree}:README") == b"third"
+    private = unpacked(changes, top)
+    assert private.git("show", f"{changes.head}:README") == b"second"
+    assert private.git("show", f"{changes.tree}:README") == b"third"
 
 
 def test_commits_that_cannot_be_recorded_keep_the_worktree(worker: Worker, top: Path) -> None:

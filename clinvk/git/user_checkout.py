@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from clinvk.git import merges, packs, patches, snapshot
-from clinvk.git.bench import Bench
 from clinvk.git.merges import Merged
+from clinvk.git.private_repository import PrivateRepository
 from clinvk.git.repository import Repository
 from clinvk.git.runner import GitError
 
@@ -40,15 +40,15 @@ class Effect:
 
 
 @dataclass
-class Desk:
-    """A checkout and a bench for it. `lasting`: what is made stays in the repository.
+class UserCheckout:
+    """The user's checkout, and a private repository for what is tried out.
 
     Attributes:
         paths: the files that differ between two trees, by these trees.
     """
 
     repository: Repository
-    bench: Bench
+    private: PrivateRepository
     scratch: str
     paths: dict[Trees, frozenset[str]] = field(default_factory=dict)
 
@@ -68,8 +68,8 @@ class Desk:
         Raises:
             GitError: they cannot be read.
         """
-        self.bench.copy_index(self.repository, self.head, self._index)
-        return snapshot.take(self.bench, self.repository.top, self._index).tree
+        self.private.copy_index(self.repository, self.head, self._index)
+        return snapshot.take(self.private, self.repository.top, self._index).tree
 
     @property
     def _index(self) -> str:
@@ -82,13 +82,13 @@ class Desk:
             GitError: this repository has no such commit, or the pack is damaged.
         """
         try:
-            self.bench.tree_of(base)
+            self.private.tree_of(base)
         except GitError as error:
             what = f"the repository {self.repository.top} has no commit {base}: fetch it first"
             raise GitError(what) from error
-        packs.take(self.bench, pack)
+        packs.take(self.private, pack)
         for tree in (trees.start, trees.end):
-            self.bench.tree_of(tree)
+            self.private.tree_of(tree)
 
     def files(self, trees: Trees) -> frozenset[str]:
         """Return the files that differ between two trees, both names of a renamed one.
@@ -97,7 +97,7 @@ class Desk:
             GitError: a tree cannot be read.
         """
         if trees not in self.paths:
-            found = patches.status(self.bench, trees.start, trees.end)
+            found = patches.status(self.private, trees.start, trees.end)
             self.paths[trees] = frozenset(path for _, path in found)
         return self.paths[trees]
 
@@ -110,10 +110,10 @@ class Desk:
             GitError: a tree cannot be read.
         """
         if three_way or self._is_untouched(onto, trees):
-            return merges.merge(self.bench, trees.start, onto, trees.end)
-        patch = patches.make(self.bench, trees.start, trees.end)
+            return merges.merge(self.private, trees.start, onto, trees.end)
+        patch = patches.make(self.private, trees.start, trees.end)
         try:
-            return Merged(patches.apply(self.bench, onto, patch, f"{self.scratch}/applied"))
+            return Merged(patches.apply(self.private, onto, patch, f"{self.scratch}/applied"))
         except GitError:
             return Merged(onto, sorted(self._touched(onto, trees)))
 
@@ -137,7 +137,7 @@ class Desk:
         moved = self.merged(other.start, one)
         if moved.conflicts:
             return moved.conflicts
-        return merges.merge(self.bench, other.start, moved.tree, other.end).conflicts
+        return merges.merge(self.private, other.start, moved.tree, other.end).conflicts
 
     def effect(self, before: str, after: str) -> Effect:
         """Say what going from one tree to another does to files that are in no commit.
@@ -145,9 +145,9 @@ class Desk:
         Raises:
             GitError: a tree cannot be read.
         """
-        head = Trees(start=self.bench.tree_of(self.head), end=self.now)
+        head = Trees(start=self.private.tree_of(self.head), end=self.now)
         uncommitted = self.files(head)
-        found = patches.status(self.bench, before, after)
+        found = patches.status(self.private, before, after)
         own = [(status, path) for status, path in found if path in uncommitted]
         return Effect(
             changes=[path for status, path in own if status not in {"A", "D"}],
@@ -160,7 +160,7 @@ class Desk:
         at = os.path.join(self.repository.top, path)  # noqa: PTH118
         if not os.path.lexists(at) or (os.path.isdir(at) and not os.path.islink(at)):  # noqa: PTH112, PTH114
             return False
-        return not self.bench.git("ls-tree", "-z", self.now, "--", path)
+        return not self.private.git("ls-tree", "-z", self.now, "--", path)
 
     def keep(self, tree: str) -> str:
         """Keep a tree in the repository; returns the id of a commit of it, which no branch has.
@@ -168,9 +168,9 @@ class Desk:
         Raises:
             GitError: it cannot be written.
         """
-        made = merges.commit(self.bench, tree, self.head)
-        pack = packs.make(self.bench, [made], [self.head], 1 << 40)
-        packs.take(self.bench.writing(self.repository.objects), pack)
+        made = merges.commit(self.private, tree, self.head)
+        pack = packs.make(self.private, [made], [self.head], 1 << 40)
+        packs.take(self.private.writing(self.repository.objects), pack)
         return made
 
     def write(self, tree: str) -> None:
@@ -182,7 +182,7 @@ class Desk:
             GitError: something is in the way.
         """
         top, index = self.repository.top, self._index
-        self.bench.git("read-tree", "-m", "-u", self.now, tree, worktree=top, index=index)
+        self.private.git("read-tree", "-m", "-u", self.now, tree, worktree=top, index=index)
 
     def move_head(self, commit: str) -> None:
         """Make a commit the one that is checked out; its files are written already.
@@ -191,7 +191,7 @@ class Desk:
             GitError: the branch has moved meanwhile.
         """
         index = self.repository.index
-        self.bench.git("read-tree", "-i", "-m", self.head, commit, index=index)
+        self.private.git("read-tree", "-i", "-m", self.head, commit, index=index)
         self.repository.update_ref("HEAD", commit, self.head)
 
 
@@ -206,8 +206,8 @@ def _clashes(path: str, others: frozenset[str]) -> bool:
 
 
 @contextmanager
-def at(directory: str, *, lasting: bool = False) -> Iterator[Desk]:
-    """Give a desk for the checkout that a directory is in.
+def at(directory: str, *, lasting: bool = False) -> Iterator[UserCheckout]:
+    """Give the checkout that a directory is in.
 
     With `lasting` all objects that are made are kept in the repository; otherwise none is.
 
@@ -218,5 +218,7 @@ def at(directory: str, *, lasting: bool = False) -> Iterator[Desk]:
     if repository is None:
         raise GitError(f"{directory} is in no git repository: go to the one that the run was about")
     with tempfile.TemporaryDirectory(prefix="clinvk-git-") as scratch:
-        bench = Bench.create(f"{scratch}/git", repository)
-        yield Desk(repository, bench.writing(repository.objects) if lasting else bench, scratch)
+        private = PrivateRepository.create(f"{scratch}/git", repository)
+        yield UserCheckout(
+            repository, private.writing(repository.objects) if lasting else private, scratch
+        )

@@ -23,14 +23,14 @@ EXCLUDES = "info/excludes-of-user"
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class PrivateRepository:
     """A git directory at `path`; `variables` say where else objects are read or written."""
 
     path: str
     variables: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def create(cls, path: str, repository: Repository) -> Bench:
+    def create(cls, path: str, repository: Repository) -> PrivateRepository:
         """Make one for a repository, whose settings of how files look it takes over.
 
         Raises:
@@ -47,16 +47,16 @@ class Bench:
             file.write(f"[core]\n\texcludesFile = {quoted(f'{path}/{EXCLUDES}')}\n")
         return cls(path)
 
-    def reading(self, *directories: str) -> Bench:
+    def reading(self, *directories: str) -> PrivateRepository:
         """Return one that reads objects of other directories, too."""
         joined = os.pathsep.join(map(_listed, directories))
         return self._with(GIT_ALTERNATE_OBJECT_DIRECTORIES=joined)
 
-    def writing(self, objects: str) -> Bench:
+    def writing(self, objects: str) -> PrivateRepository:
         """Return one that writes its objects to another directory, where they are kept."""
         return self._with(GIT_OBJECT_DIRECTORY=objects).reading(f"{self.path}/objects")
 
-    def _with(self, **variables: str) -> Bench:
+    def _with(self, **variables: str) -> PrivateRepository:
         return replace(self, variables={**self.variables, **variables})
 
     def git(
