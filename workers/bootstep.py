@@ -31,7 +31,7 @@ from clinvk.core.spec import queue_of
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.store.failure_detector import ANSWER_SECONDS
 from clinvk.store.store import Store
-from workers import context, handover, health
+from workers import context, handover
 from workers.context import WorkerContext
 from workers.execution import orphans, process_tree
 from workers.execution.executor import Executor
@@ -120,6 +120,8 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
             quick, owner, announcement, connection, observers, server_clock=clock
         )
         if config.reports_versions:
+            from workers import health  # the workers of local mode do without
+
             look = partial(health.announced, config, executor)
             observers.add(HealthObserver(look, announcement.describe))
             announcement.describe(sandbox=executor.sandbox.description())

@@ -20,6 +20,7 @@ from clinvk.core.errors import ConfigError
 from clinvk.core.user_paths import UnknownHomeError, expanded, expanded_default
 from clinvk.core.worker_config import WorkerConfig
 from workers.execution import policy_file
+from workers.execution.environment import decoded
 from workers.execution.executor import Executor
 from workers.execution.sandbox.sandbox import Sandbox
 
@@ -149,8 +150,7 @@ def _login(backend: Backend, environment: Mapping[bytes, bytes]) -> bool | None:
     """Whether a CLI is logged in; None where that cannot be told."""
     argv = backend.login_argv
     has_login = _ask(argv, environment)[1] == 0 if argv else None
-    variables = {os.fsdecode(name): os.fsdecode(value) for name, value in environment.items()}
-    return backend.is_logged_in(variables, _read, has_login=has_login)
+    return backend.is_logged_in(decoded(environment), _read, has_login=has_login)
 
 
 def _read(path: str) -> str | None:

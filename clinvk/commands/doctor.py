@@ -105,7 +105,7 @@ def _private_server(loaded: Settings) -> Check:
 
 def _socket_path() -> Check:
     directory = tempfile.gettempdir()
-    if len(directory.encode()) + len("/clinvk-12345678/server.sock") > server.SOCKET_PATH_BYTES:
+    if not server.fits_socket(f"{directory}/{server.DIRECTORY_PREFIX}12345678"):
         return Check(
             name="socket path",
             state="ok",
@@ -199,7 +199,6 @@ def _probes(loaded: Settings, url: str | None) -> Iterator[Check]:
 
 
 def _probe(name: str) -> TaskSpec:
-
     return replace(PROBE, backend=name, sandbox_mode="read-only", timeout_seconds=PROBE_SECONDS)
 
 

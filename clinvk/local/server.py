@@ -30,10 +30,15 @@ def broker_url(directory: str) -> str:
 def make_directory() -> str:
     """Make a directory that only this user can enter, in which a socket can have its path."""
     directory = tempfile.mkdtemp(prefix=DIRECTORY_PREFIX)
-    if len(os.fsencode(directory)) + len(f"/{SOCKET_NAME}") > SOCKET_PATH_BYTES:
+    if not fits_socket(directory):
         Path(directory).rmdir()
         directory = tempfile.mkdtemp(prefix=DIRECTORY_PREFIX, dir="/tmp")
     return directory
+
+
+def fits_socket(directory: str) -> bool:
+    """Whether the path of a socket in this directory is short enough."""
+    return len(os.fsencode(directory)) + len(f"/{SOCKET_NAME}") <= SOCKET_PATH_BYTES
 
 
 def argv(program: str, directory: str, record: str | None = None) -> list[str]:

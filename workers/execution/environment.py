@@ -37,7 +37,7 @@ class Environments:
 
     def decoded(self, backend: Backend) -> dict[str, str]:
         """Return the same as text."""
-        return {os.fsdecode(name): os.fsdecode(value) for name, value in self._of(backend).items()}
+        return decoded(self._of(backend))
 
     def secrets(self, backend: Backend, command: Command) -> frozenset[str]:
         """Return the values in a command's environment that must not be seen (`masking`)."""
@@ -109,3 +109,8 @@ class Environments:
             if is_set and os.fsencode(name) not in known:
                 return name
         return None
+
+
+def decoded(environment: Mapping[bytes, bytes]) -> dict[str, str]:
+    """Return an environment as text."""
+    return {os.fsdecode(name): os.fsdecode(value) for name, value in environment.items()}

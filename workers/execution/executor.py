@@ -204,9 +204,8 @@ class Executor:
         try:
             assignment = assigned(claim)
             execution = replace(execution, assignment=assignment)
-            has_session = self._sessions is None or self._sessions.is_kept(lease)
             spec, session = assignment.begin(
-                self.name, self._resume_prompt, has_session=has_session
+                self.name, self._resume_prompt, has_session=self._has_session(lease, assignment)
             )
             task = self._preparation.prepare(spec, results, session, lease)
             unlimited = self._task_limits.warnings(task.spec.backend)
@@ -252,6 +251,12 @@ class Executor:
             parsed = ParsedOutput(error=reason, error_kind=ErrorKind.FAILED)
             execution = replace(execution, is_final=True, cost_source="unknown")
         return self._presentable(replace(execution, parsed=parsed), masker)
+
+    def _has_session(self, lease: Lease, assignment: Assignment) -> bool:
+        """Whether a session that the task would go on with is here; looks only if it has one."""
+        if assignment.history.session is None:
+            return False
+        return self._sessions is None or self._sessions.is_kept(lease)
 
     def _presentable(self, execution: Execution, masker: Masker) -> Execution:
         """Mask what comes of an execution, and then cut it to the limits of output."""
