@@ -117,6 +117,7 @@ class SessionStore:
         self._own = base / f"{PASSING if is_passing else ''}{digest}"
         self._is_passing = is_passing
         self._is_over = is_over
+        self._has_directory = self._own.exists()  # from an earlier process of this worker
         self._lock = threading.Lock()
         self._lock_fd: int | None = None
         self._active: set[str] = set()
@@ -205,6 +206,7 @@ class SessionStore:
         with self._lock:
             while self._lock_fd is None or not (self._own / LOCK).exists():
                 make_directory(self._own, 0o700)
+                self._has_directory = True
                 lock_fd = os.open(self._own / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
                 fcntl.flock(lock_fd, fcntl.LOCK_SH)
                 if self._lock_fd is None:
@@ -252,6 +254,8 @@ class SessionStore:
 
     def _remove(self, places: Iterable[Path]) -> None:
         """Remove what is kept of tasks, except of those that run."""
+        if not self._has_directory:  # most tasks end without a look at the disk
+            return
         for place in places:
             if place.name not in self._active and place.exists():
                 self._retire(place)
