@@ -237,7 +237,8 @@ class TaskSpec(Wire):
     @property
     def backends(self) -> tuple[str, ...]:
         """All backends that may run it, those that it falls back on included."""
-        return tuple(entry.partition(":")[0] for entry in self.entries)
+        # Of a list: tuples that grow leave their spare room in Python's free list.
+        return tuple([entry.partition(":")[0] for entry in self.entries])
 
     @property
     def max_wait_ms(self) -> int | None:
