@@ -51,7 +51,8 @@ def test_a_failure_of_the_model_stops_the_chain(tmp_path: Path) -> None:
         {"backend": "claude", "prompt": "{{previous}} scenario:429"},
         {"backend": "codex", "prompt": "{{previous}}"},
     ]
-    status, document = clinvk(tmp_path, "chain", "-f", write(tmp_path, "steps", steps))
+    file = write(tmp_path, "steps", steps)
+    status, document = clinvk(tmp_path, "chain", "-f", file, "--max-wait", "0")
     told = [(r["status"], r.get("error_kind")) for r in document["results"]]
     assert told == [("ok", None), ("failed", "rate_limited"), ("canceled", "canceled")]
     assert (status, document["failed_step"], len(asked(tmp_path))) == (1, 2, 2)
