@@ -59,7 +59,10 @@ def test_a_failure_of_the_model_stops_the_chain(tmp_path: Path) -> None:
 
 
 def test_one_prompt_to_all_that_are_installed(tmp_path: Path) -> None:
-    status, document = clinvk(tmp_path, "compare", "question:x", "--all-backends")
+    config = tmp_path / "config.yaml"
+    config.write_text(f"backends: {{gemini: {{model: {GEMINI}}}}}\n")  # else it asks which to take
+    arguments = ("compare", "question:x", "--all-backends", "--config", str(config))
+    status, document = clinvk(tmp_path, *arguments)
     assert document["backends"] == list(BACKENDS)
     assert [result.get("output") for result in document["results"]] == [fakeapi.answer_to("x")] * 3
     assert status == 0
