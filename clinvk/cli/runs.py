@@ -199,6 +199,15 @@ def resume(
     return interrupted.resume(settings.load(config), broker, run, view, detach=detach)
 
 
+@run_command("stats")
+@json_option
+def stats(client: CeleryClient, run: str, as_json: bool) -> int:
+    """Print how long tasks of a run waited and ran, what they used, and what limited the run."""
+    from clinvk.commands import stats
+
+    return stats.stats(client, run, as_json=as_json)
+
+
 @run_command("report")
 @click.option("-o", "--output", metavar="FILE", required=True, help="Write the page to this file.")
 def report(client: CeleryClient, run: str, output: str) -> int:
@@ -286,6 +295,6 @@ def conflicts(client: CeleryClient, run: str, as_json: bool) -> int:
 
 
 COMMANDS = (
-    *(list_runs, status, attach, logs, results, report, retry, resume, cancel, wait),
+    *(list_runs, status, attach, logs, results, stats, report, retry, resume, cancel, wait),
     *(diff, apply, conflicts),
 )

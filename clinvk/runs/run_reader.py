@@ -107,6 +107,14 @@ class RunReader:
         """Mark the run canceled; its events go on until `ended`. Safe from any thread."""
         self.client.cancel(self.id, reason)
 
+    def events_so_far(self) -> Iterator[Mapping[str, str]]:
+        """Yield what has happened so far, as the store has it (`Store.wait_events`)."""
+        position, entries = "0", list[dict[str, str]]([{}])
+        while entries:
+            with self.client.reaching_broker():
+                position, entries = self.client.store.wait_events(self.id, position, 1)
+            yield from entries
+
     def summary(self) -> RunSummary:
         """Read the run's counts and times.
 

@@ -139,6 +139,8 @@ def test_a_run_that_has_ended_is_there(home: Home) -> None:
     assert home.json("status", "last") == listed
     assert home.json("results", run)["results"] == document["results"]
     assert home.json("attach", run)["results"] == document["results"]
+    stats = home.json("stats", run)
+    assert (stats["state"], stats["begun_tasks"], len(stats["workers"])) == ("done", 2, 1)
     assert home.run("wait", run).status == 0
     assert home.run("logs", run).status == 0
     assert home.run("cancel", run).stdout == f"{run} has ended already\n"
