@@ -1,7 +1,7 @@
 """A task that hunts for a secret in /proc, and fleets that have one: what it finds, it prints.
 
-Shared by the tests of both tiers: tests/local runs them as whoever runs the tests, and
-tests/system as an ordinary user as well.
+Shared by the tests of both tiers: tests/local hunts in local mode, tests/system on fleets, and as
+an ordinary user as well.
 """
 
 from __future__ import annotations

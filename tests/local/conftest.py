@@ -32,8 +32,8 @@ def redis_client(broker_url: str) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def model_examples() -> int:
-    """Enough to reach the states that matter, in some ten seconds."""
-    return 90
+    """Enough for a second or two; `tests/system/store` has many more."""
+    return 15
 
 
 @pytest.fixture

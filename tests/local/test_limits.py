@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests import harness, quick_limits
-from tests.scripted_claude import BURST, SESSION, Script
+from tests.scripted_claude import Script
 
 Run = Callable[..., Mapping[str, Any]]
 
@@ -53,17 +53,3 @@ def test_a_run_waits_until_a_window_opens_and_finishes(run: Run, script: Script)
     assert result["waited_seconds"] > 1
     (refused,) = result["tried"]
     assert (refused["backend"], refused["error_kind"]) == ("claude", "usage_limit")
-
-
-def test_a_limit_beyond_what_it_may_wait_is_the_end(run: Run, script: Script) -> None:
-    script.limits(7200)
-    result = run("--max-wait", "15m", status=1)
-    assert result["error_kind"] == "usage_limit"
-    assert "longer than max_wait (15m) allows: You've hit your session limit" in result["error"]
-
-
-def test_what_has_acted_goes_on_in_its_session(run: Run, script: Script) -> None:
-    script.says(BURST.format(1), error="rate_limit", acts=True)
-    script.says("fine")
-    assert run()["output"] == "fine"
-    assert f"--resume {SESSION}" in script.said("argv")[1]

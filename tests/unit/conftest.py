@@ -31,7 +31,7 @@ def redis_client() -> Iterator[fakeredis.FakeRedis]:
 @pytest.fixture
 def model_examples() -> int:
     """Few: Lua in Python is slow, and the same model runs over a real server."""
-    return 20
+    return 4
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from clinvk.runs.spool import Spool
 from clinvk.taskfile import reader
 from clinvk.taskfile.schema import TASKS
 
-FEW, MANY = 400, 4_000
+FEW, MANY = 200, 1_000
 CHARS = 1_000
 INDEX_BYTES = 60
 """What may stay of each task: where it is, in a few arrays that grow ahead of need."""

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -77,19 +74,3 @@ def test_what_failed_runs_again_in_the_same_run(runs: Runs) -> None:
     assert [each["error"] for each in document["results"][1]["tried"]] == ["not yet"]
     assert [entry["output"].strip() for entry in runs.results(run)] == outputs
     assert "has no task that is not ok" in runs.run("retry", run).stderr
-
-
-def test_a_retry_that_is_canceled_costs_no_result_that_it_did_not_replace(runs: Runs) -> None:
-    (runs.directory / "go").touch()
-    run = runs.submit("wait", "two")
-    (runs.directory / "go").unlink()
-    (runs.directory / "waits").unlink()
-    with subprocess.Popen(
-        [*harness.CLINVK, "retry", run, "--all", "--quiet"],
-        cwd=runs.directory,
-        env={**os.environ, "CLINVK_CONFIG": str(runs.directory / "config.yaml")},
-    ) as process:
-        harness.wait_until((runs.directory / "waits").exists, "the first task to begin again")
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(harness.TIMEOUT_SECONDS) == 128 + signal.SIGTERM
-    assert [result["status"] for result in runs.results(run)] == ["canceled", "ok"]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pty
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,18 +48,6 @@ def test_a_closed_stream_is_no_stream(redirection: str, tmp_path: Path) -> None:
     assert ended.stdout.startswith("Total: 1 tasks") is (">&-" not in redirection.split())
 
 
-def test_no_task_file_and_no_standard_input() -> None:
-    ended = clinvk(command=["sh", "-c", f"exec {sys.executable} -m clinvk parallel <&-"])
-    assert (ended.status, ended.stdout, ended.stderr) == (2, "", "<stdin>: is empty\n")
-
-
-@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
-def test_output_is_utf8_in_every_locale(encoding: str, tmp_path: Path) -> None:
-    ended = in_shell("clinvk --json", tmp_path, PYTHONIOENCODING=encoding, PYTHONUTF8="0")
-    assert (ended.status, ended.stderr) == (0, "")
-    assert json.loads(ended.stdout)["results"][0]["output"] == "naïve 漢字"
-
-
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_full_disk_behind_standard_output(tmp_path: Path) -> None:
     ended = in_shell("clinvk >/dev/full", tmp_path)
@@ -70,30 +56,6 @@ def test_a_full_disk_behind_standard_output(tmp_path: Path) -> None:
         "clinvk: cannot write to standard output (No space left on device); the run continues\n"
     )
     assert (tmp_path / "out" / "summary.json").exists()
-
-
-def test_nohup_means_that_a_hangup_changes_nothing(tmp_path: Path) -> None:
-    task = '{"backend": "echo", "prompt": "[wait 0.3] x"}'
-    process = subprocess.Popen(
-        ["sh", "-c", f"trap '' HUP; exec {sys.executable} -m clinvk parallel --json"],
-        cwd=tmp_path,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdin is not None
-    assert process.stderr is not None
-    process.stdin.write('{"backend": "echo", "prompt": "first"}\n' + task)
-    process.stdin.close()
-    assert process.stderr.readline().startswith("[1/2] echo OK")
-    process.send_signal(signal.SIGHUP)
-    assert process.stderr.readline().startswith("[2/2] echo OK")
-    process.stderr.close()
-    assert process.stdout is not None
-    assert json.loads(process.stdout.read())["completed"] == 2
-    process.stdout.close()
-    assert process.wait() == 0
 
 
 def test_a_terminal_that_closes_cancels_the_run_and_saves_what_there_is(tmp_path: Path) -> None:

@@ -15,9 +15,3 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has 
 def test_in_local_mode() -> None:
     with secret_hunt.hunt(os.geteuid()) as hunted:
         assert hunted.submit() == "found: nothing"
-
-
-@pytest.mark.parametrize("how", secret_hunt.STARTED_BY)
-def test_on_a_fleet(how: str) -> None:
-    with secret_hunt.hunt(os.geteuid()) as hunted:
-        assert secret_hunt.on_a_fleet(hunted, how) == ["found: nothing"] * 2

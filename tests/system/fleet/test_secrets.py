@@ -1,4 +1,4 @@
-"""The tests of tests/local/workers/test_secrets.py as an ordinary user, who cannot read root's."""
+"""tests/local/workers/test_secrets.py on fleets, and as a user who cannot read root's processes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 
 from tests import secret_hunt
 
+ROOT = 0
 USER = 1000
 
 
@@ -14,7 +15,8 @@ def test_in_local_mode() -> None:
         assert hunted.submit() == "found: nothing"
 
 
+@pytest.mark.parametrize("user", [ROOT, USER])
 @pytest.mark.parametrize("how", secret_hunt.STARTED_BY)
-def test_on_a_fleet(how: str) -> None:
-    with secret_hunt.hunt(USER) as hunted:
+def test_on_a_fleet(how: str, user: int) -> None:
+    with secret_hunt.hunt(user) as hunted:
         assert secret_hunt.on_a_fleet(hunted, how) == ["found: nothing"] * 2

@@ -26,7 +26,8 @@ TESTS = (
     "tests/system/broker",
     "tests/local/workers/liveness",
     "tests/local/test_local_mode.py",
-    "tests/local/test_lost_data.py",
+    "tests/system/runs/test_local_mode.py",
+    "tests/system/runs/test_lost_data.py",
 )
 LONG = ("tests/system/store",)
 """Takes minutes: on the oldest server only, and with all other tests on clinvk's own."""

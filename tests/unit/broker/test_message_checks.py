@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from clinvk.broker import message_checks
 from clinvk.broker.app import create_app
@@ -110,7 +110,6 @@ def test_a_command_that_celery_could_not_read_is_refused(body: object, why: str)
         message_checks.check(of_body(body), PIDBOX)
 
 
-@settings(max_examples=150)
 @given(forged.messages())
 def test_any_message_is_refused_or_can_be_taken(message: Any) -> None:
     forged.check_message(message)

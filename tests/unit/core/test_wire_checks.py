@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from clinvk.core import wire_checks
 from clinvk.core.errors import WireError
@@ -104,13 +104,11 @@ def test_a_part_of_a_result_that_lacks_something_costs_no_more_than_the_part() -
     assert "sandbox has no mode" in result.warnings[0]
 
 
-@settings(max_examples=150)
 @given(forged.SPECS)
 def test_any_task_is_refused_or_can_be_started(wire: bytes) -> None:
     forged.check_spec(wire)
 
 
-@settings(max_examples=150)
 @given(forged.RESULTS)
 def test_any_result_can_be_shown(wire: bytes) -> None:
     forged.check_result(wire)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from clinvk.core.errors import WireError
 from clinvk.store import decoding
 from tests import forged
 
 
-@settings(max_examples=150)
 @given(forged.RUNS)
 def test_any_run(record: tuple[dict[bytes, bytes], list[bytes]]) -> None:
     forged.check_run(record)
 
 
-@settings(max_examples=150)
 @given(forged.WORKERS)
 def test_any_worker(wire: bytes) -> None:
     forged.check_worker(wire)

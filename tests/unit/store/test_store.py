@@ -289,7 +289,8 @@ def test_the_reaper_finds_runs_that_their_chord_did_not_close(store: Store) -> N
     assert store.reap().complete == []
 
 
-def test_a_run_of_many_chunks_is_whole(store: Store) -> None:
+def test_a_run_of_many_chunks_is_whole(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "SUBMIT_CHUNK", 20)
     total = 2 * runs.SUBMIT_CHUNK + 1
     assert len(submit(store, " ".join(["a"] * total), max_parallel=total)) == total
 

@@ -241,7 +241,7 @@ FILES = [
 ]
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(st.data())
 def test_a_damaged_file_is_refused_or_read_and_nothing_else(data: st.DataObject) -> None:
     text = data.draw(st.sampled_from(FILES))
