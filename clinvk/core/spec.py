@@ -202,6 +202,7 @@ class TaskSpec(Wire):
     retry_on: list[RetryKind] | None = None
     retry_after_changes: bool | None = None
     workspace: Workspace | None = None
+    repo: Annotated[str, Predicate(not_blank)] | None = None
     ref: Annotated[str, Predicate(not_blank)] | None = None
     include_changes: bool | None = None
     setup: Annotated[str, Predicate(not_blank)] | None = None

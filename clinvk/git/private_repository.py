@@ -168,11 +168,11 @@ def write_git_directory(
         **extensions,
         **settings,
     }
-    _write(f"{path}/config", "".join(_setting(*pair) for pair in (*values.items(), *more)))
+    _write(f"{path}/config", "".join(setting(*pair) for pair in (*values.items(), *more)))
     _copy(f"{repository.common_directory}/shallow", f"{path}/shallow")
 
 
-def _setting(name: str, value: str) -> str:
+def setting(name: str, value: str) -> str:
     """Write a setting as it stands in a configuration file."""
     section, _, rest = name.partition(".")
     part, _, key = rest.rpartition(".")

@@ -55,6 +55,7 @@ def git(
     stdin: bytes = b"",
     allowed: Collection[int] = (0,),
     most_bytes: int | None = None,
+    timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> bytes:
     """Run git and return what it printed; `allowed` are the exit codes that are no failure.
 
@@ -71,6 +72,7 @@ def git(
         stdin=stdin,
         allowed=allowed,
         most_bytes=most_bytes,
+        timeout_seconds=timeout_seconds,
     )[1]
 
 
@@ -81,6 +83,7 @@ def git_status(
     stdin: bytes = b"",
     allowed: Collection[int] = (0,),
     most_bytes: int | None = None,
+    timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> tuple[int, bytes]:
     """Run git as `git` does; returns its exit code, one of the allowed ones, and its output.
 
@@ -100,14 +103,14 @@ def git_status(
                 input=stdin,
                 stdout=output,
                 stderr=subprocess.PIPE,
-                timeout=TIMEOUT_SECONDS,
+                timeout=timeout_seconds,
                 check=False,
             )
             size = os.fstat(output.fileno()).st_size
             if done.returncode in allowed and (most_bytes is None or size <= most_bytes):
                 return done.returncode, os.pread(output.fileno(), size, 0)
     except subprocess.TimeoutExpired as error:
-        raise GitError(f"git {_shown(arguments)} took longer than {TIMEOUT_SECONDS:g} s") from error
+        raise GitError(f"git {_shown(arguments)} took longer than {timeout_seconds:g} s") from error
     except (OSError, ValueError) as error:
         raise GitError(f"git {_shown(arguments)} cannot be started: {error}") from error
     if done.returncode in allowed:

@@ -49,6 +49,7 @@ class FileHeader(BaseModel):
     retry_after_changes: bool | None = None
     fallback: Fallback | None = None
     workspace: Workspace | None = None
+    repo: Annotated[str, Field(pattern=r"\S")] | None = None
     ref: Annotated[str, Field(pattern=r"\S")] | None = None
     include_changes: bool | None = None
     setup: Annotated[str, Field(pattern=r"\S")] | None = None
@@ -61,7 +62,7 @@ class FileHeader(BaseModel):
 
 TASK_DEFAULTS = (
     *("max_wait", "retries", "retry_on", "retry_after_changes", "fallback"),
-    *("workspace", "ref", "include_changes", "setup", "setup_timeout_seconds"),
+    *("workspace", "repo", "ref", "include_changes", "setup", "setup_timeout_seconds"),
 )
 
 

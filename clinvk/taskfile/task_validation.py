@@ -29,6 +29,8 @@ ARGUMENT_FIELDS = (
     "model",
     "fallback",
     "workdir",
+    "repo",
+    "ref",
     "system_prompt",
     "extra",
     "allowed_tools",
@@ -59,6 +61,7 @@ def check_task(
     whole = {**defaults, **body} if defaults else body
     text = _encode_unsuspicious(whole)
     problems = [] if text else list(_value_problems(whole))
+    problems += _repository_problems(whole) if "repo" in whole else []
     route = routes.read(whole, backends, has_own_fallback="fallback" in body)
     fields = whole if route is None else route.fields
     task, more = _validate(fields, text if route is None else None, {at for at, _ in problems})
@@ -136,6 +139,21 @@ def _value_problems(body: Mapping[str, Any]) -> Iterator[Problem]:
         found = {_leaf_problem(name, leaf) for leaf in _leaves(value)}
         for problem in sorted(found - {""}):
             yield str(name), problem
+
+
+def _repository_problems(body: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield what is wrong with the repository of a task, without showing an address."""
+    from clinvk.core import repo_urls  # loads what few task files need
+
+    url, workdir = body["repo"], body.get("workdir")
+    if not isinstance(url, str) or not url.strip():
+        return
+    if wrong := repo_urls.problem(url):
+        yield "repo", wrong
+    if body.get("include_changes") is True:
+        yield "include_changes", "must not be true with a repo: there are no changes of yours"
+    if isinstance(workdir, str) and (workdir.startswith(("/", "~")) or ".." in workdir.split("/")):
+        yield "workdir", "must be a directory in the repo, relative to its top"
 
 
 def _leaf_problem(name: object, leaf: object) -> str:

@@ -51,7 +51,8 @@ class PolicyError(Exception):
 class Policy:
     """A policy; None is no restriction.
 
-    `models`, `extra`, `allowed_tools`, `backends` and `setup` are lists of shell-style patterns.
+    `models`, `extra`, `allowed_tools`, `backends`, `setup` and `repos` are lists of shell-style
+    patterns.
     `workdir_roots` are directories; a task runs in one of them or below. `project_settings` is
     decided by the modes where it is None.
     """
@@ -67,6 +68,7 @@ class Policy:
     allowed_tools: Sequence[str] | None = None
     project_settings: bool | None = None
     setup: Sequence[str] | None = None
+    repos: Sequence[str] | None = None
 
     @property
     def needs_sandbox(self) -> bool:
@@ -197,6 +199,18 @@ class Policy:
         """Check the command that a worktree is set up with: a shell, whatever a CLI may do."""
         if self.setup is not None or self._has_maximum or self.backends is not None:
             _check_listed("setup", [spec.setup] if spec.setup else [], self.setup or ())
+
+    def check_repository(self, url: str) -> None:
+        """Check the address of a repository, which is fetched with this worker's credentials.
+
+        Raises:
+            PolicyError: this machine does not fetch it.
+        """
+        is_restricted = self._has_maximum or self.backends is not None
+        if self.repos is not None or is_restricted or self.workdir_roots is not None:
+            _check_listed("repos", [url], self.repos or ())
+        elif url.startswith("git:"):
+            raise PolicyError(f'repos: "{url}" is not encrypted: the policy must name it')
 
     def directory(self, workdir: str | None) -> str | None:
         """Return the directory that a task runs in; with roots, without symbolic links.

@@ -97,4 +97,5 @@ RULES: Mapping[str, Check] = {
     "allowed_tools": _strings,
     "project_settings": _boolean,
     "setup": _strings,
+    "repos": _strings,
 }

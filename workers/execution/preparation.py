@@ -24,7 +24,7 @@ from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus, not_bl
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.store.types import Lease
 from workers.execution import policy_file
-from workers.execution.directory import Directory
+from workers.execution.directory import Directory, OutsideError
 from workers.execution.policy import Policy, PolicyError
 from workers.execution.refusal import RefusedError
 from workers.execution.sandbox.sandbox import Decision, Sandbox, Wrapped
@@ -119,7 +119,7 @@ class Preparation:
         if decision.problem:
             reason = f"refused by worker {self._worker}: {decision.problem}"
             raise RefusedError(ErrorKind.REFUSED, reason)
-        directory, worktree = self._entered(spec, self._open(workdir), session, lease)
+        directory, worktree = self._entered(spec, workdir, session, lease)
         try:
             confinement = Confinement(
                 sandboxed=decision.is_enforced,
@@ -135,7 +135,7 @@ class Preparation:
         return PreparedTask(spec, backend, command, workdir, directory, decision, told, worktree)
 
     def _entered(
-        self, spec: TaskSpec, directory: Directory, session: Session, lease: Lease
+        self, spec: TaskSpec, workdir: str | None, session: Session, lease: Lease
     ) -> tuple[Directory, Worktree | None]:
         """Return the directory that a task works in, which is in its worktree if it has one.
 
@@ -143,25 +143,31 @@ class Preparation:
             RefusedError: it cannot have the worktree that it asks for.
         """
         if not wants_worktree(spec):
-            self._refuse_without_worktree(spec, directory)
-            return directory, None
-        resumes = session.resume is not None
+            self._refuse_without_worktree(spec)
+            return self._open(workdir), None
+        directory = self._open(workdir) if spec.repo is None else None
         try:
-            accept = self._policy.directory
-            worktree = self.worktrees.enter(spec, directory, lease, accept, resumes=resumes)
+            worktree = self.worktrees.enter(
+                *(spec, directory, lease, self._policy.directory),
+                resumes=session.resume is not None,
+                accept_repository=self._policy.check_repository,
+            )
             return worktree.open(), worktree
         except PolicyError as error:
             raise self._refused(error) from error
+        except OutsideError as error:
+            what = f"workdir leads out of its worktree (worker {self._worker})"
+            raise RefusedError(ErrorKind.INVALID, what) from error
         except (WorktreeError, OSError) as error:
             raise RefusedError(ErrorKind.INVALID, f"{error} (worker {self._worker})") from error
         finally:
-            directory.close()
-
-    def _refuse_without_worktree(self, spec: TaskSpec, directory: Directory) -> None:
-        """Refuse what has no meaning in a directory that the task shares with others."""
-        for name in ("ref", "setup", "include_changes"):
-            if getattr(spec, name) is not None:
+            if directory is not None:
                 directory.close()
+
+    def _refuse_without_worktree(self, spec: TaskSpec) -> None:
+        """Refuse what has no meaning in a directory that the task shares with others."""
+        for name in ("repo", "ref", "setup", "include_changes"):
+            if getattr(spec, name) is not None:
                 raise RefusedError(ErrorKind.INVALID, f"{name} needs workspace: worktree")
 
     def _backend(self, name: str) -> Backend:
@@ -185,7 +191,7 @@ class Preparation:
             self._policy.check(spec, backend, is_configured=is_configured, is_enforced=is_enforced)
         except PolicyError as error:
             raise self._refused(error) from error
-        return self._found(spec)
+        return self._found(spec) if spec.repo is None else None
 
     def _found(self, spec: TaskSpec) -> str | None:
         """Find the directory that a task asks for, which need not be there."""

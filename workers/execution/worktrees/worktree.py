@@ -12,21 +12,13 @@ from pathlib import Path
 from clinvk.core.changes import MOST_FILES, Changes
 from clinvk.git import merges, packs, patches, snapshot
 from clinvk.git.private_repository import PrivateRepository, copy_file, write_git_directory
-from clinvk.git.repository import Repository
 from clinvk.git.runner import GitError
 from workers.execution.directory import Directory, open_directory
 from workers.execution.disk import size_bytes
-from workers.execution.worktrees import included, own_commits
+from workers.execution.worktrees import own_commits
 from workers.execution.worktrees.own_commits import OwnCommits
 from workers.execution.worktrees.place import About, Place
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What a task asks for: the commit, and whether changes that are not committed come along."""
-
-    ref: str = "HEAD"
-    with_changes: bool = True
+from workers.execution.worktrees.sources import Source, Start
 
 
 @dataclass(slots=True)
@@ -53,7 +45,7 @@ class Worktree:
         Raises:
             OSError: it is not there any more.
         """
-        return open_directory(self.about.workdir, None, is_own=True)
+        return open_directory(self.about.workdir, self.about.top, is_own=True)
 
     def begin(self) -> None:
         """Take its files as they are now for what the task was given: what set-up did is not its.
@@ -125,29 +117,27 @@ def _names(found: Sequence[patches.FileChange]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def make(
-    place: Place, repository: Repository, directory: str, about: About, wanted: Wanted
-) -> Worktree:
-    """Make the worktree in a place, for a task whose working directory is `directory`.
+def make(place: Place, source: Source, about: About) -> Worktree:
+    """Make the worktree in a place.
 
     Raises:
         GitError: git cannot make it.
         OSError: its files cannot be written.
     """
+    repository = source.repository
     private = PrivateRepository.create(str(place.path / "git"), repository)
-    base = repository.commit(wanted.ref)
-    start, base_tree = _start(private, repository, base, wanted)
+    start = source.start(private)
     top = about.top
     os.makedirs(top)  # noqa: PTH103
-    private.check_out(start, top, place.index)
-    _give_git(private, top, repository, base, base_tree, place.index)
-    included.copy(private, repository.top, top, _user_index(private, repository, base))
-    workdir = os.path.normpath(os.path.join(top, os.path.relpath(directory, repository.top)))  # noqa: PTH118
-    os.makedirs(workdir, exist_ok=True)  # noqa: PTH103
+    private.check_out(start.tree, top, place.index)
+    _give_git(private, top, source, start, place.index)
+    source.include(private, start, top)
+    workdir = os.path.normpath(os.path.join(top, source.subdirectory))  # noqa: PTH118
+    _make_directory(top, workdir)
     about = replace(
         about,
-        base=base,
-        start=start,
+        base=start.base,
+        start=start.tree,
         workdir=workdir,
         objects=repository.object_directories(),
         size_bytes=size_bytes(top),
@@ -156,51 +146,33 @@ def make(
     return Worktree(place, about)
 
 
-def _start(
-    private: PrivateRepository, repository: Repository, base: str, wanted: Wanted
-) -> tuple[str, str]:
-    """Return the tree that the task is given, and that of the commit."""
-    base_tree = private.tree_of(base)
-    if not wanted.with_changes:
-        return base_tree, base_tree
-    head = repository.commit("HEAD")
-    now = snapshot.take(private, repository.top, _user_index(private, repository, head)).tree
-    if head == base:
-        return now, base_tree
-    merged = merges.merge(private, private.tree_of(head), base_tree, now)
-    if merged.conflicts:
-        raise GitError(
-            f"the changes that are not committed do not go together with {wanted.ref} "
-            f"({', '.join(merged.conflicts[:5])}): include_changes: false leaves them out"
-        )
-    return merged.tree, base_tree
+def _make_directory(top: str, workdir: str) -> None:
+    """Make the directory that a task works in, if it is not there: no link may lead out of it.
 
-
-def _user_index(private: PrivateRepository, repository: Repository, head: str) -> str:
-    """Return a copy of the index of the user's checkout, which says what has not changed."""
-    path = f"{private.path}/index-of-user"
-    private.copy_index(repository, head, path)
-    return path
+    Raises:
+        GitError: one does, or something else is there.
+    """
+    at = top
+    for part in Path(os.path.relpath(workdir, top)).parts:
+        at = f"{at}/{part}"
+        if os.path.islink(at) or (os.path.lexists(at) and not os.path.isdir(at)):  # noqa: PTH112, PTH114
+            raise GitError(f"{os.path.relpath(at, top)} is no directory there")
+        os.makedirs(at, exist_ok=True)  # noqa: PTH103
 
 
 def _give_git(
-    private: PrivateRepository,
-    top: str,
-    repository: Repository,
-    base: str,
-    base_tree: str,
-    index: str,
+    private: PrivateRepository, top: str, source: Source, start: Start, index: str
 ) -> None:
     """Give the task a git directory, with the repository's history, branches and remotes."""
-    path = f"{top}/.git"
+    path, repository = f"{top}/.git", source.repository
     settings = repository.settings()
     settings.pop("core.excludesfile", None)
     write_git_directory(path, repository, settings, repository.remotes())
-    Path(path, "HEAD").write_text(f"{base}\n")
-    Path(path, "packed-refs").write_bytes(b"# pack-refs with: sorted \n" + repository.refs())
+    Path(path, "HEAD").write_text(f"{start.base}\n")
+    Path(path, "packed-refs").write_bytes(b"# pack-refs with: sorted \n" + source.refs())
     exclude = Path(private.path, "info", "exclude")
     if exclude.is_file():
         shutil.copyfile(exclude, f"{path}/info/exclude")
     own = f"{path}/index"
     copy_file(index, own)
-    private.git("read-tree", "-m", base_tree, worktree=top, index=own)
+    private.git("read-tree", "-m", start.base_tree, worktree=top, index=own)

@@ -28,7 +28,9 @@ from workers.execution.disk import size_bytes
 from workers.execution.sandbox.git_directory import linked_worktree
 from workers.execution.worktrees import worktree
 from workers.execution.worktrees.place import About, Place, read_about
-from workers.execution.worktrees.worktree import Wanted, Worktree
+from workers.execution.worktrees.repositories import FOLDER, AcceptRepository, Repositories
+from workers.execution.worktrees.sources import CheckoutSource, Source
+from workers.execution.worktrees.worktree import Worktree
 from workers.observers import TaskEnded, TaskHeld, WorkerEvent
 
 DAY_SECONDS = 86_400.0
@@ -72,13 +74,23 @@ class Worktrees:
             keep_days=config.worktrees_keep_days,
         )
         self._most_bytes = config.changes_bytes
+        self._repositories = Repositories(self._directory)
         self._open: dict[Lease, Worktree] = {}
         self._lock = threading.Lock()
 
     def enter(
-        self, spec: TaskSpec, directory: Directory, lease: Lease, accept: Accept, *, resumes: bool
+        self,
+        spec: TaskSpec,
+        directory: Directory | None,
+        lease: Lease,
+        accept: Accept,
+        *,
+        resumes: bool,
+        accept_repository: AcceptRepository = str,
     ) -> Worktree:
         """Give an execution of a task the worktree that it works in: here alone that is decided.
+
+        `directory` is the working directory of a task that does not name a repository.
 
         With `resumes` it goes on with the session of its CLI, and finds the worktree of that
         session as it was. Any other execution begins in a fresh one, and what an earlier one of the
@@ -91,12 +103,15 @@ class Worktrees:
             found = self._left_by(lease) if resumes else None
             if resumes and found is None:
                 raise WorktreeError("the worktree of its session is gone")
-            entered = found or self._make(spec, directory, lease, accept)
+            if found is None:
+                self._remove_left(lease)
+                with self._source(spec, directory, lease, accept, accept_repository) as source:
+                    found = self._make(source, lease)
         except (GitError, OSError) as error:
             raise WorktreeError(f"no worktree can be made: {error}") from error
         with self._lock:
-            self._open[lease] = entered
-        return entered
+            self._open[lease] = found
+        return found
 
     def changes(self, entered: Worktree) -> Changes:
         """Return what a task has changed in its worktree.
@@ -161,28 +176,50 @@ class Worktrees:
 
     # Making one.
 
-    def _make(self, spec: TaskSpec, directory: Directory, lease: Lease, accept: Accept) -> Worktree:
-        repository = _repository(directory.real_path, accept)
+    @contextlib.contextmanager
+    def _source(
+        self,
+        spec: TaskSpec,
+        directory: Directory | None,
+        lease: Lease,
+        accept: Accept,
+        accept_repository: AcceptRepository,
+    ) -> Iterator[Source]:
+        """Give what the worktree of a task is made of; it stays as it is meanwhile."""
+        wants_changes = spec.ref is None if spec.include_changes is None else spec.include_changes
+        if directory is None:
+            with self._repositories.source(spec, lease.run, accept_repository) as source:
+                yield source
+        else:
+            path = directory.real_path
+            repository = _repository(path, accept)
+            ref = spec.ref or "HEAD"
+            yield CheckoutSource(
+                repository=repository, directory=path, ref=ref, with_changes=wants_changes
+            )
+
+    def _remove_left(self, lease: Lease) -> None:
         if (old := self._left_by(lease)) is not None:
             old.place.remove()
-        place, about = self._reserve(repository, lease)
-        wants_changes = spec.ref is None if spec.include_changes is None else spec.include_changes
-        wanted = Wanted(ref=spec.ref or "HEAD", with_changes=wants_changes)
+
+    def _make(self, source: Source, lease: Lease) -> Worktree:
+        place, about = self._reserve(source, lease)
         try:
-            return worktree.make(place, repository, directory.real_path, about, wanted)
+            return worktree.make(place, source, about)
         except BaseException:
             place.remove()
             raise
 
-    def _reserve(self, repository: Repository, lease: Lease) -> tuple[Place, About]:
+    def _reserve(self, source: Source, lease: Lease) -> tuple[Place, About]:
         """Make the directory of a worktree, if there is room for one more."""
         make_directory(self._directory, 0o700)
         with self._counting():
             self._check_room()
             name = f"{lease.run}-{lease.index + 1}-{lease.dispatch}"
             place = Place.make(self._directory / name)
-        top = str(place.path / "work" / (os.path.basename(repository.top) or "root"))  # noqa: PTH119
-        about = About(run=lease.run, index=lease.index, repository=repository.top, top=top)
+        top = str(place.path / "work" / source.name)
+        repository = source.repository.top
+        about = About(run=lease.run, index=lease.index, repository=repository, top=top)
         place.write(about)
         return place, about
 
@@ -218,7 +255,8 @@ class Worktrees:
 
     def _places(self) -> list[Path]:
         with contextlib.suppress(OSError):
-            return sorted(path for path in self._directory.iterdir() if path.is_dir())
+            found = self._directory.iterdir()
+            return sorted(path for path in found if path.is_dir() and path.name != FOLDER)
         return []
 
     @contextlib.contextmanager
@@ -235,7 +273,7 @@ class Worktrees:
 
     def clean_up_soon(self) -> None:
         """Do `clean_up` beside what else this worker does."""
-        if self._places():
+        if self._directory.exists():
             threading.Thread(target=self.clean_up, name="clinvk-worktrees", daemon=True).start()
 
     def clean_up(self) -> None:
@@ -256,6 +294,12 @@ class Worktrees:
                 place.remove()
             else:
                 place.close()
+        self._repositories.clean_up(self._sources_in_use, self._bounds.keep_days)
+
+    def _sources_in_use(self) -> set[str]:
+        """Return the repositories that worktrees are made of."""
+        found = map(read_about, self._places())
+        return {about.repository for about in found if about is not None}
 
     def _is_over(self, place: Place) -> bool:
         """Whether a worktree that no worker uses can be removed."""
