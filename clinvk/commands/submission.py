@@ -51,7 +51,11 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRun:
-    """A run with everything decided; without a `broker_url` it gets a private server."""
+    """A run with everything decided; without a `broker_url` it gets a private server.
+
+    `given` are the tasks as they were given, where those of `work` may begin elsewhere: the key of
+    a run stands for them.
+    """
 
     work: Work
     broker_url: str | None
@@ -60,6 +64,7 @@ class PlannedRun:
     wait_for_workers: bool
     view: View
     formatter: Formatter
+    given: Sequence[TaskSpec] | None = None
 
 
 class ChangedTasks(Sequence[TaskSpec]):
@@ -193,14 +198,21 @@ def execute(settings: Settings, planned: PlannedRun) -> int:
 
 
 def _for_fleet(planned: PlannedRun, broker_url: str) -> PlannedRun:
-    """Return a run whose tasks begin where a fleet can run them.
-
-    Not with a key, which stands for the tasks as they are given, nor where it waits for workers.
-    """
+    """Return a run whose tasks begin where a fleet can run them, unless it waits for workers."""
     work = planned.work
-    if not work.has_fallback or planned.wait_for_workers or planned.run_key:
+    if not work.has_fallback or planned.wait_for_workers:
         return planned
-    return replace(planned, work=beginning_with_served(work, reach.served(broker_url)))
+    served = reach.served(broker_url)
+    _note_unserved(work, served)
+    return replace(planned, work=beginning_with_served(work, served), given=work.specs)
+
+
+def _note_unserved(work: Work, served: Collection[str]) -> None:
+    """Warn of backends that tasks may fall back on, and that no live worker serves."""
+    own = {name for names in work.choices for name in names}
+    for name in sorted(set(work.backends) - own):
+        if queue_of(name) not in served:
+            note(f"warning: no live worker serves {name}: a task that falls back on it waits")
 
 
 def _submit_once(settings: Settings, planned: PlannedRun, key: RunKey) -> int:
@@ -234,13 +246,16 @@ def _submit(settings: Settings, planned: PlannedRun, key: tuple[RunKey, str] | N
             detach=planned.detach,
             key=key,
         ) as client,
-        Interruption(presenter.note) as interruption,
+        Interruption(lambda line: presenter.note(line)) as interruption,
     ):
         if planned.broker_url is not None and not planned.wait_for_workers:
             client.check_served(work.choices)
-        run = client.submit(work.specs, work.run_options, planned.run_key)
+        run = client.submit(work.specs, work.run_options, planned.run_key, planned.given)
         if key is not None:
             key[0].release()
+        if planned.run_key and planned.given is not None:
+            # Whoever was first with the key has chosen where they begin.
+            presenter = Presenter(planned.view, planned.formatter, run.specs(), work.run_options)
         if planned.detach:
             presenter.submitted(run.id)
             return exit_codes.OK

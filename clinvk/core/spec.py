@@ -441,6 +441,14 @@ class TaskResult(Wire):
         return cls._without_cli(index, ErrorKind.CANCELED, "canceled before it started", attempts=0)
 
     @classmethod
+    def not_tried_again(cls, index: int, tried: list[Try], losses: int) -> Self:
+        """Make the result of a task whose run was canceled before it was tried again."""
+        error = "canceled before it was tried again"
+        attempts = max(1, losses)
+        result = cls._without_cli(index, ErrorKind.CANCELED, error, attempts, losses)
+        return replace(result, tried=tried, backend=tried[-1].backend if tried else None)
+
+    @classmethod
     def unknown(cls, index: int, why: str) -> Self:
         """Make the result of a task whose result cannot be read, for the reason `why`."""
         return cls._without_cli(index, ErrorKind.LOST, why)

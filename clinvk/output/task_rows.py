@@ -23,12 +23,14 @@ class Activity:
 
     Attributes:
         since: when it began, by the clock that the display counts with.
+        backend: what runs it, where that is known; else its spec says so.
         step: the last step, as a line; empty before the first.
         tokens: how many it has used so far; 0 where that is not known.
     """
 
-    def __init__(self, since: float) -> None:
+    def __init__(self, since: float, backend: str = "") -> None:
         self.since = since
+        self.backend = backend
         self.step = ""
         self.tokens = 0
         self._call = ""

@@ -117,18 +117,23 @@ class CeleryClient:
             self.dispatcher.cancel(run, reason)
 
     def submit(
-        self, specs: Sequence[TaskSpec], options: RunOptions, run_key: str = ""
+        self,
+        specs: Sequence[TaskSpec],
+        options: RunOptions,
+        run_key: str = "",
+        given: Sequence[TaskSpec] | None = None,
     ) -> CeleryRun:
         """Record a run and release its first tasks.
 
-        With a key, the second submitter of the same tasks gets the first one's run.
+        With a key, the second submitter of the same tasks gets the first one's run. They are the
+        same if they were `given` so, wherever they begin.
 
         Raises:
             BrokerError: the broker cannot be reached, or refuses to store more.
             UsageError: the key stands for a run of other tasks.
         """
         run = self._new_run(len(specs), options)
-        digest = digest_of(specs, options) if run_key else ""
+        digest = digest_of(given or specs, options) if run_key else ""
         with self.reaching_broker():
             known = self.store.submitted(run_key) if run_key else None
             if known is None:

@@ -24,7 +24,8 @@ about those of the tasks that run."""
 class Event:
     """Something that happened in a run.
 
-    `started`: dispatch `dispatch` of task `index` began on `worker`.
+    `started`: dispatch `dispatch` of task `index` began on `worker`, with `backend` if that is not
+    certain by its spec.
     `held`: task `index` runs no longer; it was put back, to go on later.
     `waits`: what tasks wait for until a time has changed, and is now `waits`.
     `step`: the CLI of task `index` did something, which `step` says; for who asked for steps.
@@ -57,6 +58,7 @@ class Event:
     index: int = -1
     dispatch: int = 1
     worker: str | None = None
+    backend: str = ""
     result: TaskResult | None = None
     step: StepRecord | None = None
     why: str = ""
@@ -74,6 +76,9 @@ class Run(Protocol):
     def outlives_client(self) -> bool:
         """Whether the run goes on when nobody watches it."""
 
+    def specs(self) -> Sequence[TaskSpec]:
+        """Read the run's tasks."""
+
     def events(self, steps: StepsWanted = "none") -> Iterator[Event]:
         """Yield the run's events from its beginning, waiting for new ones, until `ended`."""
 
@@ -87,8 +92,17 @@ class Run(Protocol):
 class Client(Protocol):
     """A way to reach the workers."""
 
-    def submit(self, specs: Sequence[TaskSpec], options: RunOptions, run_key: str = "") -> Run:
-        """Record a run and release its first tasks; with a key, once for all submitters."""
+    def submit(
+        self,
+        specs: Sequence[TaskSpec],
+        options: RunOptions,
+        run_key: str = "",
+        given: Sequence[TaskSpec] | None = None,
+    ) -> Run:
+        """Record a run and release its first tasks; with a key, once for all submitters.
+
+        The key stands for the tasks that were `given`, if these are others.
+        """
 
     def check_served(self, choices: Iterable[Sequence[str]]) -> None:
         """Make sure that live workers serve one backend of each choice; raises BrokerError."""

@@ -235,9 +235,15 @@ class EventReader:
             if self._is_retried:
                 return
             raise self._lost_results()
-        worker = entry.get("worker", "")
         self._running.add(index)
-        yield Event(kind="started", at_ms=at_ms, index=index, dispatch=dispatch, worker=worker)
+        yield Event(
+            kind="started",
+            at_ms=at_ms,
+            index=index,
+            dispatch=dispatch,
+            worker=entry.get("worker", ""),
+            backend=entry.get("backend", ""),
+        )
 
     def _retried(self, index: int, at_ms: int) -> Iterator[Event]:
         self._is_retried = True
@@ -251,14 +257,11 @@ class EventReader:
         return Event(kind="finished", at_ms=at_ms, index=index, dispatch=dispatch, result=result)
 
     def _unseen(self, at_ms: int) -> Iterator[Event]:
-        """Yield the tasks whose end was not among the events.
-
-        Those without a result were canceled before they began.
-        """
+        """Yield the tasks whose end was not among the events."""
         unseen = [index for index in range(self._run.total) if not self._has_ended[index]]
         for page in pages(unseen):
-            for index, result in zip(page, self._run.read_results(page), strict=True):
-                yield self._finished(index, result or TaskResult.never_started(index), at_ms, 0)
+            for index, result in zip(page, self._run.read_all_results(page), strict=True):
+                yield self._finished(index, result, at_ms, 0)
 
     def _quiet(self) -> Iterator[Event]:
         """Nothing happened for a moment: see whether it should have."""

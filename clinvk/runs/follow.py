@@ -146,6 +146,7 @@ class _Results(Spool[TaskResult]):
         if self.has(index):
             before = self[index]
             self.status_counts[before.status] -= 1
+            self.waited_seconds -= before.waited_seconds or 0.0
             if _has_used(before):
                 for name, spending in by_backend(self._specs[index].backend, before):
                     self.spending[name] -= spending

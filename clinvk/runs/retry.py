@@ -67,10 +67,8 @@ def choose(run: RunReader, summary: RunSummary, selection: Selection) -> Chosen:
 
 
 def _results(run: RunReader, summary: RunSummary) -> Iterator[tuple[int, TaskResult | None]]:
-    """Yield each task's result; one without, in a canceled run that has ended, never started."""
+    """Yield each task's result, None where there is none yet."""
+    is_canceled = summary.canceled_run and summary.ended_ms is not None
     for page in pages(range(run.total)):
-        for index, result in zip(page, run.read_results(page), strict=True):
-            if result is None and summary.canceled_run and summary.ended_ms is not None:
-                yield index, TaskResult.never_started(index)
-            else:
-                yield index, result
+        found = run.read_all_results(page) if is_canceled else run.read_results(page)
+        yield from zip(page, found, strict=True)

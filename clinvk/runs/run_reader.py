@@ -82,17 +82,27 @@ class RunReader:
         for page in pages(range(self.total)):
             specs = self._specs(page)
             earlier = iter(self._earlier_results(page) if is_retried else [None] * len(page))
-            for index, spec, result in zip(page, specs, self.read_results(page), strict=True):
+            has_ended = summary.ended_ms is not None
+            found = self.read_all_results(page) if has_ended else self.read_results(page)
+            for spec, result in zip(specs, found, strict=True):
                 before = next(earlier)
                 if (result := result or before) is not None:
                     yield spec, result
-                elif summary.ended_ms is not None:
-                    yield spec, TaskResult.never_started(index)
 
     def read_results(self, indexes: Sequence[int]) -> Iterator[TaskResult | None]:
         """Read the results of some tasks, None where there is none (yet)."""
         with self.client.reaching_broker():
             yield from self.client.store.results(self.id, indexes)
+
+    def read_all_results(self, indexes: Sequence[int]) -> Iterator[TaskResult]:
+        """Read results in a run that has ended: where there is none, a cancellation was first."""
+        never_ended = dict[int, TaskResult]()
+        for place, result in enumerate(self.read_results(indexes)):
+            if result is None and not never_ended:
+                with self.client.reaching_broker():
+                    found = self.client.store.never_ended(self.id, indexes[place:])
+                    never_ended = {each.index: each for each in found}
+            yield result or never_ended[indexes[place]]
 
     def _earlier_results(self, indexes: Sequence[int]) -> list[TaskResult | None]:
         with self.client.reaching_broker():

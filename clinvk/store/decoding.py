@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from annotated_types import Ge
 
-from clinvk.core import wire_checks
+from clinvk.core import limit_waits, wire_checks
 from clinvk.core.errors import WireError
-from clinvk.core.spec import RunSummary, TaskResult, TaskSpec
+from clinvk.core.history import History
+from clinvk.core.spec import RunSummary, TaskResult, TaskSpec, Try
 from clinvk.core.spending import Spending
 from clinvk.store.failure_detector import Overdue
 from clinvk.store.types import (
@@ -140,6 +141,33 @@ def earlier(index: int, entry: bytes) -> TaskResult | None:
     backend, _, wire = entry.partition(b":")
     found = result(index, wire)
     return found if found.backend else replace(found, backend=text(backend))
+
+
+def never_ended(
+    index: int, tries: bytes | None, history: bytes | None, losses: bytes | None
+) -> TaskResult:
+    """Make the result of a task that a canceled run never ended, of how it was tried."""
+    tried = list[Try]()
+    with suppress(WireError):
+        tried = History.read(history or b"").tried
+    lost = _count(losses)
+    if not tried and not lost:
+        return TaskResult.never_started(index)
+    with suppress(ValueError, RecursionError):
+        told = json.loads(tries or b"{}")
+        if isinstance(told, dict):
+            waited_ms, rejections = _count(told.get("waited_ms")), _count(told.get("rejections"))
+            result = TaskResult.not_tried_again(index, tried, lost)
+            return limit_waits.told(result, waited_ms, rejections)
+    return TaskResult.not_tried_again(index, tried, lost)
+
+
+def _count(value: Any) -> int:
+    """Read a count that anyone may have written; 0 where it is none."""
+    try:
+        return _between(0, value or 0, LATEST_MS)
+    except (ValueError, TypeError, OverflowError):
+        return 0
 
 
 LATEST_MS = 253_402_300_799_999

@@ -251,6 +251,23 @@ class Runs(Connection):
         for index, wire in zip(indexes, wires, strict=True):
             yield None if wire is None else self._load_large(run, decoding.result(index, wire))
 
+    def never_ended(self, run: str, indexes: Sequence[int]) -> Iterator[TaskResult]:
+        """Make the results of tasks that have none in a canceled run that is done.
+
+        Most never started. Of those that were put back, or lost their worker, it says so.
+        """
+        if not indexes:
+            return
+        fields = [str(index) for index in indexes]
+        with self.redis.pipeline(transaction=False) as pipeline:
+            for kind in ("tries", "history", "worker_losses"):
+                pipeline.hmget(key(kind, run), fields)
+            answers = all_but_wrong_types(pipeline)
+        nothing = [None] * len(fields)
+        found = [nothing if isinstance(answer, Exception) else answer for answer in answers]
+        for index, *entries in zip(indexes, *found, strict=True):
+            yield decoding.never_ended(index, *entries)
+
     def _load_large(self, run: str, result: TaskResult) -> TaskResult:
         if (changes := result.changes) and 0 < changes.patch_bytes <= MOST_PATCH_BYTES:
             result = replace(result, changes=self.load_part(run, changes, "patch"))

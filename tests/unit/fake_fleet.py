@@ -40,7 +40,8 @@ class FakeFleet:
     breaks_after: int | None = None
     unreachable: str | None = None
     canceled: str | None = None
-    specs: Sequence[TaskSpec] = ()
+    submitted: Sequence[TaskSpec] = ()
+    key: tuple[str, Sequence[TaskSpec]] = ("", ())
     options: RunOptions | None = None
     connected_to: str | None = "not connected"
     on_event: Callable[[Event], object] = lambda event: None
@@ -60,12 +61,20 @@ class FakeFleet:
         """Say that all is served."""
 
     def submit(
-        self, specs: Sequence[TaskSpec], options: RunOptions, run_key: str = ""
+        self,
+        specs: Sequence[TaskSpec],
+        options: RunOptions,
+        run_key: str = "",
+        given: Sequence[TaskSpec] | None = None,
     ) -> FakeFleet:
-        self.specs, self.options = specs, options
+        self.submitted, self.options = specs, options
+        self.key = (run_key, specs if given is None else given)
         if not self.results:
             self.results = [ok(index, f"answer {index}") for index in range(len(specs))]
         return self
+
+    def specs(self) -> Sequence[TaskSpec]:
+        return self.submitted
 
     def events(self, steps: StepsWanted = "none") -> Iterator[Event]:
         self.steps_wanted = steps
@@ -86,7 +95,7 @@ class FakeFleet:
     def summary(self) -> RunSummary:
         return RunSummary(
             run_id=self.id,
-            total=len(self.specs),
+            total=len(self.submitted),
             created_ms=STARTED_MS,
             ended_ms=STARTED_MS + 3200,
         )

@@ -81,7 +81,7 @@ class Live(Reporter):
         """Take note of what started, what it does, and what ended."""
         with self._lock:
             if event.kind == "started":
-                self._running[event.index] = Activity(time.monotonic())
+                self._running[event.index] = Activity(time.monotonic(), event.backend)
             elif event.kind == "held":
                 self._running.pop(event.index, None)
             elif event.kind == "waits":
@@ -161,6 +161,7 @@ class Live(Reporter):
     def _shown(self, index: int, activity: Activity, now: float) -> Row:
         backend, name = self._rows[index]
         time_ = elapsed(now - activity.since)
+        backend = activity.backend or backend
         return Row(time_, f"[{index + 1}]", backend, name, activity.step, activity.tokens)
 
     def _totals(

@@ -20,6 +20,16 @@ if run_state == 'canceled' and not is_repeated then return {'canceled'} end
 if not is_repeated and (run_state ~= 'running' or current ~= dispatch or state ~= 'd') then
   return {'stale'}
 end
+
+-- Whether tasks of a run may be somewhere else than their specs say.
+local function has_routes()
+  local record = record_of(run)
+  for _, name in ipairs(record.queues) do
+    if string.find(name, '|', 1, true) then return true end
+  end
+  return record.has_tries
+end
+
 local spec = redis.call('HGET', specs_key(run), index)
 local losses = tonumber(redis.call('HGET', worker_losses_key(run), index) or 0)
 if not is_repeated then
@@ -27,8 +37,10 @@ if not is_repeated then
         'HSET', in_flight_key(run), index, claimed_entry(dispatch, queue, claim))
   write(nil, 'ZADD', leases_key(queue), integer(now_ms() + lease_ms),
         lease_name(run, index, dispatch))
-  add_event(run, 'kind', 'started', 'index', index, 'dispatch', dispatch,
-            'worker', string.match(owner, '^[^/]*'))
+  local event = {'kind', 'started', 'index', index, 'dispatch', dispatch,
+                 'worker', string.match(owner, '^[^/]*')}
+  if has_routes() then event[9], event[10] = 'backend', string.sub(queue, 8) end
+  add_event(run, unpack(event))
   keep(run, events_key(run))
   touch_sometimes(run)
 end

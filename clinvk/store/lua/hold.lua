@@ -16,7 +16,8 @@
 --   history           what the next worker is to know of the task, as JSON
 --   used_model, spent  of the execution, as in finish; the caller of `over` gives them to finish
 --   claim_timeout_ms  how long a published task may go unclaimed
---   routes            pairs of a queue and a model: where it may run instead, in order
+--   routes            pairs of a queue and a model: where it may run instead, in order, where that is
+--                     a queue of the run
 -- Verdicts:
 --   held   it runs again in `queue`, not before until_ms
 --   over   it cannot run within its time, so the caller records its end; until_ms says how long
@@ -80,15 +81,14 @@ local function choose_route()
     end
   end
   for i = 1, #routes, 2 do
-    if not is_known[routes[i]] then error('not a queue of the run: ' .. routes[i]) end
-    if opens_ms(routes[i], routes[i + 1], 0) <= now
+    if is_known[routes[i]] and opens_ms(routes[i], routes[i + 1], 0) <= now
         and redis.call('HEXISTS', capacity_key(), routes[i]) == 1 then
       return routes[i], routes[i + 1], now, 0
     end
   end
   for i = 1, #routes, 2 do
     local at = opens_ms(routes[i], routes[i + 1], 0)
-    if at - now <= may_wait_ms then return routes[i], routes[i + 1], at, 0 end
+    if is_known[routes[i]] and at - now <= may_wait_ms then return routes[i], routes[i + 1], at, 0 end
   end
 end
 

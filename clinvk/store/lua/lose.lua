@@ -9,10 +9,13 @@
 local now = now_ms()
 local exhausted, runs, failures = {}, {}, {}
 
+-- Make a task pending again where it was, which is not where it ran if several backends may run it.
 local function requeue(run, index, dispatch, queue, entry)
   write({'HSET', in_flight_key(run), index, entry}, 'HDEL', in_flight_key(run), index)
   set_field(dispatches_key(run), index, dispatch)
-  make_pending(run, queue, index, 'LPUSH', 'LPOP')
+  local waits_in = queue_of_task(run, index) or queue
+  begin_wait(run, waits_in, index, tries_of(run, index))
+  make_pending(run, waits_in, index, 'LPUSH', 'LPOP')
   runs[run] = true
 end
 

@@ -17,9 +17,12 @@ if not fields[1] or redis.call('EXISTS', run_key(run)) == 1 then
 end
 local total, lifetime_ms = integer(fields[2]), integer(fields[3])
 local queues, lengths = checked_queues(fields[1], MAX_QUEUES), {}
-if submitter ~= '' then check_known(queues) end
 for _, queue in ipairs(queues) do
   lengths[queue] = redis.call('LLEN', submission_pending_key(submission, queue))
+end
+if submitter ~= '' then
+  check_begins(submission, queues, lengths)
+  queues = without_unknown(queues)
 end
 if once_key ~= '' then
   local taken = redis.call('GET', submitted_key(once_key))
@@ -38,8 +41,9 @@ if redis.call('HLEN', submission_specs_key(submission)) ~= tonumber(total) then
   error('some of its tasks are missing')
 end
 write({'DEL', message_key(run)}, 'SET', message_key(run), message, 'PX', lifetime_ms)
-local created_ms = make_record(run, submission, submitter, total, lifetime_ms)
-for queue, length in pairs(lengths) do
+local created_ms = make_record(run, submission, submitter, queues, total, lifetime_ms)
+for _, queue in ipairs(queues) do
+  local length = lengths[queue]
   write(nil, 'SADD', queues_key(), queue)
   increment(queue_key(queue), 'waiting', length)
   local limited = limited_ms(queue)

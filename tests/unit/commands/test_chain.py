@@ -64,7 +64,7 @@ Total: 2/2 steps completed (3.20s)
 """
     )
     assert both.options == RunOptions(kind="chain", max_parallel=1, fail_fast=True)
-    assert [spec.inputs for spec in both.specs] == [{}, {"{{previous}}": 0}]
+    assert [spec.inputs for spec in both.submitted] == [{}, {"{{previous}}": 0}]
 
 
 @pytest.mark.usefixtures("both")

@@ -79,7 +79,7 @@ queue.
         + TABLE
     )
     assert answers.options == RunOptions(kind="compare", max_parallel=2, fail_fast=False)
-    assert answers.specs == [
+    assert answers.submitted == [
         asked("claude", model="opus", name="claude:opus"),
         asked("codex"),
     ]
@@ -191,7 +191,7 @@ def test_where_a_prompt_can_come_from(
     (tmp_path / "p.md").write_text("--from elsewhere\n")
     ended = clinvk("compare", *arguments, *NAMED, "-q", stdin="--from elsewhere\n")
     assert ended.status == 0
-    assert [spec.prompt for spec in fake.specs] == ["--from elsewhere\n"] * 2
+    assert [spec.prompt for spec in fake.submitted] == ["--from elsewhere\n"] * 2
 
 
 def test_all_backends_are_those_that_are_installed(
@@ -202,7 +202,7 @@ def test_all_backends_are_those_that_are_installed(
     )
     ended = clinvk("compare", "x", "--all-backends", "-q", "--config", "config.yaml")
     assert ended.status == 0
-    assert [spec.backend for spec in fake.specs] == ["claude", "mine"]
+    assert [spec.backend for spec in fake.submitted] == ["claude", "mine"]
     skipped = [name for name in REAL if name not in {"claude", "codex"}] + ["gone"]
     assert "gemini" in skipped
     assert ended.stderr == "".join(
@@ -216,7 +216,7 @@ def test_all_backends_of_a_fleet_are_those_that_live_workers_serve(
     monkeypatch.setattr(reach, "served", lambda url: {"clinvk.gemini", "clinvk.echo"})
     arguments = ("compare", "x", "--all-backends", "-q", "--broker", "redis://host")
     ended = clinvk(*arguments)
-    assert [spec.backend for spec in fake.specs] == ["gemini"]
+    assert [spec.backend for spec in fake.submitted] == ["gemini"]
     assert ended.stderr == "".join(
         f"warning: skipped {name}: it is not served by a live worker\n"
         for name in REAL
@@ -224,7 +224,7 @@ def test_all_backends_of_a_fleet_are_those_that_live_workers_serve(
     )
     fake.results = []
     clinvk(*arguments, "--wait-for-workers")
-    assert [spec.backend for spec in fake.specs] == REAL
+    assert [spec.backend for spec in fake.submitted] == REAL
 
 
 @pytest.mark.parametrize(
@@ -320,4 +320,4 @@ def test_an_answer_is_that_of_its_own_backend(
     """No fallback of the configuration: another backend's answer would be compared as its own."""
     (tmp_path / "c.yaml").write_text("backends: {claude: {fallback: [gemini]}}")
     clinvk("compare", "x", *NAMED, "--config", "c.yaml", "--max-wait", "1h")
-    assert [(spec.fallback, spec.max_wait_seconds) for spec in answers.specs] == [(None, 3600)] * 2
+    assert [(spec.fallback, spec.max_wait_seconds) for spec in answers.submitted] == [(None, 3600)] * 2

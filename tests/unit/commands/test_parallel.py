@@ -201,7 +201,7 @@ def test_a_task_keeps_what_it_is_called_and_tagged(clinvk: Clinvk, fake: FakeFle
     (entry,) = json.loads(ended.stdout)["results"]
     assert (entry["task_id"], entry["task_name"]) == ("t-1", "First")
     assert (entry["tags"], entry["meta"]) == (["nightly"], {"team": "core"})
-    assert fake.specs[0].output_format == "json"
+    assert fake.submitted[0].output_format == "json"
 
 
 def test_what_a_model_says_cannot_drive_the_terminal(clinvk: Clinvk, fake: FakeFleet) -> None:
@@ -394,7 +394,7 @@ def test_the_tasks_of_a_run_say_what_is_kept_of_their_steps(
     if setting:
         monkeypatch.setenv("CLINVK_STEPS", setting)
     assert clinvk("parallel", "-q", "-f", seed, *arguments).status == 0
-    assert [spec.steps for spec in fake.specs] == [expected] * 3
+    assert [spec.steps for spec in fake.submitted] == [expected] * 3
 
 
 def test_no_task_file_says_what_is_kept_of_steps(clinvk: Clinvk, fake: FakeFleet) -> None:
@@ -411,7 +411,7 @@ def test_a_prompt_for_each_line(clinvk: Clinvk, fake: FakeFleet, tmp_path: Path)
     )
     assert ended.status == 0
     assert "1    claude       OK       2.50s      Rome" in ended.stdout
-    assert [(spec.prompt, spec.model) for spec in fake.specs] == [
+    assert [(spec.prompt, spec.model) for spec in fake.submitted] == [
         ("Go to Rome", "m"),
         ("Go to Paris", "m"),
     ]
@@ -516,12 +516,21 @@ def test_tasks_begin_with_a_fallback_where_nobody_serves_their_own_backend(
     ]
     file = json.dumps({"tasks": tasks, "fallback": ["echo", "codex:m"]})
     ended = clinvk("parallel", "-q", "--broker", "redis://h", stdin=file)
-    assert ended.stderr == ""
-    assert [spec.choices for spec in fake.specs] == [("codex",), ("claude", "gemini"), ("claude",)]
-    assert (fake.specs[0].model, fake.specs[0].fallback) == ("m", ["echo"])
+    assert ended.stderr == (
+        "warning: no live worker serves echo: a task that falls back on it waits\n"
+    )
+    assert [spec.choices for spec in fake.submitted] == [
+        ("codex",),
+        ("claude", "gemini"),
+        ("claude",),
+    ]
+    assert (fake.submitted[0].model, fake.submitted[0].fallback) == ("m", ["echo"])
     fake.results = []
     file = json.dumps({"tasks": tasks[:1], "fallback": ["codex"]})
     ended = clinvk("parallel", "-q", "--broker", "redis://h", stdin=file)
     assert ended.stderr == ("warning: no live worker serves claude: tasks begin with a fallback\n")
+    clinvk("parallel", "-q", "--broker", "redis://h", "--run-key", "k", stdin=file)
+    run_key, given = fake.key
+    assert (run_key, fake.submitted[0].backend, given[0].backend) == ("k", "codex", "claude")
     clinvk("parallel", "-q", "--broker", "redis://h", "--wait-for-workers", stdin=file)
-    assert fake.specs[0].backend == "claude"
+    assert fake.submitted[0].backend == "claude"

@@ -160,7 +160,7 @@ def test_the_command_line_says_how_long_tasks_may_wait(clinvk: Clinvk, fake: Fak
     for written, seconds in (("0", 0), ("6h", 21600), ("none", None)):
         fake.results = []
         assert clinvk("parallel", "-q", "--max-wait", written, stdin=file).status == 0
-        assert [each.max_wait_seconds for each in fake.specs] == [seconds]
+        assert [each.max_wait_seconds for each in fake.submitted] == [seconds]
     ended = clinvk("parallel", "-q", "--max-wait", "soon", stdin=file)
     assert (ended.status, ended.stderr) == (
         2,

@@ -91,7 +91,14 @@ class Retried(Broken):
 
     def events(self, steps: StepsWanted = "none") -> Iterator[Event]:
         results = [
-            TaskResult(index=index, status=status, exit_code=0, duration_seconds=1, output=output)
+            TaskResult(
+                index=index,
+                status=status,
+                exit_code=0,
+                duration_seconds=1,
+                output=output,
+                waited_seconds=30.0,
+            )
             for index, status, output in (
                 (0, TaskStatus.OK, "known"),
                 (1, TaskStatus.FAILED, None),
@@ -122,3 +129,4 @@ def test_a_task_that_runs_again_counts_once_and_says_which_result_it_had() -> No
     assert seen == list(zip(kinds, ["ok", "failed", "failed", "ok"], strict=True))
     assert report.counts() == (2, 0, 0)
     assert report.duration_seconds == 2.5
+    assert report.waited_seconds == 60.0

@@ -6,8 +6,17 @@ from typing import Any
 
 import pytest
 
-from clinvk.core.spec import RunOptions, TaskResult, TaskSpec, TaskStatus
-from clinvk.store import leases
+from clinvk.core.history import History
+from clinvk.core.spec import (
+    ErrorKind,
+    RunOptions,
+    TaskResult,
+    TaskSpec,
+    TaskStatus,
+    Try,
+    backend_of,
+)
+from clinvk.store import decoding, leases
 from clinvk.store.keys import key
 from clinvk.store.types import Admission, Claim, Gate, Held, Hold, Lease
 from tests.unit.store.test_store import result
@@ -375,6 +384,10 @@ def test_no_task_goes_to_a_closed_gate_while_an_open_one_is_left(fleet: Fleet) -
 def test_a_task_for_several_backends_takes_the_one_that_is_free(fleet: Fleet) -> None:
     fleet.submit(4, alternatives=["b"])
     assert {fleet.claims[lease].queue for lease in fleet.out} == {"clinvk.a", "clinvk.b"}
+    _, events = fleet.store.wait_events("r", "0", 1)
+    assert {int(each["index"]): each["backend"] for each in events} == {
+        lease.index: backend_of(claim.queue) for lease, claim in fleet.claims.items()
+    }
     lease = next(lease for lease in fleet.out if fleet.claims[lease].queue == "clinvk.a")
     fleet.hold(lease, signal="window", retry_at_ms=fleet.in_ms(HOUR))
     again = next(out for out in fleet.out if out.index == lease.index)
@@ -555,3 +568,71 @@ def test_canceled_it_is_taken_back(fleet: Fleet) -> None:
     assert list(fleet.store.cancel("p", "user").published) == [0]
     lease = Lease("p", 0, 2)
     assert fleet.store.claim(lease, "w/1", "n").verdict == "canceled"
+
+
+def lose(fleet: Fleet, lease: Lease) -> list[int]:
+    """Let a worker be lost; returns what is dispatched then."""
+    queue = fleet.claims[lease].queue
+    fleet.store.redis.zadd(key("leases", queue), {str(lease): 1})
+    fleet.out.remove(lease)
+    _, admission, _ = fleet.store.call("lose", claim_timeout_ms=1000, losses=[str(lease), "why"])
+    return fleet.take(decoding.admission(admission))
+
+
+def test_what_lost_its_worker_waits_from_then_on(fleet: Fleet) -> None:
+    fleet.submit(2)
+    refused, lost = fleet.out
+    fleet.hold(refused, signal="window", retry_at_ms=fleet.in_ms(3 * HOUR))
+    fleet.store.seconds += HOUR  # it runs for so long behind the closed gate
+    assert lose(fleet, lost) == []
+    fleet.later(2 * HOUR + 80)
+    while fleet.out and fleet.out[0].index != lost.index:
+        fleet.end(fleet.out[0])
+    assert fleet.claims[fleet.out[0]].waited_ms == (2 * HOUR + 80) * 1000
+
+
+def test_one_that_was_put_back_before_waits_again_when_its_worker_is_lost(fleet: Fleet) -> None:
+    fleet.submit(3)
+    first, second, third = fleet.out
+    fleet.hold(first, signal="burst", delay_ms=MINUTE * 1000)
+    fleet.end(third)
+    fleet.later(MINUTE)
+    again = fleet.out[-1]
+    assert fleet.claims[again].waited_ms == MINUTE * 1000
+    fleet.hold(second, signal="window", retry_at_ms=fleet.in_ms(HOUR))
+    assert lose(fleet, again) == []
+    fleet.later(2 * HOUR)
+    while fleet.out[0].index != first.index:
+        fleet.end(fleet.out[0])
+    assert fleet.claims[fleet.out[0]].waited_ms == (2 * HOUR + MINUTE) * 1000
+
+
+def test_one_for_several_backends_whose_worker_is_lost_may_go_on_at_each(fleet: Fleet) -> None:
+    fleet.submit(1, alternatives=["b"])
+    was = fleet.claims[fleet.out[0]].queue
+    fleet.submit(1, run="other", backend=was.removeprefix("clinvk."))
+    fleet.hold(fleet.out[1], signal="window", retry_at_ms=fleet.in_ms(HOUR))
+    assert lose(fleet, fleet.out[0]) == [0]
+    assert fleet.claims[fleet.out[0]].queue == ({"clinvk.a", "clinvk.b"} - {was}).pop()
+
+
+def test_a_task_of_a_canceled_run_says_that_it_was_tried(fleet: Fleet) -> None:
+    fleet.submit(3)
+    refused, lost, fresh = fleet.out
+    attempt = Try(backend="a", error="too fast", error_kind=ErrorKind.RATE_LIMITED)
+    fleet.hold(
+        refused,
+        signal="burst",
+        delay_ms=HOUR * 1000,
+        history=History(tried=[attempt]).to_wire().decode(),
+    )
+    fleet.serve("clinvk.b")
+    lose(fleet, lost)
+    lose(fleet, fresh)
+    fleet.store.redis.hdel(key("worker_losses", "r"), str(fresh.index))
+    fleet.store.cancel("r", "user")
+    of_refused, of_lost, of_fresh = fleet.store.never_ended("r", [0, 1, 2])
+    assert (of_refused.tried, of_refused.rejections, of_refused.attempts) == ([attempt], 1, 1)
+    assert of_refused.error == of_lost.error == "canceled before it was tried again"
+    assert (of_lost.attempts, of_lost.cost_source) == (1, "unknown")
+    assert of_fresh == TaskResult.never_started(2)

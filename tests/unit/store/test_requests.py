@@ -14,6 +14,7 @@ import redis
 from clinvk.core.spec import RunOptions, TaskSpec
 from clinvk.store.keys import key
 from clinvk.store.store import Store
+from clinvk.store.types import Hold, Lease
 from tests import harness
 from tests.unit.store.test_store import RUN
 
@@ -139,6 +140,18 @@ def test_a_task_for_several_backends_waits_in_a_queue_of_its_own(store: Store) -
         several = TaskSpec(backend="a", prompt="x", alternatives=["neverserved"])
         with pytest.raises(redis.ResponseError, match=r"no worker has ever served clinvk\.nev"):
             asking(store).submit(f"{RUN}1", [several], RunOptions())
+
+
+def test_a_fallback_that_no_worker_has_ever_served_is_left_out(store: Store) -> None:
+    store.announce("w", {"slots": 1, "queues": ["clinvk.a"]})
+    elsewhere = TaskSpec(backend="a", prompt="x", fallback=["neverserved", "b"])
+    with serving(store):
+        asking(store).submit(RUN, [elsewhere], RunOptions())
+    lease = Lease(RUN, 0, 1)
+    assert store.claim(lease, "w/1", "n").verdict == "go"
+    routes = [("clinvk.neverserved", ""), ("clinvk.b", "")]
+    assert store.hold(lease, Hold(delay_ms=None, routes=routes)).queue == "clinvk.b"
+    assert "clinvk.neverserved" not in {queue.name for queue in store.queues()}
 
 
 def test_the_name_is_the_streams_not_what_a_request_says(store: Store) -> None:

@@ -139,7 +139,7 @@ local function hold_for_model(run, queue, chosen, admission)
   if not is_shut then return false end
   local tries = tries_of(run, index)
   if tries.since_ms == 0 then
-    tries.since_ms = admission.now
+    tries.waited_ms, tries.since_ms = waited_ms(run, queue, tries), admission.now
     save_tries(run, index, tries)
   end
   take_pending(run, queue)

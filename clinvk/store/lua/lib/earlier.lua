@@ -38,7 +38,10 @@ local function checked_spec(text, submitter)
     queues[#queues + 1] = 'clinvk.' .. string.match(entry, '^[^:]*')
   end
   check_queues(queues)
-  if submitter ~= '' then check_known(queues) end
+  if submitter ~= '' then
+    check_known({queues[1]})
+    queues = without_unknown(queues)
+  end
   return {queues = queues, max_wait_seconds = spec.max_wait_seconds,
           max_attempts = spec.on_worker_lost == 'fail' and 1 or spec.max_attempts}
 end

@@ -30,20 +30,39 @@ local function check_known(queues)
   end
 end
 
+-- Leave out the queues of fallbacks that no worker has ever served: no task is moved there.
+local function without_unknown(queues)
+  local known = {}
+  for _, queue in ipairs(queues) do
+    if pcall(check_known, {queue}) then known[#known + 1] = queue end
+  end
+  if #known == 0 then check_known(queues) end
+  return known
+end
+
+-- Check that the queues are known in which tasks of a submission begin.
+local function check_begins(submission, queues, lengths)
+  local steps = redis.call('HGET', submission_key(submission), 'steps')
+  check_known(steps and checked_queues(steps, math.huge) or {})
+  for _, queue in ipairs(queues) do
+    if lengths[queue] > 0 then check_known({queue}) end
+  end
+end
+
 -- Give a key of a submission the name that it has in the run.
 local function move(from, to)
   if redis.call('EXISTS', from) == 1 then write({'RENAME', to, from}, 'RENAME', from, to) end
 end
 
 -- Make a submission's keys those of a run, and write the run's record; returns when it was created.
-local function make_record(run, submission, submitter, total, lifetime_ms)
+local function make_record(run, submission, submitter, queues, total, lifetime_ms)
   local given = redis.call('HMGET', submission_key(submission), 'queues', 'max_parallel',
                            'priority', 'max_attempts', 'created_ms', 'fail_fast', 'kind', 'steps',
                            'user', 'max_wait_ms', 'has_tags')
-  local queues, created_ms = checked_queues(given[1], MAX_QUEUES), integer(given[5])
+  local created_ms = integer(given[5])
   if given[8] then checked_queues(given[8], tonumber(total)) end
-  write({'DEL', run_key(run)}, 'HSET', run_key(run), 'state', 'running', 'queues', given[1],
-        'max_parallel', integer(given[2]), 'priority', integer(given[3]),
+  write({'DEL', run_key(run)}, 'HSET', run_key(run), 'state', 'running',
+        'queues', cjson.encode(queues), 'max_parallel', integer(given[2]), 'priority', integer(given[3]),
         'max_attempts', integer(given[4]), 'created_ms', created_ms,
         'fail_fast', given[6] == '1' and '1' or '0', 'kind', given[7] or 'parallel',
         'total', total, 'remaining', total, 'lifetime_ms', lifetime_ms,

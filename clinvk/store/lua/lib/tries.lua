@@ -6,11 +6,11 @@
 --   held        the dispatch that was put back last; until_ms: when it was to go on then
 --   queue, model  where it waits now and for which model, if not as its spec says
 --   worker      the only one that can go on with it; missing_ms: since when it is not there
---   limited_ms  of a task that begins again (retry.lua): see below
+--   limited_ms  of a task that began again (retry.lua), or whose worker was lost: see below
 --
 -- A task that was never put back waits as long as its queue's gate is closed. The queue's hash has the
 -- sum of that in `limited_ms`, and a run's record what it was when the run was opened; where a task
--- began again later, its own entry has what it was then. A run of which
+-- became pending again later, its own entry has what it was then. A run of which
 -- no task was ever put back or held up has no `has_tries` in its record, and pays for none of this.
 
 local function tries_of(run, index)
@@ -48,16 +48,21 @@ local function waited_ms(run, queue, tries)
     return tries.waited_ms + (tries.since_ms > 0 and math.max(0, now_ms() - tries.since_ms) or 0)
   end
   local at_beginning = tries.limited_ms or limited_ms_at_opening(run, queue)
-  return math.max(0, limited_ms(queue) - at_beginning)
+  return tries.waited_ms + math.max(0, limited_ms(queue) - at_beginning)
+end
+
+-- Let a task that is pending again wait from now on, as long as its queue's gate is closed.
+local function begin_wait(run, queue, index, tries)
+  local limited = limited_ms(queue)
+  if tries.is_new and limited <= limited_ms_at_opening(run, queue) then return end
+  tries.since_ms, tries.limited_ms = 0, limited
+  save_tries(run, index, tries)
 end
 
 -- Let what held a task up before it began again not count.
 local function forget_waits(run, queue, index)
-  local limited = limited_ms(queue)
-  if limited > limited_ms_at_opening(run, queue) then
-    save_tries(run, index, {waited_ms = 0, since_ms = 0, rejections = 0, retries = 0,
-                            is_new = true, limited_ms = limited})
-  end
+  begin_wait(run, queue, index,
+             {waited_ms = 0, since_ms = 0, rejections = 0, retries = 0, is_new = true})
 end
 
 -- Take note that a task waits no longer; returns how it was tried.
