@@ -160,11 +160,21 @@ def carry_out(settings: Settings, options: CommonOptions, planned: PlannedRun) -
 
 def print_plan(settings: Settings, planned: PlannedRun) -> int:
     """Print every command as it would run, and each warning once."""
+    from workers.execution.environment import Environments  # only a dry run needs it
+
     registry = BackendRegistry.from_config(settings.worker.backends)
     warnings: dict[str, None] = {}
 
+    quiet = Environments(settings.worker).quiet_arguments
+    is_here = planned.broker_url is None
+
     def rows() -> Iterator[plan.Planned]:
-        for item in plan.plan(planned.work.specs, planned.work.sources, registry.get):
+        for item in plan.plan(
+            planned.work.specs,
+            planned.work.sources,
+            registry.get,
+            quiet if is_here else lambda _: None,
+        ):
             warnings.update(dict.fromkeys(item.warnings))
             yield item
 

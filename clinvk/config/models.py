@@ -156,6 +156,7 @@ class WorkerSection(_Section):
     memory_bytes: TaskMemory = None
     processes: TaskProcesses = None
     remote_control: bool = False
+    state_dir: UserPath = WorkerConfig().state_dir
     sandbox: Annotated[SandboxChoice | Literal["require"], BeforeValidator(_off)] = "auto"
 
 

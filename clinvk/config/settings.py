@@ -76,6 +76,7 @@ class Settings:
                 for name, entry in self.config.prices.items()
             },
             policy_file=self.config.worker.policy,
+            state_dir=self.config.worker.state_dir,
             sandbox="auto" if chosen == "require" else chosen,
             sandbox_require=chosen == "require" or self.config.sandbox.require,
             network=self.config.sandbox.network,

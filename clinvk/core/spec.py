@@ -231,6 +231,19 @@ class TaskSpec(Wire):
         return (*self.choices, *(self.fallback or ()))
 
     @property
+    def knows_of_limits(self) -> bool:
+        """Whether it comes from a client that says how it may be tried again.
+
+        One of an older client, which says nothing of it, ends at once, as it did then.
+        """
+        return self.retries is not None
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether another execution of it may want to go on with the session of one before."""
+        return self.knows_of_limits and (self.retries != 0 or self.max_wait_seconds != 0)
+
+    @property
     def has_several(self) -> bool:
         """Whether it may run as more than one of them."""
         return len(self.entries) > 1

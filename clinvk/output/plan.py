@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from clinvk.backends.base import Backend, Command, Confinement, build_command
+from clinvk.backends.base import Backend, Command, Confinement, Session, build_command
 from clinvk.core.broker_url import MASK
 from clinvk.core.sanitize import one_line
 from clinvk.core.spec import TaskSpec
@@ -34,10 +34,20 @@ class Planned:
         return [warning for command in commands for warning in command.warnings]
 
 
+Quiet = Callable[[Backend], tuple[str, ...] | None]
+"""Gives `Confinement.quiet` of a backend."""
+
+
 def plan(
-    specs: Sequence[TaskSpec], sources: Sequence[str], get: Callable[[str], Any]
+    specs: Sequence[TaskSpec],
+    sources: Sequence[str],
+    get: Callable[[str], Any],
+    quiet: Quiet = lambda _: None,
 ) -> Iterator[Planned]:
-    """Build every task's commands; `get` gives a backend by its name."""
+    """Build every task's commands; `get` gives a backend by its name.
+
+    `quiet` knows the machine that they run on; where that is not known, nothing of it is shown.
+    """
     for spec, source in zip(specs, sources, strict=True):
         separator = "." if source.endswith("]") else ": "  # tasks[0].prompt, line 1: prompt
         entries = [("or", entry) for entry in spec.alternatives]
@@ -46,15 +56,16 @@ def plan(
         yield Planned(
             spec,
             f"{source}{separator}prompt",
-            _command(spec, get),
-            [(word, variant, _command(variant, get)) for word, variant in variants],
+            _command(spec, get, quiet),
+            [(word, variant, _command(variant, get, quiet)) for word, variant in variants],
         )
 
 
-def _command(spec: TaskSpec, get: Callable[[str], Any]) -> Command:
-    confinement = Confinement.by_default(spec, _directory(spec.workdir))
+def _command(spec: TaskSpec, get: Callable[[str], Any], quiet: Quiet) -> Command:
     backend: Backend = get(spec.backend)
-    return build_command(backend, spec, confinement)
+    confinement = Confinement.by_default(spec, _directory(spec.workdir))
+    confinement = replace(confinement, quiet=quiet(backend))
+    return build_command(backend, spec, confinement, Session(keep=spec.may_go_on))
 
 
 def lines(planned: Iterable[Planned]) -> Iterator[str]:

@@ -40,13 +40,13 @@ class Assignment:
         """
         history = self.history
         if history.session is None:
-            return self.variant, Session(keep=may_go_on(self.spec))
+            return self.variant, Session(keep=self.spec.may_go_on)
         is_here = (history.session_worker, history.session_entry) == (worker, self.entry)
         if is_here and has_session:
             spec = replace(self.variant, prompt=resume_prompt, inputs={})
             return spec, Session(keep=True, resume=history.session)
         if history.may_start_over:
-            return self.variant, Session(keep=may_go_on(self.spec))
+            return self.variant, Session(keep=self.spec.may_go_on)
         raise self._stranded()
 
     def _stranded(self) -> RefusedError:
@@ -58,19 +58,6 @@ class Assignment:
         error = f"{last.error} ({reason})" if last and last.error else reason
         kind = last.error_kind if last else None
         return RefusedError(kind or ErrorKind.FAILED, error, is_final=True)
-
-
-def knows_of_limits(spec: TaskSpec) -> bool:
-    """Whether a task comes from a client that says how it may be tried again.
-
-    One of an older client, which says nothing of it, ends at once, as it did then.
-    """
-    return spec.retries is not None
-
-
-def may_go_on(spec: TaskSpec) -> bool:
-    """Whether another execution of a task may want to go on with this one's session."""
-    return knows_of_limits(spec) and (spec.retries != 0 or spec.max_wait_seconds != 0)
 
 
 def assigned(claim: Claim) -> Assignment:

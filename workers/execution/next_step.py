@@ -17,7 +17,7 @@ from clinvk.core.limit_waits import over_wait, told
 from clinvk.core.spec import MOST_TRIES, ErrorKind, TaskResult, TaskSpec, Try, Usage, backend_of
 from clinvk.core.steps import Step, StepKind
 from clinvk.store.types import Claim, Hold
-from workers.execution.assignment import Assignment, knows_of_limits
+from workers.execution.assignment import Assignment
 
 BURST_DELAYS_SECONDS = (30.0, 60.0, 300.0)
 """How long a burst limit that does not say when it opens holds a task back at most, by how often it
@@ -176,7 +176,7 @@ class _Decision:
 
     def plan(self) -> _Plan:
         """Say how to try it again."""
-        if not knows_of_limits(self._spec):
+        if not self._spec.knows_of_limits:
             return _Plan(None, ())
         plan = _Plan(self._delay_ms(), self._routes())
         return self._after_acting(plan) if self._ended.may_have_acted and not plan.is_end else plan

@@ -9,11 +9,20 @@
 local now = now_ms()
 local exhausted, runs, failures = {}, {}, {}
 
--- Make a task pending again where it was, which is not where it ran if several backends may run it.
+-- Return the queue that a task was in, which is not the one that it ran through where several backends
+-- may run it; that one where its spec says nothing that is true.
+local function waited_in(run, index, queue)
+  local is_read, found = pcall(queue_of_task, run, index)
+  for _, known in ipairs(record_of(run).queues) do
+    if is_read and known == found then return found end
+  end
+  return queue
+end
+
 local function requeue(run, index, dispatch, queue, entry)
   write({'HSET', in_flight_key(run), index, entry}, 'HDEL', in_flight_key(run), index)
   set_field(dispatches_key(run), index, dispatch)
-  local waits_in = queue_of_task(run, index) or queue
+  local waits_in = waited_in(run, index, queue)
   begin_wait(run, waits_in, index, tries_of(run, index))
   make_pending(run, waits_in, index, 'LPUSH', 'LPOP')
   runs[run] = true

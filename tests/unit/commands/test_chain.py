@@ -200,8 +200,7 @@ def test_dry_run_shows_placeholders_as_they_are_and_starts_nothing(
     assert first.endswith(" < <stdin>: steps[0].prompt (4 bytes)")
     assert second == (
         "[2] claude: cd /src && claude -p --output-format stream-json --verbose"
-        " --no-session-persistence < <stdin>: "
-        "steps[1].prompt (31 bytes, with {{previous}}, {{steps.a.output}})"
+        " < <stdin>: steps[1].prompt (31 bytes, with {{previous}}, {{steps.a.output}})"
     )
     document = json.loads(clinvk("chain", "--dry-run", "--json", stdin=file).stdout)
     assert [task["stdin"] for task in document["tasks"]] == [

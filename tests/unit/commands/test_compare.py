@@ -307,7 +307,7 @@ def test_dry_run_starts_nothing(clinvk: Clinvk, fake: FakeFleet) -> None:
     first, second = ended.stdout.splitlines()
     assert first == (
         "[1] claude: claude -p --output-format stream-json --verbose"
-        " --no-session-persistence --model opus"
+        " --model opus"
         " < PROMPT: prompt (1 bytes)"
     )
     assert second.startswith("[2] gemini: ")
@@ -320,4 +320,6 @@ def test_an_answer_is_that_of_its_own_backend(
     """No fallback of the configuration: another backend's answer would be compared as its own."""
     (tmp_path / "c.yaml").write_text("backends: {claude: {fallback: [gemini]}}")
     clinvk("compare", "x", *NAMED, "--config", "c.yaml", "--max-wait", "1h")
-    assert [(spec.fallback, spec.max_wait_seconds) for spec in answers.submitted] == [(None, 3600)] * 2
+    assert [(spec.fallback, spec.max_wait_seconds) for spec in answers.submitted] == [
+        (None, 3600)
+    ] * 2

@@ -354,7 +354,6 @@ def test_dry_run_prints_what_would_run_and_starts_nothing(
     assert ended.status == 0
     assert ended.stdout == (
         "[1] claude: cd '/src dir' && claude -p --output-format stream-json --verbose"
-        " --no-session-persistence"
         " --model opus < t.json: tasks[0].prompt (5 bytes)\n"
         "[2] mytool: TOKEN='***' 'my tool' --stdin --fast < t.json: tasks[1].prompt (1 bytes)\n"
     )
@@ -371,6 +370,22 @@ def test_dry_run_prints_what_would_run_and_starts_nothing(
     assert as_json["tasks"][1]["env"] == {"TOKEN": "***"}
     assert as_json["tasks"][0]["stdin"] == {"source": "t.json: tasks[0].prompt", "bytes": 5}
     assert "secret" not in ended.stdout + json.dumps(as_json)
+
+
+def test_dry_run_shows_what_the_worker_adds_so_that_a_cli_tries_once_and_keeps_its_session(
+    clinvk: Clinvk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.toml").write_text("[model_providers.own]\nname = 'own'\n")
+    monkeypatch.setenv("CODEX_HOME", str(tmp_path))
+    monkeypatch.setenv("CLINVK_BROKER_URL", "")
+    task = json.dumps({"tasks": [{"backend": "codex", "prompt": "x"}]})
+    here = clinvk("parallel", "--dry-run", stdin=task).stdout
+    assert "-c model_providers.own.request_max_retries=0" in here
+    assert "--ephemeral" not in here
+    fleet = clinvk("parallel", "--dry-run", "--broker", "redis://h", stdin=task).stdout
+    assert "model_providers" not in fleet  # whose settings are not known here
+    never = json.dumps({"tasks": [{"backend": "codex", "prompt": "x", "retries": 0}]})
+    assert "--ephemeral" in clinvk("parallel", "--dry-run", "--max-wait", "0", stdin=never).stdout
 
 
 @pytest.mark.parametrize(

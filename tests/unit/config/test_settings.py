@@ -293,6 +293,10 @@ def test_paths_of_any_backend(load) -> None:  # type: ignore[no-untyped-def]
     assert settings.worker.paths == {"claude": ["~/x"], "t": ["/y"]}
 
 
+def test_where_a_worker_keeps_its_state(load) -> None:  # type: ignore[no-untyped-def]
+    assert load("worker: {state_dir: /srv/state}").worker.state_dir == "/srv/state"
+
+
 def test_prices_by_backend_and_model(load) -> None:  # type: ignore[no-untyped-def]
     text = "prices: {codex: {input: 1, output: 2}, 'codex:o': {input: 0, output: 0}}"
     settings = load(text, CLINVK_PRICES_CODEX_O_CACHED_INPUT="0.5")
