@@ -76,9 +76,6 @@ class Run(Protocol):
     def outlives_client(self) -> bool:
         """Whether the run goes on when nobody watches it."""
 
-    def specs(self) -> Sequence[TaskSpec]:
-        """Read the run's tasks."""
-
     def events(self, steps: StepsWanted = "none") -> Iterator[Event]:
         """Yield the run's events from its beginning, waiting for new ones, until `ended`."""
 
@@ -87,6 +84,13 @@ class Run(Protocol):
 
     def summary(self) -> RunSummary:
         """Read the run's counts and times."""
+
+
+class SubmittedRun(Run, Protocol):
+    """One that was submitted just now, or before under the same key."""
+
+    def specs(self) -> Sequence[TaskSpec]:
+        """Read the run's tasks."""
 
 
 class Client(Protocol):
@@ -98,7 +102,7 @@ class Client(Protocol):
         options: RunOptions,
         run_key: str = "",
         given: Sequence[TaskSpec] | None = None,
-    ) -> Run:
+    ) -> SubmittedRun:
         """Record a run and release its first tasks; with a key, once for all submitters.
 
         The key stands for the tasks that were `given`, if these are others.
