@@ -46,6 +46,13 @@ SUMS = {
 }
 """What it has there only if it has something to say."""
 ROUTE_PATTERN = r"^[^:]+(:.*\S.*)?$"
+NULL = {"type": "null"}
+COMMAND = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+ANSWER_FIELDS = {
+    "schema": {"anyOf": [{"type": "string"}, {"type": "object"}, NULL]},
+    "verify": {"anyOf": [{"type": "string", "pattern": r"\S"}, COMMAND, NULL]},
+}
+"""What a file writes otherwise than a `TaskSpec` (`clinvk.taskfile.answer_fields`)."""
 
 Schema = dict[str, Any]
 
@@ -78,6 +85,7 @@ def results() -> Schema:
         for key, (kind, field) in ENTRY_KEYS.items()
     }
     entry |= dict.fromkeys(("retry_at", "start_time", "end_time"), TIME)
+    entry["data"] = {"description": "The answer by the task's schema: any JSON."}
     return _tidied(
         {
             "$schema": DIALECT,
@@ -125,10 +133,12 @@ def task_file() -> Schema:
     fields["fallback"] = {"anyOf": [_names_of_backends(0), {"type": "null"}]}
     fields["max_wait"] = {"anyOf": [*WAIT_SCHEMA["anyOf"], {"type": "null"}]}
     for name in set(_never_blank()) - GIVEN_BY_RUN:
-        task["properties"][name]["pattern"] = r"\S"
+        fields[name]["pattern"] = r"\S"
     task["description"] = "One prompt for one backend."
     tasks = {"type": "array", "items": {"$ref": "#/$defs/Task"}, "minItems": 1}
     header = TASKS.header.model_json_schema()
+    header["properties"] |= ANSWER_FIELDS
+    fields |= ANSWER_FIELDS
     document = _object(header["properties"] | {TASKS.key: tasks}, required=[TASKS.key])
     document["additionalProperties"] = False
     return _tidied(

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
+from clinvk.core import schemas
 from clinvk.core.spec import ErrorKind, TaskSpec, Usage
 from clinvk.core.steps import Step
 
@@ -35,6 +36,8 @@ NAME_RULE = "must consist of letters and digits, with . _ - between them"
 SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 """What an id of a session looks like: it goes into command lines, and into patterns of files."""
 
+SCHEMA_PROMPT = "Answer with JSON alone, which must be valid by this JSON Schema (2020-12):"
+
 LINE_CHARS = 1 << 26
 """Longer lines are yielded in pieces, so that no output can fill the memory."""
 
@@ -45,13 +48,16 @@ class Command:
 
     `env` is added to what the command gets of the worker's environment (`Backend.pass_env`); the
     values of the names in `secret_env` are masked wherever a command is shown. `stdin` is written
-    to the process and then closed. `warnings` name the options that this backend cannot honour.
+    to the process and then closed. `files` are texts that it reads from files, by the argument that
+    stands for the path of each: a worker writes them, and puts the path in its place. `warnings`
+    name the options that this backend cannot honour.
     """
 
     argv: Sequence[str]
     stdin: bytes
     env: Mapping[str, str] = field(default_factory=dict)
     secret_env: frozenset[str] = frozenset()
+    files: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 
@@ -179,11 +185,13 @@ class ParsedOutput:
     the limit that it hit opens, and has a time zone. `limited_model` says that a `usage_limit` is
     that of the model alone, so that others of the same account may go on. `at_capacity` says that
     the service was `overloaded` for lack of capacity, so that asking for less helps; otherwise
-    something is broken there. `acted` says whether it called a tool that can change something; an
-    unknown tool can.
+    something is broken there. `structured` is the JSON of an answer by the task's `schema`, where
+    the CLI tells it apart from its words. `acted` says whether it called a tool that can change
+    something; an unknown tool can.
     """
 
     output: str | None = None
+    structured: str | None = None
     error: str | None = None
     error_kind: ErrorKind | None = None
     model: str | None = None
@@ -322,6 +330,14 @@ class Backend(ABC):
         del environment, read
         return ()
 
+    def takes_schema(self, schema: Mapping[str, Any]) -> bool:
+        """Whether `command` hands a schema (`TaskSpec.schema`) to its CLI.
+
+        Where not, the schema is told at the end of the prompt. An answer is validated anyway.
+        """
+        del schema
+        return False
+
     @abstractmethod
     def command(
         self,
@@ -358,7 +374,13 @@ class Backend(ABC):
 def build_command(
     backend: Backend, spec: TaskSpec, confinement: Confinement, session: Session = NO_SESSION
 ) -> Command:
-    """Build the command line of a task; only a backend that `can_resume` is told of a session."""
+    """Build the command line of a task; only a backend that `can_resume` is told of a session.
+
+    A schema that its CLI has no way to take is told in the prompt, once in each session.
+    """
+    if spec.schema is not None and session.resume is None and not backend.takes_schema(spec.schema):
+        prompt = f"{spec.prompt}\n\n{SCHEMA_PROMPT}\n{schemas.text_of(spec.schema)}"
+        spec = replace(spec, prompt=prompt)
     if backend.can_resume:
         return backend.command(spec, confinement, session)
     return backend.command(spec, confinement)

@@ -6,6 +6,7 @@ errors too. As root the CLI refuses to bypass permissions; that is its own to sa
 
 from __future__ import annotations
 
+import json
 import re
 from collections import deque
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ from clinvk.backends.base import (
 from clinvk.backends.events import EventReader
 from clinvk.backends.outcomes import Outcome
 from clinvk.backends.parsing import Json
+from clinvk.core import schemas
 from clinvk.core.spec import ErrorKind, TaskSpec
 from clinvk.core.steps import Step
 
@@ -180,6 +182,10 @@ class Claude(Backend):
             )
         )
 
+    def takes_schema(self, schema: Mapping[str, Any]) -> bool:
+        """Take one for objects: it becomes the input of a tool, which is called with the answer."""
+        return schemas.is_object(schema)
+
     def command(
         self,
         spec: TaskSpec,
@@ -207,6 +213,8 @@ class Claude(Backend):
             env["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] = str(spec.max_tokens)
         if spec.system_prompt:
             argv += ["--append-system-prompt", spec.system_prompt]
+        if spec.schema is not None and self.takes_schema(spec.schema):
+            argv += ["--json-schema", schemas.text_of(spec.schema)]
         if spec.allowed_tools:
             # With "=", as above.
             argv += [f"--allowedTools={','.join(spec.allowed_tools)}"]
@@ -326,7 +334,10 @@ class _Reader(EventReader):
         if process.returncode == 0 and result.get("is_error") is False and answer is not None:
             if parsing.count(result, "num_turns") == 0 and _NOT_SENT.match(answer):
                 return outcomes.failure(answer, ErrorKind.INVALID, **known)
-            return ParsedOutput(output=answer, **known)
+            # The answer by a schema: `result` is often the same, but may be any text.
+            structured = result.get("structured_output")
+            text = None if structured is None else json.dumps(structured, ensure_ascii=False)
+            return ParsedOutput(output=answer, structured=text, **known)
         message = _message(result) or parsing.no_answer(process)
         outcome = self._outcome(result, message, self.at or process.ended_at)
         return outcomes.failure(message, outcome, **known)
@@ -422,6 +433,8 @@ def _message(result: Json) -> str | None:
 def _kind(result: Json, error: str, message: str) -> ErrorKind:
     if result.get("stop_reason") == "refusal":
         return ErrorKind.REFUSED
+    if result.get("subtype") == "error_max_structured_output_retries":
+        return ErrorKind.INVALID_ANSWER
     if kind := outcomes.first_kind(message, _TEXT_KINDS) or _ERRORS.get(error):
         return kind
     if status := parsing.count(result, "api_error_status"):

@@ -33,6 +33,7 @@ from clinvk.backends.base import (
 from clinvk.backends.events import EventReader
 from clinvk.backends.outcomes import Outcome
 from clinvk.backends.parsing import Json
+from clinvk.core import schemas
 from clinvk.core.spec import ErrorKind, TaskSpec, Usage
 from clinvk.core.steps import Step
 
@@ -66,6 +67,9 @@ _TEXT_KINDS = (
         ErrorKind.REFUSED,
     ),
 )
+
+SCHEMA_FILE = "{schema.json}"
+"""Stands for the path of a file with the schema of the answer."""
 
 NO_TOOLS = frozenset({"agent_message", "reasoning", "todo_list", "error"})
 """Items that are no tool calls."""
@@ -139,6 +143,10 @@ class Codex(Backend):
             return None  # it may need no login, or a variable of any name
         return has_login
 
+    def takes_schema(self, schema: Mapping[str, Any]) -> bool:
+        """Take what the API's strict mode does: a request with any other schema is refused."""
+        return schemas.is_strict(schema)
+
     def command(
         self,
         spec: TaskSpec,
@@ -157,6 +165,10 @@ class Codex(Backend):
             argv += _untrusted(confinement.directory or spec.workdir)
         if spec.system_prompt:
             argv += ["-c", f"developer_instructions={_toml(spec.system_prompt)}"]
+        files = {}
+        if spec.schema is not None and self.takes_schema(spec.schema):
+            argv += ["--output-schema", SCHEMA_FILE]
+            files[SCHEMA_FILE] = schemas.text_of(spec.schema)
         warnings = [
             unsupported(self.name, name, "it has no such option")
             for name in ("max_turns", "max_tokens", "allowed_tools")
@@ -167,6 +179,7 @@ class Codex(Backend):
         return Command(
             argv=(*argv, *spec.extra, *resume, "-"),
             stdin=spec.prompt.encode("utf-8", "replace"),
+            files=files,
             warnings=tuple(warnings),
         )
 

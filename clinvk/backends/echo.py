@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from clinvk.backends import outcomes, parsing, steps
 from clinvk.backends.base import (
@@ -46,6 +47,11 @@ class Echo(Backend):
         """Return the bundled program."""
         del environment
         return SandboxPaths(programs=(str(PROGRAM),))
+
+    def takes_schema(self, schema: Mapping[str, Any]) -> bool:
+        """Leave the prompt as it is: it is the answer."""
+        del schema
+        return True
 
     def command(
         self,

@@ -95,6 +95,13 @@ def chain(config: str | None, **options: Any) -> int:
 @click.option(
     "--side-by-side", is_flag=True, help="Print the answers in columns on a wide terminal."
 )
+@click.option(
+    "--workspace",
+    type=click.Choice(["shared", "worktree"]),
+    help="Where each works: worktree is a checkout of its own.",
+)
+@click.option("--schema", metavar="FILE", help="Answers must be valid by this JSON Schema.")
+@click.option("--verify", metavar="COMMAND", help="Run this after each, and rank by it.")
 @options_of_runs
 def compare(config: str | None, **options: Any) -> int:
     """Send one prompt to several backends and print all answers.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clinvk.backends import BackendRegistry
 from clinvk.commands.submission import PlannedRun, Work, carry_out, plan_run, resolver
@@ -16,6 +16,7 @@ from clinvk.output import presenter
 from clinvk.output.kinds.compare import SideBySide
 from clinvk.output.streams import note
 from clinvk.taskfile import sources
+from clinvk.taskfile.answer_fields import Schemas
 from clinvk.taskfile.task_validation import check_task
 
 if TYPE_CHECKING:
@@ -31,9 +32,10 @@ def run(settings: Settings, options: CompareOptions) -> int:
         raise UsageError("name the backends: --backends claude,codex or --all-backends")
     prompt, source = read_prompt(options)
     resolve = resolver(settings, options)
-    specs = check(settings, labels_of(settings, options), prompt, source)
+    given = {name: value for name, value in options.task_fields.items() if value is not None}
+    specs = check(settings, labels_of(settings, options), prompt, source, given)
     work = Work(
-        specs=[alone(resolve(spec)) for spec in specs],
+        specs=[alone(resolve(spec), options.workspace) for spec in specs],
         sources=[source] * len(specs),
         backends={spec.backend for spec in specs},
         choices={spec.choices for spec in specs},
@@ -47,8 +49,13 @@ def run(settings: Settings, options: CompareOptions) -> int:
     return carry_out(settings, options, side_by_side(planned) if options.side_by_side else planned)
 
 
-def alone(spec: TaskSpec) -> TaskSpec:
-    """Return a task without the fallback of its backend: an answer is compared as its backend's."""
+def alone(spec: TaskSpec, workspace: str | None = None) -> TaskSpec:
+    """Return a task without the fallback of its backend: an answer is compared as its backend's.
+
+    A `workspace` of the command line beats that of the environment.
+    """
+    if workspace is not None:
+        spec = replace(spec, workspace="worktree" if workspace == "worktree" else None)
     return replace(spec, fallback=None, variants={})
 
 
@@ -80,20 +87,30 @@ def read_prompt(options: CompareOptions) -> tuple[str, str]:
     return options.prompt, ARGUMENT
 
 
-def check(settings: Settings, labels: Sequence[str], prompt: str, source: str) -> list[TaskSpec]:
-    """Make a task for each label; `backend:model` is also the name of its task.
+def check(
+    settings: Settings,
+    labels: Sequence[str],
+    prompt: str,
+    source: str,
+    given: Mapping[str, Any],
+) -> list[TaskSpec]:
+    """Make a task for each label, with the fields that are `given`.
+
+    `backend:model` is also the name of its task.
 
     Raises:
         TaskFileError: with every problem.
     """
-    specs, problems = [], dict[str, None]()
+    specs, problems, schemas = [], dict[str, None](), Schemas()
     for label in labels:
         backend, colon, model = label.partition(":")
-        body = {"backend": backend, "prompt": prompt}
+        body = {"backend": backend, "prompt": prompt, **given}
         body |= {"model": model, "name": label} if colon else {}
-        spec, found = check_task(body, settings.backends)
+        spec, found = check_task(body, settings.backends, schemas=schemas)
+        options = {name: f"--{name}" for name in given}
+        places = {"prompt": source, "backend": "--backends", **options}
         for at, what in found:
-            place = {"prompt": source, "backend": "--backends"}.get(at, f"--backends: {label}")
+            place = places.get(at, f"--backends: {label}")
             problems[f"{place}: {what}"] = None
         specs += [spec] if spec is not None else []
     if not labels:

@@ -78,6 +78,14 @@ class CompareOptions(CommonOptions):
     all_backends: bool
     sequential: bool
     side_by_side: bool
+    workspace: str | None
+    schema: str | None
+    verify: str | None
+
+    @property
+    def task_fields(self) -> Mapping[str, str | None]:
+        """The options that are fields of each task; None is one that was not given."""
+        return {"workspace": self.workspace, "schema": self.schema, "verify": self.verify}
 
 
 def parse_kinds(given: Sequence[str], known: type[Kind]) -> frozenset[Kind]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
@@ -68,8 +69,11 @@ class ErrorKind(StrEnum):
     NOT_INSTALLED = "not_installed"
     INVALID = "invalid"
     TOO_LARGE = "too_large"
+    INVALID_ANSWER = "invalid_answer"
+    VERIFY_FAILED = "verify_failed"
 
 
+DEFAULT_SCHEMA_REPAIRS = 1
 DEFAULT_RETRIES = 2
 DEFAULT_MAX_WAIT_SECONDS = 900.0
 
@@ -139,7 +143,7 @@ class Wire:
 
 def _plain(value: Any) -> Any:
     """Return a field's value as what JSON has for it."""
-    if isinstance(value, Usage | Enforcement | Changes):
+    if isinstance(value, Usage | Enforcement | Changes | Verification):
         return value.to_dict()
     if isinstance(value, list) and value and isinstance(value[0], Try):
         return [entry.to_dict() for entry in value]
@@ -167,8 +171,10 @@ class TaskSpec(Wire):
     fields that are others there, since defaults differ by backend. `max_wait_seconds` is for how
     long limits may hold it up in all; None is for ever. `retries` counts other tries, for errors of
     `retry_on` and for what passes. `retry_after_changes` allows a new start although tools may have
-    changed things. Before `Precedence.resolve`, None is what the task leaves to the configuration,
-    and a wait for ever is infinite.
+    changed things. The answer must be valid by `schema`, and is asked for again up to
+    `schema_repairs` times (`DEFAULT_SCHEMA_REPAIRS`). `verify` is a command that must exit with 0
+    then; its failure is handed back up to `verify_retries` times. Before `Precedence.resolve`, None
+    is what the task leaves to the configuration, and a wait for ever is infinite.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
@@ -201,6 +207,11 @@ class TaskSpec(Wire):
     retries: Annotated[int, Ge(0)] | None = None
     retry_on: list[RetryKind] | None = None
     retry_after_changes: bool | None = None
+    schema: dict[str, Any] | None = None
+    schema_repairs: Annotated[int, Ge(0)] | None = None
+    verify: Annotated[list[str], MinLen(1)] | None = None
+    verify_retries: Annotated[int, Ge(0)] | None = None
+    verify_timeout_seconds: Annotated[float, Gt(0)] | None = None
     workspace: Workspace | None = None
     repo: Annotated[str, Predicate(not_blank)] | None = None
     ref: Annotated[str, Predicate(not_blank)] | None = None
@@ -214,6 +225,18 @@ class TaskSpec(Wire):
     def effective_max_attempts(self) -> int | None:
         """After how many losses this task is given up; None leaves it to the run."""
         return 1 if self.on_worker_lost == "fail" else self.max_attempts
+
+    @property
+    def most_repairs(self) -> int:
+        """How often an answer that is not valid by its schema is asked for again."""
+        if self.schema is None:
+            return 0
+        return DEFAULT_SCHEMA_REPAIRS if self.schema_repairs is None else self.schema_repairs
+
+    @property
+    def most_verify_retries(self) -> int:
+        """How often a failure of `verify` is handed back."""
+        return self.verify_retries or 0 if self.verify else 0
 
     @property
     def queue(self) -> str:
@@ -240,7 +263,9 @@ class TaskSpec(Wire):
 
     @property
     def may_go_on(self) -> bool:
-        """Whether another execution of it may want to go on with the session of one before."""
+        """Whether another execution of it, or another round, may want to go on with its session."""
+        if self.most_repairs or self.most_verify_retries:
+            return True
         return self.knows_of_limits and (self.retries != 0 or self.max_wait_seconds != 0)
 
     @property
@@ -321,6 +346,11 @@ class Usage:
     output_tokens: int = 0
     total_tokens: int = 0
 
+    def plus(self, other: Usage) -> Usage:
+        """Return what was used in both."""
+        counts = dataclasses.asdict(self).items()
+        return Usage(**{name: count + getattr(other, name) for name, count in counts})
+
     def minus(self, other: Usage) -> Usage:
         """Return what was used beyond another count."""
         counts = dataclasses.asdict(self).items()
@@ -345,6 +375,18 @@ class Enforcement:
     mode: str
     by: str
     gaps: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What came of a task's `verify`: its exit code (-1 if it was stopped), and its last lines."""
+
+    exit_code: int
+    output: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name."""
@@ -399,13 +441,15 @@ class TaskResult(Wire):
     `exit_code` is the CLI's own, as the OS gave it (-N for signal N); -1 when the CLI was
     never started or when we stopped it. Times are RFC 3339 in UTC. `output_blob` names where
     an output that is too large to be kept with the rest is stored; who reads a result from the
-    store finds it in `output`. `retry_at` is when the limit that the CLI hit opens, where it said
-    so. `acted` says whether the CLI called a tool that can change something; None where its output
-    does not tell. `backend` is the one that answered, where the task has several. Limits held the
-    task up for `waited_seconds` in all and refused it `rejections` times. `tried` are the
-    executions before the one that this is the result of, oldest first; losses of workers are not
-    among them. `cost_usd` has at most six digits after the point. `cost_source` is None where
-    nothing was spent: no CLI ran, or one that is only for trying things out.
+    store finds it in `output`. `data` is the answer as the task's `schema` has it. What was wrong
+    with an answer, or what `verify` said, was handed back to the CLI `repairs` times; usage, cost
+    and duration are those of all its rounds. `retry_at` is when the limit that the CLI hit opens,
+    where it said so. `acted` says whether the CLI called a tool that can change something; None
+    where its output does not tell. `backend` is the one that answered, where the task has several.
+    Limits held the task up for `waited_seconds` in all and refused it `rejections` times. `tried`
+    are the executions before the one that this is the result of, oldest first; losses of workers
+    are not among them. `cost_usd` has at most six digits after the point. `cost_source` is None
+    where nothing was spent: no CLI ran, or one that is only for trying things out.
     """
 
     index: int
@@ -415,6 +459,9 @@ class TaskResult(Wire):
     output: str | None = None
     output_file: str | None = None
     output_blob: str | None = None
+    data: Any = None
+    verify: Verification | None = None
+    repairs: int = 0
     sandbox: Enforcement | None = None
     error: str | None = None
     error_kind: ErrorKind | None = None
@@ -537,22 +584,24 @@ class TaskResult(Wire):
             del body[name]
         if warnings:
             body["warnings"] = [*body.get("warnings", []), *warnings]
-        body["status"] = TaskStatus(body["status"])
-        if body.get("error_kind") is not None:
-            body["error_kind"] = ErrorKind(body["error_kind"])
-        if body.get("usage") is not None:
-            body["usage"] = Usage(**body["usage"])
-        if body.get("sandbox") is not None:
-            body["sandbox"] = Enforcement(**body["sandbox"])
-        if body.get("changes") is not None:
-            body["changes"] = Changes.from_dict(body["changes"])
-        if body.get("tried"):
-            body["tried"] = [Try.from_dict(entry) for entry in body["tried"]]
+        for name, made in _MADE.items():
+            if body.get(name) is not None:
+                body[name] = made(body[name])
         return cls(**body)
 
 
 _NEEDED = frozenset({"index", "status", "exit_code", "duration_seconds"})
 """Fields without which a result says nothing."""
+_MADE: Mapping[str, Callable[[Any], Any]] = {
+    "status": TaskStatus,
+    "error_kind": ErrorKind,
+    "usage": lambda body: Usage(**body),
+    "sandbox": lambda body: Enforcement(**body),
+    "verify": lambda body: Verification(**body),
+    "changes": Changes.from_dict,
+    "tried": lambda entries: [Try.from_dict(entry) for entry in entries],
+}
+"""What makes the value of a result's field of that on the wire, where they differ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

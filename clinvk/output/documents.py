@@ -32,6 +32,9 @@ ENTRY_KEYS: Mapping[str, tuple[type[TaskResult | TaskSpec | Changes], str]] = {
     "backend": (TaskSpec, "backend"),
     "status": (TaskResult, "status"),
     "output": (TaskResult, "output"),
+    "data": (TaskResult, "data"),
+    "verify": (TaskResult, "verify"),
+    "repairs": (TaskResult, "repairs"),
     "exit_code": (TaskResult, "exit_code"),
     "duration_seconds": (TaskResult, "duration_seconds"),
     "output_file": (TaskResult, "output_file"),
@@ -153,11 +156,15 @@ def entry(spec: TaskSpec, result: TaskResult) -> dict[str, Any]:
     values["backend"] = result.backend_of(spec)
     values["tried"] = [each.to_dict() for each in result.tried]
     values["rejections"] = result.rejections or None
+    values["repairs"] = result.repairs or None
+    values["verify"] = result.verify and result.verify.to_dict()
     values["usage"] = result.usage and result.usage.to_dict()
     values["sandbox"] = result.sandbox and result.sandbox.to_dict()
-    values["output"] = (result.output or "") if result.status is TaskStatus.OK else None
+    values["output"] = (result.output or "") if result.status is TaskStatus.OK else result.output
     return {
-        key: value for key, value in values.items() if key in ALWAYS or value not in (None, [], {})
+        key: value
+        for key, value in values.items()
+        if key in ALWAYS or value not in (None, [], {}) or (key == "data" and value is not None)
     }
 
 

@@ -60,18 +60,29 @@ def inputs_of(prompt: str, index: int, names: Sequence[str | None]) -> dict[str,
     }
 
 
-def problems_of(prompt: str, index: int, names: Sequence[str | None]) -> Iterator[str]:
-    """Yield a message for each placeholder of a step's prompt that has no output to stand for."""
+def problems_of(
+    prompt: str, index: int, names: Sequence[str | None], have_schema: Sequence[bool]
+) -> Iterator[str]:
+    """Yield a message for each placeholder of a step's prompt that has nothing to stand for.
+
+    `names` and `have_schema` are those of all steps.
+    """
     for found in dict.fromkeys(find(prompt)):
         if problem := found.problem or _problem(found, index, names):
             yield problem
+        elif found.path is not None and not have_schema[names.index(found.step)]:
+            yield f'{found.text}: "{found.step}" has no schema, and so no data'
 
 
 def _problems(raw: RawTasks) -> Iterator[str]:
     """Yield a message for each placeholder that has no output to stand for."""
     names = [_text(body, "name") or None for _, body in raw.tasks]
+    default = raw.header.get("schema")
+    have_schema = [
+        isinstance(body, dict) and body.get("schema", default) is not None for _, body in raw.tasks
+    ]
     for index, (number, body) in enumerate(raw.tasks):
-        for problem in problems_of(_text(body, "prompt"), index, names):
+        for problem in problems_of(_text(body, "prompt"), index, names, have_schema):
             yield f"{raw.numbering.place(number, 'prompt')}: {problem}"
 
 

@@ -104,11 +104,12 @@ def _connected(
     specs: Sequence[TaskSpec], found: _Matched, places: Mapping[int, str]
 ) -> tuple[_Matched, list[str]]:
     """Return edited steps with the inputs that their prompts name, and what is wrong with those."""
-    names = [found.get(index, spec).name for index, spec in enumerate(specs)]
+    steps = [found.get(index, spec) for index, spec in enumerate(specs)]
+    names, have_schema = [step.name for step in steps], [step.schema is not None for step in steps]
     problems = [
         f"{places[index]}.prompt: {problem}"
         for index, spec in found.items()
-        for problem in chain.problems_of(spec.prompt, index, names)
+        for problem in chain.problems_of(spec.prompt, index, names, have_schema)
     ]
     if problems:
         return found, problems

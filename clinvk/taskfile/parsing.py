@@ -11,14 +11,13 @@ from contextlib import suppress
 from itertools import chain
 from typing import Any
 
-from clinvk.core import yaml_document
+from clinvk.core import extraction, yaml_document
 from clinvk.core.errors import TaskFileError
+from clinvk.core.strict_json import parse_json
 from clinvk.core.validation_errors import shown
-from clinvk.taskfile import extraction
 from clinvk.taskfile.raw_tasks import LINES, RawTasks, list_numbering
 from clinvk.taskfile.schema import COMMANDS
 from clinvk.taskfile.sources import fail
-from clinvk.taskfile.strict_json import parse_json
 
 Line = tuple[int, str]
 """A line's number, from 1, and its text."""

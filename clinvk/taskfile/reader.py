@@ -18,7 +18,8 @@ from clinvk.core.errors import TaskFileError
 from clinvk.core.spec import TaskSpec
 from clinvk.core.validation_errors import describe, shown
 from clinvk.runs.spool import Spool
-from clinvk.taskfile import parsing
+from clinvk.taskfile import answer_fields, parsing
+from clinvk.taskfile.answer_fields import Schemas
 from clinvk.taskfile.raw_tasks import RawTasks, SourceLocations
 from clinvk.taskfile.routes import fallback_problems
 from clinvk.taskfile.schema import FileSchema, Header, ParsedFile
@@ -78,8 +79,10 @@ def _validate(
 ) -> ParsedFile[Header]:
     if schema.check is not None:
         raw = dataclasses.replace(raw, tasks=list(raw.tasks))
-    tasks = _ValidTasks(SourceLocations(name, raw.numbering), backends, resolve, schema.unique)
-    header, problems = _header(raw.header, schema, backends)
+    schemas = Schemas.beside(name)
+    locations = SourceLocations(name, raw.numbering)
+    tasks = _ValidTasks(locations, backends, resolve, schema.unique, schemas)
+    header, problems = _header(raw.header, schema, backends, schemas)
     defaults = header.task_defaults() if header is not None else {}
     for number, body in raw.tasks:
         tasks.add(number, body, defaults)
@@ -110,6 +113,7 @@ class _ValidTasks:
         backends: Mapping[str, bool],
         resolve: Resolve,
         unique: Iterable[str],
+        schemas: Schemas,
     ) -> None:
         self.count = 0
         self.specs = Spool(TaskSpec)
@@ -121,12 +125,13 @@ class _ValidTasks:
         self._place = sources.numbering.place
         self._known_backends = backends
         self._resolve = resolve
+        self._schemas = schemas
         self._unique = {field_name: UniqueValues() for field_name in unique}
 
     def add(self, number: int, body: Any, defaults: Mapping[str, Any]) -> None:
         """Validate a task, whose file has these defaults, and keep it or its problems."""
         self.count += 1
-        task, problems = check_task(body, self._known_backends, defaults)
+        task, problems = check_task(body, self._known_backends, defaults, self._schemas)
         self.problems += [f"{self._place(number, at)}: {what}" for at, what in problems]
         for field_name, values in self._unique.items():
             values.add(body.get(field_name) if isinstance(body, dict) else None, number)
@@ -148,15 +153,22 @@ class _ValidTasks:
 
 
 def _header(
-    given: dict[str, Any], schema: FileSchema[Header], backends: Mapping[str, bool]
+    given: dict[str, Any],
+    schema: FileSchema[Header],
+    backends: Mapping[str, bool],
+    schemas: Schemas,
 ) -> tuple[Header | None, list[str]]:
-    problems = [f"{at}: {what}" for at, what in fallback_problems(given.get("fallback"), backends)]
+    fields, found = answer_fields.plain(given, schemas)
+    fields = {**fields, **dict.fromkeys(at for at, _ in found)}
+    found += fallback_problems(given.get("fallback"), backends)
+    problems = [f"{at}: {what}" for at, what in found]
     try:
-        header = schema.header.model_validate(given)
+        header = schema.header.model_validate(fields)
     except ValidationError as error:
-        known = (*schema.header.model_fields, schema.key)
-        found = {
+        names = (entry.alias or name for name, entry in schema.header.model_fields.items())
+        known = (*names, schema.key)
+        wrong = {
             f"{place_of(item['loc'])}: {describe(item, known)}": None for item in error.errors()
         }
-        return None, [*found, *problems]
+        return None, [*wrong, *problems]
     return None if problems else header, problems

@@ -37,7 +37,8 @@ Retries = Annotated[int, Field(ge=0)]
 class FileHeader(BaseModel):
     """What a file sets beside its tasks. None is what it does not set.
 
-    The fields after `output_dir` are defaults of its tasks.
+    The fields after `output_dir` are defaults of its tasks. `schema` and `verify` are as
+    `answer_fields` has made them.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -48,6 +49,11 @@ class FileHeader(BaseModel):
     retry_on: list[RetryKind] | None = None
     retry_after_changes: bool | None = None
     fallback: Fallback | None = None
+    answer_schema: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
+    schema_repairs: Retries | None = None
+    verify: Annotated[list[str], Field(min_length=1)] | None = None
+    verify_retries: Retries | None = None
+    verify_timeout_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     workspace: Workspace | None = None
     repo: Annotated[str, Field(pattern=r"\S")] | None = None
     ref: Annotated[str, Field(pattern=r"\S")] | None = None
@@ -57,11 +63,12 @@ class FileHeader(BaseModel):
 
     def task_defaults(self) -> dict[str, Any]:
         """Return what is set of the fields that are defaults of the tasks."""
-        return self.model_dump(include=set(TASK_DEFAULTS), exclude_none=True)
+        return self.model_dump(include=set(TASK_DEFAULTS), exclude_none=True, by_alias=True)
 
 
 TASK_DEFAULTS = (
     *("max_wait", "retries", "retry_on", "retry_after_changes", "fallback"),
+    *("answer_schema", "schema_repairs", "verify", "verify_retries", "verify_timeout_seconds"),
     *("workspace", "repo", "ref", "include_changes", "setup", "setup_timeout_seconds"),
 )
 

@@ -13,7 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from clinvk.core.spec import GIVEN_BY_RUN, TaskSpec
 from clinvk.core.validation_errors import describe, shown
-from clinvk.taskfile import routes
+from clinvk.taskfile import answer_fields, routes
+from clinvk.taskfile.answer_fields import Schemas
 from clinvk.taskfile.routes import Problem
 
 TASK_FIELDS = (
@@ -34,6 +35,7 @@ ARGUMENT_FIELDS = (
     "system_prompt",
     "extra",
     "allowed_tools",
+    "verify",
 )
 """Fields that become part of a command line, which cannot hold a NUL."""
 
@@ -47,20 +49,25 @@ NO_DEFAULTS: Mapping[str, Any] = {}
 
 
 def check_task(
-    body: Any, backends: Mapping[str, bool], defaults: Mapping[str, Any] = NO_DEFAULTS
+    body: Any,
+    backends: Mapping[str, bool],
+    defaults: Mapping[str, Any] = NO_DEFAULTS,
+    schemas: Schemas | None = None,
 ) -> tuple[TaskSpec | None, list[Problem]]:
     """Validate one task: returns it, or None and all that is wrong with it.
 
     `backends` has the name of each backend, and whether it is enabled. `defaults` are valid values
-    for fields that the task does not have; a field that is null is one that it has.
+    for fields that the task does not have; a field that is null is one that it has. `schemas` are
+    those that the task may name by their paths.
     """
     if not isinstance(body, dict):
         return None, [("", f"must be an object (got {shown(body)})")]
     if isinstance(body.get("network"), bool):  # what YAML makes of on and off
         body = {**body, "network": "on" if body["network"] else "off"}
-    whole = {**defaults, **body} if defaults else body
-    text = _encode_unsuspicious(whole)
-    problems = [] if text else list(_value_problems(whole))
+    own, problems = answer_fields.plain(body, schemas or Schemas())
+    whole = {**defaults, **own} if defaults else own
+    text = _encode_unsuspicious(whole) if not problems else None
+    problems += [] if text else list(_value_problems(whole))
     problems += _repository_problems(whole) if "repo" in whole else []
     route = routes.read(whole, backends, has_own_fallback="fallback" in body)
     fields = whole if route is None else route.fields

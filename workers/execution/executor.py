@@ -15,12 +15,19 @@ from typing import Any
 
 from clinvk.backends.base import NO_SESSION, Backend, ParsedOutput, ProcessResult, Session
 from clinvk.core.changes import Changes
-from clinvk.core.spec import CostSource, Enforcement, ErrorKind, TaskResult, Usage
+from clinvk.core.spec import (
+    CostSource,
+    Enforcement,
+    ErrorKind,
+    TaskResult,
+    Usage,
+    Verification,
+)
 from clinvk.core.timestamps import rfc3339
 from clinvk.core.user_paths import expanded_default
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.store.types import Claim, Lease
-from workers.execution import masking, process_tree
+from workers.execution import answer_check, masking, process_tree
 from workers.execution.assignment import Assignment, assigned
 from workers.execution.environment import Environments
 from workers.execution.live_reader import LiveReader
@@ -32,6 +39,7 @@ from workers.execution.pricing import Pricing
 from workers.execution.process import OutputLimits, run
 from workers.execution.refusal import RefusedError
 from workers.execution.retry_watch import RetryWatch
+from workers.execution.rounds import Complaint, Rounds
 from workers.execution.sandbox.confined import SandboxFailedError
 from workers.execution.sandbox.git_directory import WorkdirError
 from workers.execution.sandbox.sandbox import Sandbox
@@ -41,6 +49,7 @@ from workers.execution.spill import Spill
 from workers.execution.step_feed import StepFeed
 from workers.execution.stop_signal import StopSignal
 from workers.execution.task_limits import TaskLimits
+from workers.execution.verify import verify
 from workers.execution.worktrees.worktrees import WorktreeError, Worktrees
 from workers.observers import Observers, TaskStarted
 from workers.server_clock import ServerClock
@@ -48,6 +57,8 @@ from workers.server_clock import ServerClock
 logger = logging.getLogger(__name__)
 
 NOTHING_PARSED = ParsedOutput()
+KEPT = frozenset({None, ErrorKind.INVALID_ANSWER, ErrorKind.VERIFY_FAILED})
+"""With which kinds of errors, or none, a result has the answer: it has been paid for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +80,9 @@ class Execution:
     cost_source: CostSource | None = None
     changes: Changes | None = None
     is_final: bool = False
+    data: Any = None
+    verification: Verification | None = None
+    repairs: int = 0
 
 
 class Executor:
@@ -159,7 +173,10 @@ class Executor:
             status=status_of(parsed.error_kind),
             exit_code=exit_code(process, parsed),
             duration_seconds=round(process.duration_seconds, 3) if process else 0.0,
-            output=parsed.output if parsed.error_kind is None else None,
+            output=parsed.output if parsed.error_kind in KEPT else None,
+            data=execution.data,
+            verify=execution.verification,
+            repairs=execution.repairs,
             output_file=str(process.stdout.path) if process and process.stdout.path else None,
             sandbox=execution.sandbox,
             error=parsed.error,
@@ -219,29 +236,35 @@ class Executor:
             masker = masking.masker(self._environments.secrets(task.backend, task.command))
             watch = None if self._cli_retries else RetryWatch(stop)
             feed = StepFeed(lease, claim.attempts, task.spec.steps, masker, self._observers, watch)
-            tz = self._environments.time_zone(task.backend)
             with closing(task), self._kept(lease, task, session) as kept:
-                reader = LiveReader(
-                    task.spec.backend,
-                    task.backend.reader(),
-                    feed.saw,
-                    tz,
-                    self.clock.seconds,
-                    on_session=kept.named,
-                )
                 set_up(task, partial(self._run_shell, lease, stop))
-                process = self._run(task, lease, stop, reader, feed, kept.directory)
-            parsed = judged(reader.finish(process), process, task.spec, feed.last_before_stall)
-            parsed = self._explain_missing(task, parsed, process)
+                rounds = Rounds(
+                    task,
+                    session,
+                    assignment.history.session_usage,
+                    keeps_session=task.backend.can_resume and kept is not NOTHING_KEPT,
+                )
+                try:
+                    self._run_rounds(rounds, execution, lease, stop, feed, kept, masker)
+                except RefusedError as refusal:
+                    if not rounds.count:
+                        raise
+                    rounds.fail(refusal.kind, str(refusal))
+                    self._record_changes(rounds)
+            parsed = rounds.parsed
             execution = replace(
                 execution,
-                process=process,
-                may_have_acted=reader.wants_output if parsed.acted is None else parsed.acted,
+                process=rounds.process,
+                session=rounds.session,
+                may_have_acted=rounds.may_have_acted,
+                session_usage=rounds.session_usage,
+                cost_source=rounds.cost_source,
+                changes=rounds.changes,
+                is_final=rounds.is_final,
+                data=rounds.data,
+                verification=rounds.verification,
+                repairs=rounds.count - 1,
             )
-            parsed, session_usage = own_usage(parsed, task.backend, session, assignment.history)
-            parsed, cost_source = self._pricing.priced(parsed, task.backend, task.spec)
-            execution = replace(execution, session_usage=session_usage, cost_source=cost_source)
-            execution, parsed = self._with_changes(task, execution, parsed)
         except RefusedError as refusal:
             parsed = ParsedOutput(error=str(refusal), error_kind=refusal.kind)
             execution = replace(execution, is_final=refusal.is_final)
@@ -251,6 +274,108 @@ class Executor:
             parsed = ParsedOutput(error=reason, error_kind=ErrorKind.FAILED)
             execution = replace(execution, is_final=True, cost_source="unknown")
         return self._presentable(replace(execution, parsed=parsed), masker)
+
+    def _run_rounds(
+        self,
+        rounds: Rounds,
+        execution: Execution,
+        lease: Lease,
+        stop: StopSignal,
+        feed: StepFeed,
+        kept: Kept,
+        masker: Masker,
+    ) -> None:
+        """Run the CLI, and again while there is something to complain of that it may mend.
+
+        Raises:
+            RefusedError: it cannot be started, or the task was canceled.
+        """
+
+        def again(complaint: Complaint) -> bool:
+            is_asked = rounds.ask_again(complaint, is_contained=_is_contained(execution))
+            if is_asked:
+                feed.tell(complaint.error)
+            return is_asked
+
+        while True:
+            self._run_round(rounds, lease, stop, feed, kept)
+            complaint = self._invalid(rounds, masker)
+            if complaint is not None and again(complaint):
+                continue
+            self._record_changes(rounds)
+            if complaint is None:
+                complaint = self._unverified(rounds, lease, stop, masker)
+                if complaint is not None and again(complaint):
+                    if rounds.task.worktree is not None:
+                        rounds.task.worktree.verified()
+                    continue
+            if complaint is not None:
+                rounds.fail(complaint.kind, complaint.error)
+            return
+
+    def _run_round(
+        self, rounds: Rounds, lease: Lease, stop: StopSignal, feed: StepFeed, kept: Kept
+    ) -> None:
+        task = rounds.task
+        reader = LiveReader(
+            task.spec.backend,
+            task.backend.reader(),
+            feed.saw,
+            self._environments.time_zone(task.backend),
+            self.clock.seconds,
+            on_session=kept.named,
+        )
+        process = self._run(rounds, lease, stop, reader, feed, kept.directory)
+        parsed = judged(reader.finish(process), process, task.spec, feed.last_before_stall)
+        parsed = self._explain_missing(task, parsed, process)
+        may_have_acted = reader.wants_output if parsed.acted is None else parsed.acted
+        parsed, session_usage = own_usage(
+            parsed, task.backend, rounds.session, rounds.session_usage
+        )
+        parsed, cost_source = self._pricing.priced(parsed, task.backend, task.spec)
+        rounds.add(process, parsed, cost_source, session_usage, may_have_acted=may_have_acted)
+
+    def _invalid(self, rounds: Rounds, masker: Masker) -> Complaint | None:
+        """Read the answer by the task's schema; returns the complaint if it is not valid."""
+        schema, parsed = rounds.task.spec.schema, rounds.parsed
+        if schema is None or parsed.error_kind is not None:
+            return None
+        said = masker.parsed(parsed)  # what the result will have has to be valid
+        text = (said.output or "") if said.structured is None else said.structured
+        if len(text) > self._limits.output_bytes:
+            problems = [f"is {len(text)} characters, over the limit of {self._limits.output_bytes}"]
+        else:
+            rounds.data, problems = answer_check.check(text, schema)
+        return Complaint.about_answer(problems) if problems else None
+
+    def _unverified(
+        self, rounds: Rounds, lease: Lease, stop: StopSignal, masker: Masker
+    ) -> Complaint | None:
+        """Run the task's `verify`; returns the complaint if it failed."""
+        if rounds.task.spec.verify is None or rounds.parsed.error_kind is not None:
+            return None
+        shell = partial(self._run_shell, lease, stop)
+        rounds.verification, complaint = verify(rounds.task, shell, masker.text)
+        return complaint
+
+    def _record_changes(self, rounds: Rounds) -> None:
+        """Take what the task changed in its worktree, if it has one."""
+        worktree, worker = rounds.task.worktree, self.worker
+        if worktree is None:
+            return
+        try:
+            rounds.changes = self.worktrees.changes(worktree)
+        except WorktreeError as error:
+            what = f"{error} on worker {worker}"
+            if rounds.parsed.error_kind is not None:
+                rounds.warn(what)
+                return
+            rounds.fail(ErrorKind.TOO_LARGE if error.is_too_large else ErrorKind.FAILED, what)
+            rounds.is_final = True
+            return
+        rounds.warn(*worktree.warnings)
+        if rounds.changes.kept:
+            rounds.warn(f"its worktree is kept in {rounds.changes.kept} on worker {worker}")
 
     def _has_session(self, lease: Lease, assignment: Assignment) -> bool:
         """Whether a session that the task would go on with is here; looks only if it has one."""
@@ -283,29 +408,9 @@ class Executor:
             is_sandboxed=task.decision.is_enforced,
         )
 
-    def _with_changes(
-        self, task: PreparedTask, execution: Execution, parsed: ParsedOutput
-    ) -> tuple[Execution, ParsedOutput]:
-        """Add what the task changed in its worktree, if it has one."""
-        if task.worktree is None:
-            return execution, parsed
-        try:
-            execution = replace(execution, changes=self.worktrees.changes(task.worktree))
-        except WorktreeError as error:
-            what = f"{error} on worker {self.worker}"
-            if parsed.error_kind is not None:
-                return execution, replace(parsed, warnings=(*parsed.warnings, what))
-            kind = ErrorKind.TOO_LARGE if error.is_too_large else ErrorKind.FAILED
-            return replace(execution, is_final=True), replace(parsed, error=what, error_kind=kind)
-        warnings = (*parsed.warnings, *task.worktree.warnings)
-        if execution.changes and execution.changes.kept:
-            kept = f"its worktree is kept in {execution.changes.kept} on worker {self.worker}"
-            warnings = (*warnings, kept)
-        return execution, replace(parsed, warnings=warnings)
-
     def _run(
         self,
-        task: PreparedTask,
+        rounds: Rounds,
         lease: Lease,
         stop: StopSignal,
         reader: LiveReader,
@@ -313,15 +418,17 @@ class Executor:
         kept: str | None,
     ) -> ProcessResult:
         if stop.reason is not None:
-            raise RefusedError(ErrorKind.CANCELED, "canceled before it started")
-        self._observers.notify(TaskStarted(lease, task.spec))
+            when = "before it was asked again" if rounds.count else "before it started"
+            raise RefusedError(ErrorKind.CANCELED, f"canceled {when}")
+        if not rounds.count:
+            self._observers.notify(TaskStarted(lease, rounds.task.spec))
         return self._start(
-            task,
+            rounds.task,
             lease,
             stop,
             kept,
-            timeout_seconds=task.spec.timeout_seconds,
-            stall_seconds=task.spec.stall_timeout_seconds,
+            timeout_seconds=rounds.timeout_seconds,
+            stall_seconds=rounds.task.spec.stall_timeout_seconds,
             on_stall=feed.stalled,
             on_output=reader.take if reader.wants_output else None,
         )

@@ -77,6 +77,7 @@ class Masker:
         return replace(
             parsed,
             output=parsed.output and self.text(parsed.output, is_cut=is_cut),
+            structured=parsed.structured and self.text(parsed.structured),
             error=parsed.error and self.line(parsed.error),
             model=parsed.model and self.line(parsed.model),
             session_id=parsed.session_id and self.line(parsed.session_id),

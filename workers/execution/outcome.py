@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from clinvk.backends.base import Backend, Captured, ParsedOutput, ProcessResult, Session
-from clinvk.core.history import History
 from clinvk.core.spec import ErrorKind, TaskSpec, TaskStatus, Usage
 
 
@@ -50,12 +49,14 @@ def _warned(parsed: ParsedOutput, warning: str) -> ParsedOutput:
 
 
 def own_usage(
-    parsed: ParsedOutput, backend: Backend, session: Session, history: History
+    parsed: ParsedOutput, backend: Backend, session: Session, before: Usage | None
 ) -> tuple[ParsedOutput, Usage | None]:
-    """Return an output with the usage of this execution alone, and that of its whole session."""
+    """Return an output with the usage of this round alone, and that of its whole session.
+
+    `before` is what the session had used by then.
+    """
     if not backend.counts_session or session.resume is None:
         return parsed, parsed.usage
-    before = history.session_usage
     if parsed.usage is None or before is None:
         return parsed, parsed.usage or before
     return replace(parsed, usage=parsed.usage.minus(before)), parsed.usage

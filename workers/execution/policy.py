@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from clinvk.backends.base import RESTRICTED_MODES, Backend, Confinement
+from clinvk.core.shell import shown
 from clinvk.core.spec import TaskSpec
 from workers.execution.directory import Directory, OutsideError, open_directory
 
@@ -51,10 +52,9 @@ class PolicyError(Exception):
 class Policy:
     """A policy; None is no restriction.
 
-    `models`, `extra`, `allowed_tools`, `backends`, `setup` and `repos` are lists of shell-style
-    patterns.
-    `workdir_roots` are directories; a task runs in one of them or below. `project_settings` is
-    decided by the modes where it is None.
+    `models`, `extra`, `allowed_tools`, `backends`, `setup`, `verify` and `repos` are lists of
+    shell-style patterns. `workdir_roots` are directories; a task runs in one of them or below.
+    `project_settings` is decided by the modes where it is None.
     """
 
     max_sandbox_mode: str | None = None
@@ -69,6 +69,7 @@ class Policy:
     project_settings: bool | None = None
     setup: Sequence[str] | None = None
     repos: Sequence[str] | None = None
+    verify: Sequence[str] | None = None
 
     @property
     def needs_sandbox(self) -> bool:
@@ -107,6 +108,9 @@ class Policy:
             setup_timeout_seconds=_given(
                 spec.setup_timeout_seconds, self.max_timeout_seconds if spec.setup else None
             ),
+            verify_timeout_seconds=_given(
+                spec.verify_timeout_seconds, self.max_timeout_seconds if spec.verify else None
+            ),
         )
 
     def allows_project_settings(self, spec: TaskSpec) -> bool:
@@ -142,7 +146,7 @@ class Policy:
         self._check_timeout(spec)
         self._check_extra(spec)
         self._check_tools(spec)
-        self._check_setup(spec)
+        self._check_shells(spec)
 
     def _check_backend(self, spec: TaskSpec, must_be_named: bool) -> None:
         if self.backends is not None:
@@ -180,7 +184,8 @@ class Policy:
 
     def _check_timeout(self, spec: TaskSpec) -> None:
         maximum = self.max_timeout_seconds
-        for given in (spec.timeout_seconds, spec.setup_timeout_seconds):
+        times = (spec.timeout_seconds, spec.setup_timeout_seconds, spec.verify_timeout_seconds)
+        for given in times:
             if maximum is not None and given is not None and given > maximum:
                 raise PolicyError(f"max_timeout_seconds: {given:g} is over {maximum:g}")
 
@@ -195,10 +200,15 @@ class Policy:
                     raise PolicyError(f'allowed_tools: "{entry}" is not the name of one tool')
             _check_listed("allowed_tools", spec.allowed_tools or (), self.allowed_tools or ())
 
-    def _check_setup(self, spec: TaskSpec) -> None:
-        """Check the command that a worktree is set up with: a shell, whatever a CLI may do."""
-        if self.setup is not None or self._has_maximum or self.backends is not None:
-            _check_listed("setup", [spec.setup] if spec.setup else [], self.setup or ())
+    def _check_shells(self, spec: TaskSpec) -> None:
+        """Check the commands of a task that are no CLI's: a shell, whatever a CLI may do."""
+        commands = {
+            "setup": (self.setup, [spec.setup] if spec.setup else []),
+            "verify": (self.verify, [shown(spec.verify)] if spec.verify else []),
+        }
+        for rule, (patterns, words) in commands.items():
+            if patterns is not None or self._has_maximum or self.backends is not None:
+                _check_listed(rule, words, patterns or ())
 
     def check_repository(self, url: str) -> None:
         """Check the address of a repository, which is fetched with this worker's credentials.

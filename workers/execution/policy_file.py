@@ -98,4 +98,5 @@ RULES: Mapping[str, Check] = {
     "project_settings": _boolean,
     "setup": _strings,
     "repos": _strings,
+    "verify": _strings,
 }

@@ -56,7 +56,14 @@ class PreparedTask:
     directory: Directory
     decision: Decision
     warnings: tuple[str, ...]
+    confinement: Confinement
     worktree: Worktree | None = None
+
+    def again(self, prompt: str, session: Session) -> PreparedTask:
+        """Return it with another prompt, in a session that goes on or a new one."""
+        spec = replace(self.spec, prompt=prompt, inputs={})
+        command = build_command(self.backend, spec, self.confinement, session)
+        return replace(self, spec=spec, command=command)
 
     def close(self) -> None:
         """Give up what it holds; to be called once the command has ended, or never started."""
@@ -132,7 +139,9 @@ class Preparation:
             directory.close()
             raise
         told = (*warnings, *decision.warnings, *command.warnings)
-        return PreparedTask(spec, backend, command, workdir, directory, decision, told, worktree)
+        return PreparedTask(
+            spec, backend, command, workdir, directory, decision, told, confinement, worktree
+        )
 
     def _entered(
         self, spec: TaskSpec, workdir: str | None, session: Session, lease: Lease
@@ -268,7 +277,7 @@ def fill_inputs(spec: TaskSpec, results: ReadResults) -> tuple[TaskSpec, list[st
     Returns the spec, and a warning for each output that is missing or not complete.
 
     Raises:
-        RefusedError: the prompt would be too large, or blank.
+        RefusedError: the prompt would be too large, or blank, or a part of an answer is missing.
     """
     if not spec.inputs:
         return spec, []
@@ -277,7 +286,8 @@ def fill_inputs(spec: TaskSpec, results: ReadResults) -> tuple[TaskSpec, list[st
     outputs, warnings = {}, []
     for text, index in spec.inputs.items():
         result = found[index]
-        outputs[text] = (result.output if result else None) or ""
+        path = next((each.path for each in placeholders.find(text)), None)
+        outputs[text] = _output(result) if path is None else _data(text, path, index, result)
         if result is None or result.status is not TaskStatus.OK:
             ended = f"ended as {result.status}" if result else "has no result"
             what = "is not complete" if outputs[text] else "is empty"
@@ -291,3 +301,18 @@ def fill_inputs(spec: TaskSpec, results: ReadResults) -> tuple[TaskSpec, list[st
     if not not_blank(prompt):
         raise RefusedError(ErrorKind.INVALID, f"the prompt is blank without {', '.join(outputs)}")
     return replace(spec, prompt=prompt), warnings
+
+
+def _output(result: TaskResult | None) -> str:
+    return (result.output if result else None) or ""
+
+
+def _data(text: str, path: Sequence[str | int], index: int, result: TaskResult | None) -> str:
+    """Return the part of a step's answer that a placeholder stands for."""
+    try:
+        if result is None or result.data is None:
+            ended = f"ended as {result.status}" if result else "has no result"
+            raise LookupError(f"step {index + 1} {ended}, and has no data")
+        return placeholders.value_at(result.data, path)
+    except LookupError as error:
+        raise RefusedError(ErrorKind.INVALID, f"{text}: {error.args[0]}") from error

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from clinvk.backends.base import Command, ProcessResult
+from clinvk.core.shell import command_line
 from clinvk.core.spec import ErrorKind
 from clinvk.git.runner import GitError
 from workers.execution.preparation import PreparedTask
 from workers.execution.refusal import RefusedError
 
 DEFAULT_TIMEOUT_SECONDS = 600.0
-SHELL = "/bin/sh"
 MOST_SHOWN_CHARS = 500
 
 
@@ -28,7 +28,7 @@ def set_up(task: PreparedTask, run: Callable[[PreparedTask, float], ProcessResul
     spec, worktree = task.spec, task.worktree
     if worktree is None or not worktree.is_fresh or spec.setup is None:
         return
-    shell = replace(task, command=Command(argv=(SHELL, "-c", spec.setup), stdin=b""))
+    shell = replace(task, command=Command(argv=command_line(spec.setup), stdin=b""))
     timeout_seconds = spec.setup_timeout_seconds or DEFAULT_TIMEOUT_SECONDS
     process = run(shell, timeout_seconds)
     if process.stopped_by == "timeout":

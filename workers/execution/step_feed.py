@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from clinvk.backends.steps import retry
 from clinvk.core.spec import ErrorKind, StepDetail
 from clinvk.core.steps import Step, StepKind
 from clinvk.store.types import Lease
@@ -64,6 +65,13 @@ class StepFeed:
         for step in steps:
             self._observers.notify(TaskStep(self._lease, self._attempt, step, raw))
             raw = None
+
+    def tell(self, error: str) -> None:
+        """Tell of what is handed back to the CLI."""
+        step = self._masker.step(retry(f"asked again: {error}", None, None))
+        self.last = step.text
+        if self._detail != "off":
+            self._observers.notify(TaskStep(self._lease, self._attempt, step, None))
 
     def _tell_of_retries(self, steps: Sequence[Step]) -> None:
         for step in steps:

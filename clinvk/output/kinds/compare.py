@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich.cells import cell_len
 
@@ -14,6 +14,8 @@ from clinvk.output import documents, money, tables, text_lines
 from clinvk.output.formatter import Formatter
 from clinvk.output.text_width import fit
 from clinvk.runs.report import Report
+
+Row = tuple[TaskSpec, TaskResult]
 
 MIN_COLUMN_CELLS = 30
 """Answers are printed one below another where columns would be narrower than this."""
@@ -59,6 +61,11 @@ class Compare(Formatter):
             "start_time": rfc3339_from_ms(report.started_ms),
             "end_time": rfc3339_from_ms(report.ended_ms),
             **documents.sums(report),
+            **(
+                {"ranking": [label(spec) for spec, _ in ranked(report)]}
+                if _verified(report)
+                else {}
+            ),
         }
         return documents.listing(head, "results", (self.entry(*row) for row in report.rows()))
 
@@ -112,29 +119,73 @@ def _columns(report: Report, width: int) -> Iterator[str]:
         yield line.rstrip()
 
 
+def ranked(report: Report) -> list[Row]:
+    """Return the rows of a comparison, best first, where `verify` has told.
+
+    First those that passed it, then those that did not, then those that did not come so far; each
+    in the order in which they were named. Nothing else makes one better than another.
+    """
+    return sorted(report.rows(), key=_rank) if _verified(report) else list(report.rows())
+
+
+def _verified(report: Report) -> bool:
+    return any(result.verify is not None for result in report.results)
+
+
+def _rank(row: Row) -> int:
+    _, result = row
+    if result.verify is None:
+        return 2
+    return 0 if result.status is TaskStatus.OK else 1
+
+
 def _table(report: Report, width: int) -> Iterator[str]:
-    head, *rows = tables.columns(
-        ("BACKEND", "STATUS", "DURATION", "MODEL", "TOKENS", "COST"),
-        (_cells(spec, result) for spec, result in report.rows()),
+    rows = ranked(report)
+    more = [name for name in MORE_COLUMNS if any(MORE_COLUMNS[name](result) for _, result in rows)]
+    head, *lines = tables.columns(
+        ("BACKEND", "STATUS", *more, "DURATION", "MODEL", "TOKENS", "COST"),
+        (_cells(spec, result, more) for spec, result in rows),
     )
-    rule = max(text_lines.RULE_CELLS, *map(cell_len, (head, *rows)))
-    yield "Results"
+    rule = max(text_lines.RULE_CELLS, *map(cell_len, (head, *lines)))
+    yield "Results" if not _verified(report) else "Results, ranked by verify"
     yield "=" * rule
     yield head
     yield "-" * rule
-    for row, result in zip(rows, report.results, strict=True):
-        yield row
+    for line, (_, result) in zip(lines, rows, strict=True):
+        yield line
         if result.error and result.status is not TaskStatus.CANCELED:
             yield fit(f"     Error: {one_line(result.error)}", max(width, rule))
     yield "-" * rule
 
 
-def _cells(spec: TaskSpec, result: TaskResult) -> tuple[str, ...]:
+def _cells(spec: TaskSpec, result: TaskResult, more: Sequence[str]) -> tuple[str, ...]:
     return (
         label(spec),
         result.status.upper(),
+        *(MORE_COLUMNS[name](result) or "-" for name in more),
         f"{result.duration_seconds:.2f}s",
         result.model or spec.model or "-",
         f"{result.usage.total_tokens}" if result.usage else "-",
         "-" if result.cost_usd is None else f"${result.cost_usd:.4f}",
     )
+
+
+def _verify_cell(result: TaskResult) -> str:
+    if result.verify is None:
+        return ""
+    code = result.verify.exit_code
+    return "passed" if code == 0 else "stopped" if code < 0 else f"failed ({code})"
+
+
+def _changes_cell(result: TaskResult) -> str:
+    if (changes := result.changes) is None:
+        return ""
+    files = "1 file" if changes.files == 1 else f"{changes.files} files"
+    return f"{files} +{changes.insertions} -{changes.deletions}"
+
+
+MORE_COLUMNS: Mapping[str, Callable[[TaskResult], str]] = {
+    "VERIFY": _verify_cell,
+    "CHANGES": _changes_cell,
+}
+"""Columns that are there where any task has something to say in them."""

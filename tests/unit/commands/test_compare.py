@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from clinvk.core.spec import RunOptions, TaskSpec, Usage
+from clinvk.core.changes import Changes
+from clinvk.core.spec import ErrorKind, RunOptions, TaskSpec, Usage, Verification
 from clinvk.local import reach
 from clinvk.output import presenter
 from tests.unit.commands.known import KNOWN, REAL
@@ -144,6 +146,51 @@ def test_json(clinvk: Clinvk) -> None:
             },
         ],
     }
+
+
+RANKED = """\
+Results, ranked by verify
+=============================================================================
+BACKEND      STATUS  VERIFY      CHANGES        DURATION  MODEL  TOKENS  COST
+-----------------------------------------------------------------------------
+codex        OK      passed      1 file +3 -1   2.00s     -      -       -
+claude:opus  FAILED  failed (1)  2 files +9 -0  3.20s     opus   -       -
+     Error: verify failed (1): 1 failed
+-----------------------------------------------------------------------------
+Total: 2 backends, 1 completed, 1 failed (3.20s)
+"""
+
+
+def test_they_are_ranked_by_verify(clinvk: Clinvk, fake: FakeFleet) -> None:
+    changes = Changes(base="b", start="s", tree="t", files=2, insertions=9)
+    failed = bad(0, "verify failed (1): 1 failed", error_kind=ErrorKind.VERIFY_FAILED)
+    passed = Verification(exit_code=0)
+    fake.results = [
+        replace(failed, output="A", verify=Verification(exit_code=1), changes=changes),
+        ok(
+            1,
+            "B",
+            2.0,
+            verify=passed,
+            changes=replace(changes, files=1, insertions=3, deletions=1),
+        ),
+    ]
+    given = ("compare", "x", *NAMED, "--workspace", "worktree", "--verify", "make test")
+    ended = clinvk(*given)
+    assert ended.stdout.endswith(RANKED)
+    assert [spec.verify for spec in fake.submitted] == [["/bin/sh", "-c", "make test"]] * 2
+    assert [spec.workspace for spec in fake.submitted] == ["worktree"] * 2
+    document = json.loads(clinvk(*given, "--json").stdout)
+    assert document["ranking"] == ["codex", "claude:opus"]
+    assert [entry["verify"]["exit_code"] for entry in document["results"]] == [1, 0]
+
+
+def test_a_schema_that_is_wrong_is_told_once(clinvk: Clinvk, tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text('{"type": 3}')
+    ended = clinvk("compare", "x", *NAMED, "--schema", str(tmp_path / "s.json"))
+    assert ended.status == 2
+    assert ended.stderr.startswith(f"--schema: {tmp_path}/s.json: type: must be array, ")
+    assert ended.stderr.count("\n") == 1
 
 
 @pytest.mark.usefixtures("answers")

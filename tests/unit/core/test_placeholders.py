@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from clinvk.core.placeholders import Placeholder, fill, find
+from clinvk.core.placeholders import Placeholder, fill, find, value_at
 
 
 @pytest.mark.parametrize(
@@ -21,6 +23,50 @@ from clinvk.core.placeholders import Placeholder, fill, find
 )
 def test_placeholders(prompt: str, found: list[tuple[str, str | None]]) -> None:
     assert list(find(prompt)) == [Placeholder(text, step) for text, step in found]
+
+
+@pytest.mark.parametrize(
+    ("placeholder", "step", "path"),
+    [
+        ("{{steps.a.data}}", "a", ()),
+        ("{{ steps.a b.1.data.found[0].line }}", "a b.1", ("found", 0, "line")),
+        ("{{steps.a.data[1][2]}}", "a", (1, 2)),
+        ("{{steps.a.data.output}}", "a", ("output",)),
+        ("{{steps.a.data.data.x}}", "a", ("data", "x")),
+    ],
+)
+def test_parts_of_answers(placeholder: str, step: str, path: tuple[str | int, ...]) -> None:
+    assert list(find(placeholder)) == [Placeholder(placeholder, step, path)]
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ((), '{"a": [1, {"b": "ö\\n"}], "n": null}'),
+        (("a",), '[1, {"b": "ö\\n"}]'),
+        (("a", 1, "b"), "ö\n"),
+        (("n",), "null"),
+    ],
+)
+def test_a_text_is_put_in_as_it_is_and_the_rest_as_json(
+    path: tuple[str | int, ...], text: str
+) -> None:
+    assert value_at({"a": [1, {"b": "ö\n"}], "n": None}, path) == text
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        (("b",), "data.b"),
+        (("a", 2), "data.a[2]"),
+        (("a", "x"), "data.a.x"),
+        (("a", 0, 0), "data.a[0][0]"),
+        ((0,), "data[0]"),
+    ],
+)
+def test_a_part_that_is_missing_is_named(path: tuple[str | int, ...], place: str) -> None:
+    with pytest.raises(LookupError, match=f"there is no {re.escape(place)}$"):
+        value_at({"a": ["x", 1]}, path)
 
 
 @pytest.mark.parametrize(
@@ -41,12 +87,17 @@ def test_other_braces_are_text(prompt: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["{{previos}}", "{{Previous}}", "{{steps.a}}", "{{step.a.output}}"]
+    "text",
+    [
+        *("{{previos}}", "{{Previous}}", "{{steps.a}}", "{{step.a.output}}"),
+        *("{{steps.a.data.}}", "{{steps.a.data[x]}}", "{{steps.a.datax}}"),
+    ],
 )
 def test_a_slip_is_told(text: str) -> None:
     (found,) = find(f"use {text}")
     assert found.problem == (
-        f"{text} is not a placeholder (use {{{{previous}}}} or {{{{steps.<name>.output}}}})"
+        f"{text} is not a placeholder (use {{{{previous}}}}, {{{{steps.<name>.output}}}} or "
+        "{{steps.<name>.data.<path>}})"
     )
 
 

@@ -11,7 +11,16 @@ import yaml
 
 from clinvk.core.changes import Changes, Commit
 from clinvk.core.errors import TaskFileError
-from clinvk.core.spec import Enforcement, ErrorKind, TaskResult, TaskSpec, TaskStatus, Try, Usage
+from clinvk.core.spec import (
+    Enforcement,
+    ErrorKind,
+    TaskResult,
+    TaskSpec,
+    TaskStatus,
+    Try,
+    Usage,
+    Verification,
+)
 from clinvk.output import documents
 from clinvk.taskfile import reader
 from clinvk.taskfile.schema import TASKS
@@ -34,6 +43,9 @@ FULL = documents.entry(
         duration_seconds=1.5,
         output="",
         output_file="/f",
+        data={"n": 1},
+        verify=Verification(exit_code=0, output="1 passed"),
+        repairs=1,
         error="e",
         error_kind=ErrorKind.FAILED,
         retry_at="2026-01-02T03:04:05.678Z",
@@ -141,6 +153,11 @@ def test_the_examples_fit(name: str) -> None:
         [TASK | {"inputs": {}}],
         [TASK | {"meta": {"a": 1}}],
         [TASK | {"promt": "x"}],
+        [TASK | {"schema": {"type": "object"}, "schema_repairs": 0, "verify": "true"}],
+        {"tasks": [TASK], "schema": {}, "verify": ["test", "-e", "x"], "verify_retries": 1},
+        [TASK | {"schema": []}],
+        [TASK | {"verify": []}],
+        {"tasks": [TASK], "verify": " "},
     ],
     ids=str,
 )

@@ -135,6 +135,18 @@ def test_problems(steps: list[Any], problem: str) -> None:
     assert problems(*steps) == [problem]
 
 
+def test_parts_of_an_answer_need_a_schema() -> None:
+    schema = {"type": "object"}
+    uses = step("{{steps.a.data.n}}")
+    (_, second) = parse(step(name="a", schema=schema), uses).tasks
+    assert second.inputs == {"{{steps.a.data.n}}": 0}
+    assert parse(step(name="a"), uses, schema=schema).tasks[1].inputs
+    why = '{{steps.a.data.n}}: "a" has no schema, and so no data'
+    assert problems(step(name="a"), uses) == [f"steps[1].prompt: {why}"]
+    found = problems(step(name="a", schema=None), uses, schema=schema)
+    assert found == [f"steps[1].prompt: {why}"]
+
+
 def test_all_that_is_wrong_is_said_at_once_and_each_once() -> None:
     found = problems(
         step("{{previous}} {{previous}}", max_turns=0),

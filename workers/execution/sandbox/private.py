@@ -13,7 +13,7 @@ import itertools
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from workers.execution.disk import remove
@@ -45,6 +45,25 @@ class PrivateDirectories:
             yield private
         finally:
             remove(private.path)
+
+    @contextlib.contextmanager
+    def written(self, texts: Iterable[str]) -> Iterator[list[str]]:
+        """Write each text to a file of its own, which nobody else can read; remove them after.
+
+        Raises:
+            OSError: there is no space for it.
+        """
+        directory = str(self._directory() / str(next(self._numbers)))
+        os.mkdir(directory, 0o700)  # noqa: PTH102
+        try:
+            paths = []
+            for number, text in enumerate(texts):
+                path = Path(directory, str(number))
+                path.write_text(text, encoding="utf-8", errors="replace")
+                paths.append(str(path))
+            yield paths
+        finally:
+            remove(directory)
 
     def _directory(self) -> Path:
         with self._making:

@@ -162,6 +162,32 @@ class Sandbox:
             OSError: the program is not there.
             WorkdirError: the task cannot run there in a sandbox.
         """
+        with self._with_files(command) as (command, files):
+            yield from self._wrapped(
+                decision, command, backend, directory, inherited, kept, (*readable, *files)
+            )
+
+    @contextlib.contextmanager
+    def _with_files(self, command: Command) -> Iterator[tuple[Command, Sequence[str]]]:
+        """Write the files that a command reads, and put their paths among its arguments."""
+        if not command.files:
+            yield command, ()
+            return
+        with self._private.written(command.files.values()) as paths:
+            places = dict(zip(command.files, paths, strict=True))
+            argv = tuple(places.get(word, word) for word in command.argv)
+            yield replace(command, argv=argv, files={}), paths
+
+    def _wrapped(
+        self,
+        decision: Decision,
+        command: Command,
+        backend: Backend,
+        directory: Directory,
+        inherited: Mapping[bytes, bytes],
+        kept: str | None,
+        readable: Sequence[str],
+    ) -> Iterator[Wrapped]:
         if decision.network is None or decision.enforcement is None:
             yield Wrapped(command=command, confined=None, cwd=directory.start_path)
             return

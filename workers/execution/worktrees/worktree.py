@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -33,6 +34,8 @@ class Worktree:
     about: About
     is_fresh: bool = True
     warnings: list[str] = field(default_factory=list)
+    _recorded: str | None = None
+    _verified: tuple[str, str] | None = None
 
     @property
     def readable(self) -> Sequence[str]:
@@ -57,6 +60,15 @@ class Worktree:
         self.about = replace(self.about, start=taken.tree)
         self.place.write(self.about)
 
+    def verified(self) -> None:
+        """Take what is different now from the changes recorded last for what `verify` did.
+
+        It is left out of the changes that are recorded next.
+        """
+        with contextlib.suppress(GitError, OSError):
+            if self._recorded is not None:
+                self._verified = (self._recorded, self.tree())
+
     def tree(self) -> str:
         """Return the tree of its files.
 
@@ -74,20 +86,21 @@ class Worktree:
         """
         private, about = self.place.private, self.about
         taken = snapshot.take(private, about.top, self.place.index)
+        tree = self._recorded = self._without_verify(taken.tree)
         borrowed = Path(private.path, "objects", "info", "alternates").read_bytes()
         own = own_commits.read(private, about.top, about.base, borrowed)
         left_out = [*taken.left_out, *own.left_out]
-        self.warnings += [
+        self.warnings = [
             f"{name} is a git repository: its files are in the changes, its history is not"
             for name in taken.nested
         ]
         self.warnings += left_out
-        found = patches.changes(private, about.start, taken.tree)
-        patch = patches.make(private, about.start, taken.tree, most_bytes)
+        found = patches.changes(private, about.start, tree)
+        patch = patches.make(private, about.start, tree, most_bytes)
         return Changes(
             base=about.base,
             start=about.start,
-            tree=taken.tree,
+            tree=tree,
             changed_files=_names(found)[:MOST_FILES],
             files=len(_names(found)),
             insertions=sum(each.insertions or 0 for each in found),
@@ -96,9 +109,17 @@ class Worktree:
             head=own.head,
             patch_bytes=len(patch),
             patch=patch.decode("utf-8", "surrogateescape") or None,
-            pack=self._pack(taken.tree, own, most_bytes) if patch or own.head else None,
+            pack=self._pack(tree, own, most_bytes) if patch or own.head else None,
             kept=about.top if left_out else None,
         )
+
+    def _without_verify(self, tree: str) -> str:
+        """Return a tree without what `verify` did, where the task did not go on with that."""
+        if self._verified is None:
+            return tree
+        recorded, then = self._verified
+        merged = merges.merge(self.place.private, then, tree, recorded)
+        return tree if merged.conflicts else merged.tree
 
     def _pack(self, tree: str, own: OwnCommits, most_bytes: int) -> str:
         """Return all objects of the changes that the base does not have."""

@@ -157,12 +157,33 @@ def test_setup_of_worktrees(rules: dict[str, Any], said: str | None) -> None:
     assert refusal(Policy(**{**rules, "max_timeout_seconds": None}), spec()) is None
 
 
+@pytest.mark.parametrize(
+    ("verify", "rules", "said"),
+    [
+        (["/bin/sh", "-c", "make test"], {}, None),
+        (["/bin/sh", "-c", "make test"], {"verify": ["make *"]}, None),
+        (
+            ["pytest", "-k", "a b"],
+            {"max_sandbox_mode": "full", "verify": ["pytest -k 'a b'"]},
+            None,
+        ),
+        (["make"], {"setup": ["make"], "backends": ["*"]}, 'verify: "make" is not among (none)'),
+        (["/bin/sh", "-c", "make", "x"], {"verify": ["make"]}, 'verify: "/bin/sh -c make x" is'),
+        (["make"], {"max_timeout_seconds": 60}, "max_timeout_seconds: 90 is over 60"),
+    ],
+)
+def test_verify(verify: list[str], rules: dict[str, Any], said: str | None) -> None:
+    """It is a command of the message's, so a policy that restricts anything must name it."""
+    found = refusal(Policy(**rules), spec(verify=verify, verify_timeout_seconds=90))
+    assert found is None if said is None else str(found).startswith(said)
+
+
 def test_what_a_task_leaves_open_is_the_maximum() -> None:
     policy = Policy(max_sandbox_mode="workspace", max_timeout_seconds=60, max_turns=5)
     given = policy.completed(spec(), can_enforce=True)
     assert (given.sandbox_mode, given.timeout_seconds, given.max_turns) == ("workspace", 60, 5)
-    given = policy.completed(spec(setup="make"), can_enforce=True)
-    assert given.setup_timeout_seconds == 60
+    given = policy.completed(spec(setup="make", verify=["make"]), can_enforce=True)
+    assert (given.setup_timeout_seconds, given.verify_timeout_seconds) == (60, 60)
     own = spec(sandbox_mode="read-only", timeout_seconds=1, max_turns=1)
     assert policy.completed(own, can_enforce=True) == own
     assert Policy().completed(spec(), can_enforce=True) == spec()

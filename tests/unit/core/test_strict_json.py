@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 
-from clinvk.taskfile.strict_json import duplicates, parse_json
+from clinvk.core.strict_json import duplicates, parse_json
 
 
 def test_duplicate_keys_and_foreign_numbers_are_reported() -> None:
