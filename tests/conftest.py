@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -20,7 +22,10 @@ from clinvk.store.store import Store
 from tests import harness
 
 # How long an example takes says more about what else the machine does than about the code.
-settings.register_profile("clinvk", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# `tests/system/fuzz` has many more examples.
+settings.register_profile(
+    "clinvk", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("clinvk")
 
 
@@ -55,14 +60,24 @@ if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
     sys.dont_write_bytecode = False
 
 
+@pytest.fixture(scope="session")
+def _homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Homes that no test has used."""
+    folder = tmp_path_factory.mktemp("homes")
+    return ((folder / str(number)) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def _clean_environment(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, _homes: Iterator[Path]) -> Iterator[None]:
     """No test sees, or writes to, the configuration of whoever runs it."""
     for name in harness.clinvk_variables():
         monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+    home = next(_homes)
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    yield
+    with contextlib.suppress(OSError):  # most are empty; pytest removes the others in the end
+        home.rmdir()
 
 
 @pytest.fixture

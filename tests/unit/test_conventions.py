@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
+from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -21,18 +23,23 @@ def test_only_the_store_names_keys() -> None:
             assert not [key for key in KEYS.values() if key.split("{")[0] in text], path
 
 
+@cache
+def _strings(path: Path) -> frozenset[str]:
+    """The texts in a file's code."""
+    return frozenset(
+        node.value
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+
+
 @pytest.mark.parametrize("backend", packaged_names())
 def test_a_backends_name_stands_in_its_own_file(backend: str) -> None:
     """It is declared once, in pyproject.toml; nothing else tells one backend from another."""
     for path in ROOT.glob("[cw]*/**/*.py"):
         if path.stem in {backend, f"{backend}_cli"}:
             continue
-        strings = {
-            node.value
-            for node in ast.walk(ast.parse(path.read_text()))
-            if isinstance(node, ast.Constant) and isinstance(node.value, str)
-        }
-        assert backend not in strings, path
+        assert backend not in _strings(path), path
 
 
 def test_public_names() -> None:
