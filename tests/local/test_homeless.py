@@ -40,28 +40,6 @@ def test_a_user_without_a_home_runs_tasks(homeless: Mapping[str, str]) -> None:
     assert (path.status, path.stdout) == (0, "/nonexistent/.clinvk/config.yaml\n")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "env", "status", "said"),
-    [
-        (("--config", "~nobodyhere/c"), {}, 3, "~nobodyhere/c: there is no user nobodyhere"),
-        ((), {"CLINVK_CONFIG": "~nobodyhere/c"}, 3, "~nobodyhere/c: there is no user nobodyhere"),
-        (("--output-dir", "~nobodyhere/o"), {}, 2, "output_dir: ~nobodyhere/o: there is no user"),
-        ((), {"CLINVK_LIMITS_SPILL_DIR": "~nobodyhere/s"}, 3, "CLINVK_LIMITS_SPILL_DIR: "),
-        ((), {"CLINVK_LOCAL_SERVER": "~nobodyhere/s"}, 3, "CLINVK_LOCAL_SERVER: "),
-        ((), {"CLINVK_WORKER_POLICY": "~nobodyhere/p"}, 3, "CLINVK_WORKER_POLICY: "),
-        ((), {"CLINVK_OUTPUT_DIR": "~nobodyhere/p"}, 3, "CLINVK_OUTPUT_DIR: "),
-    ],
-)
-def test_the_home_of_nobody_is_one_clear_line(
-    arguments: tuple[str, ...], env: Mapping[str, str], status: int, said: str
-) -> None:
-    done = harness.clinvk("parallel", *arguments, stdin=TASK, env=env)
-    assert (done.status, done.stdout) == (status, "")
-    assert said in done.stderr
-    assert "nobodyhere" in done.stderr
-    assert done.stderr.count("\n") == 1
-
-
 def test_a_policy_with_the_home_of_nobody_is_refused(tmp_path: Path) -> None:
     policy = tmp_path / "policy.yaml"
     policy.write_text('workdir_roots: ["~nobodyhere/x"]\n')

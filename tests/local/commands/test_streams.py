@@ -41,11 +41,9 @@ def in_shell(line: str, tmp_path: Path, **environment: str) -> harness.Completed
     return ended
 
 
-@pytest.mark.parametrize("redirection", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_a_closed_stream_is_no_stream(redirection: str, tmp_path: Path) -> None:
-    ended = in_shell(f"clinvk {redirection}", tmp_path)
-    assert (ended.status, ended.stderr) == (0, "")
-    assert ended.stdout.startswith("Total: 1 tasks") is (">&-" not in redirection.split())
+def test_closed_streams_are_no_streams(tmp_path: Path) -> None:
+    ended = in_shell("clinvk <&- >&- 2>&-", tmp_path)
+    assert (ended.status, ended.stdout, ended.stderr) == (0, "", "")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")

@@ -158,3 +158,49 @@ def test_ctrl_c_cancels_and_is_not_an_interruption_of_the_record(home: Home) -> 
         client.send_signal(signal.SIGINT)
         assert client.wait(harness.TIMEOUT_SECONDS) == 130
     assert home.json("runs")[0]["state"] == "done"
+
+
+def test_a_run_that_has_ended_is_there(home: Home) -> None:
+    done = home.run("parallel", *home.write("a-0", "b-0"), "--json")
+    document = json.loads(done.stdout)
+    run = document["run_id"]
+    (listed,) = home.json("runs")
+    assert (listed["run_id"], listed["state"], listed["completed"]) == (run, "done", 2)
+    assert home.json("status", "last") == listed
+    assert home.json("results", run)["results"] == document["results"]
+    assert home.json("attach", run)["results"] == document["results"]
+    stats = home.json("stats", run)
+    assert (stats["state"], stats["begun_tasks"], len(stats["workers"])) == ("done", 2, 1)
+    assert home.run("wait", run).status == 0
+    assert home.run("logs", run).status == 0
+    assert home.run("cancel", run).stdout == f"{run} has ended already\n"
+    assert home.run("resume", run, "-q").stdout.startswith("Total: 2 tasks, 2 completed")
+    assert home.run("runs", "rm", run).stdout == f"{run} is removed\n"
+    assert home.json("runs") == []
+    assert home.begun() == Counter("ab")
+
+
+def test_all_killed_at_once_is_an_interrupted_run_that_goes_on(home: Home) -> None:
+    with started(home, "a-0", "b-0", "c-0", "d-go", "e-go", "f-0") as client:
+        harness.wait_until(
+            lambda: len(home.begun()) == 5 and home.json("status", "last")["completed"] == 3,
+            "three results",
+        )
+        kill_all(client)
+    (listed,) = home.json("runs")
+    assert listed["state"] == "interrupted"
+    run = listed["run_id"]
+    status = home.json("status", run)
+    assert (status["state"], status["completed"], status["running"]) == ("interrupted", 3, 0)
+    assert len(home.json("results", run)["results"]) == 3
+    for command in ("attach", "wait"):
+        done = home.run(command, run)
+        assert done.status == 1
+        assert f"run {run} was interrupted: clinvk resume {run} goes on with it" in done.stderr
+    home.go()
+    document = home.json("resume", run)
+    assert results_of(document) == [(i, "ok", f"did {name}") for i, name in enumerate("abcdef")]
+    assert [each["attempts"] for each in document["results"]] == [1, 1, 1, 2, 2, 1]
+    assert document["run_id"] == run
+    assert home.begun() == Counter("abcddeef")
+    assert home.json("results", run)["results"] == document["results"]

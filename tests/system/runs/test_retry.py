@@ -30,3 +30,8 @@ def test_a_retry_that_is_canceled_costs_no_result_that_it_did_not_replace(runs: 
         process.send_signal(signal.SIGTERM)
         assert process.wait(harness.TIMEOUT_SECONDS) == 128 + signal.SIGTERM
     assert [result["status"] for result in runs.results(run)] == ["canceled", "ok"]
+
+
+def test_a_run_in_which_all_is_ok_is_not_retried(runs: Runs) -> None:
+    run = runs.submit("one")
+    assert "has no task that is not ok" in runs.run("retry", run).stderr

@@ -50,3 +50,10 @@ def test_nohup_means_that_a_hangup_changes_nothing(tmp_path: Path) -> None:
     assert json.loads(process.stdout.read())["completed"] == 2
     process.stdout.close()
     assert process.wait() == 0
+
+
+@pytest.mark.parametrize("redirection", ["<&-", ">&-", "2>&-"])
+def test_a_closed_stream_is_no_stream(redirection: str, tmp_path: Path) -> None:
+    ended = in_shell(f"clinvk {redirection}", tmp_path)
+    assert (ended.status, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("Total: 1 tasks") is (">&-" not in redirection.split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -277,3 +278,33 @@ def test_what_is_quoted_from_a_task_file_cannot_drive_the_terminal(clinvk: Clinv
         "<stdin>: [0].model x: unknown field\n"
         f'<stdin>: [0].backend: unknown backend "echoo " ({KNOWN})\n'
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "status", "said"),
+    [
+        (("--config", "~nobodyhere/c"), {}, 3, "~nobodyhere/c: there is no user nobodyhere"),
+        ((), {"CLINVK_CONFIG": "~nobodyhere/c"}, 3, "~nobodyhere/c: there is no user nobodyhere"),
+        (("--output-dir", "~nobodyhere/o"), {}, 2, "output_dir: ~nobodyhere/o: there is no user"),
+        ((), {"CLINVK_LIMITS_SPILL_DIR": "~nobodyhere/s"}, 3, "CLINVK_LIMITS_SPILL_DIR: "),
+        ((), {"CLINVK_LOCAL_SERVER": "~nobodyhere/s"}, 3, "CLINVK_LOCAL_SERVER: "),
+        ((), {"CLINVK_WORKER_POLICY": "~nobodyhere/p"}, 3, "CLINVK_WORKER_POLICY: "),
+        ((), {"CLINVK_OUTPUT_DIR": "~nobodyhere/p"}, 3, "CLINVK_OUTPUT_DIR: "),
+    ],
+)
+def test_the_home_of_nobody_is_one_clear_line(
+    clinvk: Clinvk,
+    fake: FakeFleet,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    env: Mapping[str, str],
+    status: int,
+    said: str,
+) -> None:
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    done = clinvk("parallel", *arguments, stdin=task())
+    assert (done.status, done.stdout) == (status, "")
+    assert said in done.stderr
+    assert "nobodyhere" in done.stderr
+    assert done.stderr.count("\n") == 1
