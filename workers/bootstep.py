@@ -114,7 +114,7 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         observers.add(StepPublisher(Store.connect(url, ANSWER_SECONDS)))
         limits = {queue_of(queue): limits for queue, limits in config.queues.items()}
         entry = worker_info.entry(slots, queues)
-        announcement = Announcement(quick.store, worker_of(owner), entry, limits)
+        announcement = Announcement(quick.store, worker_of(owner), entry, limits, config.budgets)
         connection = LivenessConnection(url)
         self.renewer = LeaseRenewer(
             quick, owner, announcement, connection, observers, server_clock=clock

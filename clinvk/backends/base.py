@@ -70,13 +70,15 @@ class Confinement:
     redirect the CLI or widen its permissions, such as hooks, MCP servers and `.env` files.
     `directory`: the working directory as an absolute path without symbolic links, where known.
     `quiet`: the CLI must not try again by itself, and these are the arguments for it, which
-    `Backend.quiet_arguments` returned; None lets it.
+    `Backend.quiet_arguments` returned; None lets it. `budget_usd` is what the task may cost at
+    most, for a CLI that can keep to that.
     """
 
     sandboxed: bool = False
     project_settings: bool = True
     directory: str | None = None
     quiet: tuple[str, ...] | None = None
+    budget_usd: float | None = None
 
     def left_to_cli(self, spec: TaskSpec) -> TaskSpec:
         """Return the task with the sandbox mode that the CLI itself must keep.
@@ -290,6 +292,7 @@ class Backend(ABC):
         pass_env_if: more such patterns, by the variable that switches them on.
         quiet_env: variables that keep its CLI from trying again by itself, and from waiting; None
             is one that it must not have. What the configuration sets or passes by name wins.
+        counts_usage: whether its CLI says how many tokens it used, or what that cost.
         sandbox_modes: the restricted modes that the CLI enforces by itself, if it is told to.
     """
 
@@ -307,6 +310,7 @@ class Backend(ABC):
     pass_env: tuple[str, ...] = ()
     pass_env_if: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     quiet_env: Mapping[str, str | None] = MappingProxyType({})
+    counts_usage: bool = True
     sandbox_modes: frozenset[str] = frozenset()
 
     def sandbox_paths(self, environment: Mapping[str, str]) -> SandboxPaths:

@@ -111,6 +111,8 @@ _ERRORS = {
     "max_output_tokens": ErrorKind.TOO_LARGE,
 }
 """What its messages call an error, where that says more than the HTTP status."""
+LEAST_USD = 0.0001
+"""It refuses a budget of 0."""
 MESSAGES = 64
 """How many messages can be written at a time: one by each of its agents."""
 _RESET_TEXT = timedelta(minutes=1)
@@ -209,6 +211,8 @@ class Claude(Backend):
             )
         if spec.max_turns:
             argv += ["--max-turns", str(spec.max_turns)]
+        if confinement.budget_usd is not None:
+            argv += ["--max-budget-usd", f"{max(confinement.budget_usd, LEAST_USD):.4f}"]
         if spec.max_tokens:
             env["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] = str(spec.max_tokens)
         if spec.system_prompt:
@@ -431,6 +435,8 @@ def _message(result: Json) -> str | None:
 
 
 def _kind(result: Json, error: str, message: str) -> ErrorKind:
+    if result.get("subtype") == "error_max_budget_usd":
+        return ErrorKind.BUDGET
     if result.get("stop_reason") == "refusal":
         return ErrorKind.REFUSED
     if result.get("subtype") == "error_max_structured_output_retries":

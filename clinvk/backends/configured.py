@@ -34,6 +34,8 @@ UNSUPPORTED = (
 class Configured(Backend):
     """Any command line that reads a prompt and writes an answer."""
 
+    counts_usage = False
+
     def __init__(
         self, name: str, command: Sequence[str], env: Mapping[str, str] | None = None
     ) -> None:

@@ -40,9 +40,32 @@ _OPTIONS_OF_OUTPUT = (
     ),
 )
 
+_OPTIONS_OF_BUDGETS = (
+    click.option(
+        "--max-cost",
+        metavar="USD",
+        help="Start nothing that would take the cost of the run over this.",
+    ),
+    click.option(
+        "--max-tokens-total",
+        metavar="N",
+        help="Start nothing that would take the tokens of the run over this: 500k, 2M.",
+    ),
+    click.option(
+        "--allow-unknown-cost",
+        is_flag=True,
+        help="With a budget, count what nobody can price as an estimate.",
+    ),
+)
+
 _OPTIONS_OF_RUNS = (
     *_OPTIONS_OF_OUTPUT,
     click.option("--dry-run", is_flag=True, help="Print the commands without running them."),
+    click.option(
+        "--estimate",
+        is_flag=True,
+        help="With --dry-run: say what such tasks have used before.",
+    ),
     click.option("--detach", is_flag=True, help="Submit the run, print its id, and exit."),
     click.option(
         "--run-key",
@@ -62,6 +85,7 @@ _OPTIONS_OF_RUNS = (
         metavar="TIME",
         help="Let limits hold up a task for so long: 90, 15m, 6h, 7d, none, or 0 to fail at once.",
     ),
+    *_OPTIONS_OF_BUDGETS,
     click.option(
         "--wait-for-workers", is_flag=True, help="Submit even if no worker serves a backend yet."
     ),
@@ -73,6 +97,13 @@ _OPTIONS_OF_RUNS = (
 def options_of_output(function: Callable[..., int]) -> Callable[..., int]:
     """Add the options of what is printed and written of a run."""
     for option in reversed(_OPTIONS_OF_OUTPUT):
+        function = option(function)
+    return function
+
+
+def options_of_budgets(function: Callable[..., int]) -> Callable[..., int]:
+    """Add the options of what a run may use."""
+    for option in reversed(_OPTIONS_OF_BUDGETS):
         function = option(function)
     return function
 

@@ -10,6 +10,7 @@ from clinvk.cli.options import (
     broker_option,
     config_option,
     json_option,
+    options_of_budgets,
     options_of_output,
     quiet_option,
     run_argument,
@@ -151,6 +152,7 @@ def results(client: CeleryClient, run: str, as_json: bool, only_failed: bool) ->
     metavar="N",
     help="Run at most N tasks of the run at once from now on.",
 )
+@options_of_budgets
 @options_of_output
 @click.option("--detach", is_flag=True, help="Retry, print the run's id, and exit.")
 @click.option(

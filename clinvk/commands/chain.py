@@ -28,5 +28,7 @@ def run(settings: Settings, options: ChainOptions) -> int:
         has_fallback=parsed.has_fallback,
         run_options=RunOptions(kind="chain", max_parallel=1, fail_fast=header.stop_on_failure),
         output_dir=header.output_dir,
+        max_cost_usd=header.max_cost_usd,
+        max_tokens_total=header.max_tokens_total,
     )
     return carry_out(settings, options, plan_run(settings, options, work))

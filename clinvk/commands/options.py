@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
+from clinvk.core.amounts import micro_usd_of, tokens_of
 from clinvk.core.durations import wait_seconds
 from clinvk.core.errors import UsageError
 from clinvk.core.suggestions import did_you_mean
@@ -22,6 +23,10 @@ class CommonOptions:
     """
 
     max_wait: str | None
+    max_cost: str | None
+    max_tokens_total: str | None
+    allow_unknown_cost: bool
+    estimate: bool
 
     paths: Mapping[str, str]
     broker: str | None
@@ -45,6 +50,30 @@ class CommonOptions:
             return None if self.max_wait is None else wait_seconds(self.max_wait)
         except ValueError as error:
             raise UsageError(f'--max-wait: {error} (got "{self.max_wait}")') from error
+
+
+def given_cost(text: str | None) -> int | None:
+    """Return what `--max-cost` says, in millionths of a dollar; None where it is not given.
+
+    Raises:
+        UsageError: it is no amount.
+    """
+    try:
+        return None if text is None else micro_usd_of(text)
+    except ValueError as error:
+        raise UsageError(f'--max-cost: {error} (got "{text}")') from error
+
+
+def given_tokens(text: str | None) -> int | None:
+    """Return what `--max-tokens-total` says; None where it is not given.
+
+    Raises:
+        UsageError: it is no number of tokens.
+    """
+    try:
+        return None if text is None else tokens_of(int(text) if text.isdecimal() else text)
+    except ValueError as error:
+        raise UsageError(f'--max-tokens-total: {error} (got "{text}")') from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,6 +47,8 @@ def read(settings: Settings, options: ParallelOptions) -> Work:
             fail_fast=pick(options.fail_fast, header.fail_fast, "parallel", "fail_fast"),
         ),
         output_dir=header.output_dir,
+        max_cost_usd=header.max_cost_usd,
+        max_tokens_total=header.max_tokens_total,
     )
 
 

@@ -10,12 +10,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from clinvk.commands import runs
-from clinvk.commands.options import parse_kinds
+from clinvk.commands.budgets import prepare_retry
+from clinvk.commands.options import given_cost, given_tokens, parse_kinds
 from clinvk.core import exit_codes
 from clinvk.core.errors import ClinvkError, UsageError
 from clinvk.core.spec import ErrorKind, RunOptions, RunSummary, TaskSpec
 from clinvk.local import reach
 from clinvk.output.kinds import formatter_of
+from clinvk.output.money import dollars
 from clinvk.output.presenter import Presenter
 from clinvk.output.reporter import View
 from clinvk.output.streams import note
@@ -45,6 +47,9 @@ class RetryOptions:
     is_all: bool
     edit: str | None
     max_parallel: int | None
+    max_cost: str | None
+    max_tokens_total: str | None
+    allow_unknown_cost: bool
     detach: bool
     wait_for_workers: bool
     broker: str | None
@@ -57,6 +62,18 @@ class RetryOptions:
         """Return the output that was asked for."""
         return View(
             as_json=self.as_json, quiet=self.quiet, with_steps=self.verbose, paths=self.paths
+        )
+
+    def budget(self) -> RunOptions:
+        """Return what the run may use from now on, as far as that is given.
+
+        Raises:
+            UsageError: an amount cannot be read.
+        """
+        return RunOptions(
+            max_micro_usd=given_cost(self.max_cost),
+            max_total_tokens=given_tokens(self.max_tokens_total),
+            allow_unknown_cost=self.allow_unknown_cost,
         )
 
 
@@ -114,6 +131,7 @@ class _Retrying:
         self._options = options
         self._client = client
         self._run = run
+        self._budget = options.budget()
         self._selection = Selection(
             is_all=options.is_all,
             kinds=kinds,
@@ -122,6 +140,7 @@ class _Retrying:
 
     def carry_out(self) -> int:
         summary = self._run.summary()
+        self._check_budget(summary)
         runs.check_goes_on(summary)
         edited = self._edits(summary)
         for _ in range(CHOICES):
@@ -134,6 +153,27 @@ class _Retrying:
                 return retried
             summary = self._run.summary()
         raise ClinvkError(f"run {self._run.id} is being retried by somebody else: try again")
+
+    def _check_budget(self, summary: RunSummary) -> None:
+        """Refuse a limit that is used up already: it is one for the whole run.
+
+        Raises:
+            UsageError: nothing could start.
+        """
+        spent = self._client.store.spending_of(self._run.id)
+        cost = sum(row.spending.micro_usd for row in spent) + summary.assumed_micro_usd
+        tokens = sum(row.spending.all_tokens for row in spent) + summary.assumed_tokens
+        limit, most = self._budget.max_micro_usd, self._budget.max_total_tokens
+        if limit is not None and limit <= cost:
+            raise UsageError(
+                f"--max-cost: the run has used {dollars(cost)} already, and this is the limit of "
+                f"all that it uses (got {dollars(limit)})"
+            )
+        if most is not None and most <= tokens:
+            raise UsageError(
+                f"--max-tokens-total: the run has used {tokens} already, and this is the limit of "
+                f"all that it uses (got {most})"
+            )
 
     def _edits(self, summary: RunSummary) -> edits.Edits | None:
         if self._options.edit is None:
@@ -177,12 +217,14 @@ class _Retrying:
         if not (self._options.wait_for_workers or self._client.is_private):
             self._client.check_served(self._choices(specs, chosen))
         presenter = self._presenter(summary, specs, len(chosen.indexes))
+        prepare_retry(self._settings, self._client, self._budget)
         with Interruption(presenter.note) as interruption:
             retried = self._client.retry(
                 self._run,
                 {index: changed.get(index) for index in chosen.indexes},
                 summary.retries,
                 self._options.max_parallel,
+                self._budget,
             )
             return None if retried is None else self._follow(retried, presenter, interruption)
 

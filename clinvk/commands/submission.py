@@ -9,12 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING, overload
 
 from clinvk.backends import BackendRegistry
+from clinvk.commands import budgets
 from clinvk.core import exit_codes
 from clinvk.core.errors import UsageError
 from clinvk.core.sanitize import one_line
 from clinvk.core.spec import RunOptions, StepDetail, TaskSpec, queue_of
 from clinvk.local import reach
-from clinvk.output import documents, plan
+from clinvk.output import documents, estimate_words, plan
 from clinvk.output.formatter import Formatter
 from clinvk.output.kinds import formatter_of
 from clinvk.output.presenter import Presenter
@@ -26,6 +27,7 @@ from clinvk.runs.interruption import Interruption
 if TYPE_CHECKING:
     from clinvk.commands.options import CommonOptions
     from clinvk.config.settings import Settings
+    from clinvk.core.estimates import Estimates
     from clinvk.local.records import RunKey
 
 SECONDS_PER_DAY = 86400
@@ -37,7 +39,7 @@ class Work:
 
     `sources` names the place of each task in its file; `backends` are all that may run one of them,
     `choices` those that they may start with (`TaskSpec.choices`), and with
-    `has_fallback` some can go on elsewhere; `output_dir` is the file's own.
+    `has_fallback` some can go on elsewhere; `output_dir` and the two limits are the file's own.
     """
 
     specs: Sequence[TaskSpec]
@@ -47,6 +49,8 @@ class Work:
     run_options: RunOptions
     has_fallback: bool = False
     output_dir: str | None = None
+    max_cost_usd: float | None = None
+    max_tokens_total: int | str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +135,9 @@ def plan_run(settings: Settings, options: CommonOptions, work: Work) -> PlannedR
         work.run_options,
         priority=options.priority,
         keep_seconds=settings.config.runs.keep_days * SECONDS_PER_DAY,
+        **budgets.of_run(
+            settings, options, work.backends, work.max_cost_usd, work.max_tokens_total
+        ),
     )
     return PlannedRun(
         work=replace(
@@ -155,15 +162,21 @@ def plan_run(settings: Settings, options: CommonOptions, work: Work) -> PlannedR
 
 def carry_out(settings: Settings, options: CommonOptions, planned: PlannedRun) -> int:
     """Start a planned run, or print what it would run; returns the exit code."""
-    return print_plan(settings, planned) if options.dry_run else execute(settings, planned)
+    if not options.dry_run:
+        if options.estimate:
+            raise UsageError("--estimate is of a dry run: use --dry-run --estimate")
+        return execute(settings, planned)
+    estimates = budgets.estimates(settings, planned.broker_url) if options.estimate else None
+    return print_plan(settings, planned, estimates)
 
 
-def print_plan(settings: Settings, planned: PlannedRun) -> int:
-    """Print every command as it would run, and each warning once."""
+def print_plan(settings: Settings, planned: PlannedRun, estimates: Estimates | None = None) -> int:
+    """Print every command as it would run, and each warning once; with `estimates` what it uses."""
     from workers.execution.environment import Environments  # only a dry run needs it
 
     registry = BackendRegistry.from_config(settings.worker.backends)
     warnings: dict[str, None] = {}
+    total = estimates and estimates.total(planned.work.specs)
 
     quiet = Environments(settings.worker).quiet_arguments
     is_here = planned.broker_url is None
@@ -176,12 +189,19 @@ def print_plan(settings: Settings, planned: PlannedRun) -> int:
             quiet if is_here else lambda _: None,
         ):
             warnings.update(dict.fromkeys(item.warnings))
+            if estimates is not None:
+                item = replace(item, estimate=estimates.of(item.spec.backend, item.spec.model))
             yield item
 
+    def lines() -> Iterator[str]:
+        yield from plan.lines(rows())
+        yield from estimate_words.total_lines(total) if total else ()
+
+    head = {"estimate": estimate_words.total_document(total)} if total else {}
     Output(sys.stdout).write_all(
-        documents.listing({}, "tasks", plan.entries(rows()))
+        documents.listing(head, "tasks", plan.entries(rows()))
         if planned.view.as_json
-        else (f"{line}\n" for line in plan.lines(rows()))
+        else (f"{line}\n" for line in lines())
     )
     if planned.broker_url is None:
         missing = settings.missing(sorted(planned.work.backends))
@@ -260,6 +280,8 @@ def _submit(settings: Settings, planned: PlannedRun, key: tuple[RunKey, str] | N
     ):
         if planned.broker_url is not None and not planned.wait_for_workers:
             client.check_served(work.choices)
+        if planned.broker_url is None:
+            budgets.prepare(settings, client, work.run_options)
         run = client.submit(work.specs, work.run_options, planned.run_key, planned.given)
         if key is not None:
             key[0].release()

@@ -9,22 +9,25 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from clinvk.backends.base import NAME_PATTERN
 from clinvk.config.paths import RUNS_DIR
+from clinvk.core.amounts import micro_usd_of, tokens_of
 from clinvk.core.broker_url import broker_problem
 from clinvk.core.network import NetworkAccess
 from clinvk.core.spec import (
     DEFAULT_MAX_WAIT_SECONDS,
     DEFAULT_RETRIES,
     ApprovalMode,
+    OnBudget,
     OnWorkerLost,
     RetryKind,
     RunOptions,
     SandboxMode,
     StepDetail,
     Workspace,
+    queue_of,
 )
 from clinvk.core.user_paths import expanded
 from clinvk.core.worker_config import SandboxChoice, WorkerConfig
-from clinvk.taskfile.schema import Fallback, MaxWait, Retries
+from clinvk.taskfile.schema import Fallback, MaxWait, Retries, TokenCount
 
 PERIODS_MS = {"s": 1000, "min": 60_000, "h": 3_600_000}
 """The units of a rate, each with its length in milliseconds."""
@@ -115,6 +118,47 @@ class QueueSection(_Section):
         if value is not None:
             rate_limits(value)
         return value
+
+
+class DayBudget(_Section):
+    """What may be used on a day (UTC): USD, and tokens."""
+
+    day: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    day_tokens: TokenCount | None = None
+
+
+class BudgetsSection(DayBudget):
+    """`budgets`: what a fleet may use on a day, in all, by queue and by who submits.
+
+    `*` among the keys is each submitter that is not named. `estimate_usd` and `estimate_tokens` are
+    what an execution is taken to use of which nothing is known.
+    """
+
+    queues: dict[str, DayBudget] = {}
+    keys: dict[str, DayBudget] = {}
+    on_budget: OnBudget = "finish"
+    estimate_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    estimate_tokens: TokenCount = 500_000
+
+    def limits(self) -> dict[str, int]:
+        """Return the limits as the store takes them: by scope and unit."""
+        scopes: dict[str, DayBudget] = {"all": self}
+        scopes |= {queue_of(name): entry for name, entry in self.queues.items()}
+        scopes |= {f"key {name}": entry for name, entry in self.keys.items()}
+        found = {}
+        for scope, entry in scopes.items():
+            if entry.day is not None:
+                found[f"{scope} cost"] = micro_usd_of(entry.day)
+            if entry.day_tokens is not None:
+                found[f"{scope} tokens"] = tokens_of(entry.day_tokens)
+        return found and found | self.estimates()
+
+    def estimates(self) -> dict[str, int]:
+        """Return what an execution is taken to use of which nothing is known."""
+        return {
+            "estimate cost": micro_usd_of(self.estimate_usd),
+            "estimate tokens": tokens_of(self.estimate_tokens),
+        }
 
 
 PRICED_PATTERN = NAME_PATTERN.removesuffix("$") + r"(:\S+)?$"
@@ -217,6 +261,7 @@ class Config(_Section):
     backends: dict[Annotated[str, Field(pattern=NAME_PATTERN)], BackendSection] = {}
     queues: dict[str, QueueSection] = {}
     prices: dict[Annotated[str, Field(pattern=PRICED_PATTERN)], PriceSection] = {}
+    budgets: BudgetsSection = BudgetsSection()
     runs: RunsSection = RunsSection()
     worker: WorkerSection = WorkerSection()
     sandbox: SandboxSection = SandboxSection()

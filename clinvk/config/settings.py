@@ -75,6 +75,7 @@ class Settings:
                 name: entry.model_dump(exclude_none=True)
                 for name, entry in self.config.prices.items()
             },
+            budgets=self.config.budgets.limits() if self.sets_budgets else None,
             policy_file=self.config.worker.policy,
             state_dir=self.config.worker.state_dir,
             sandbox="auto" if chosen == "require" else chosen,
@@ -88,6 +89,11 @@ class Settings:
             paths={n: entry.paths for n, entry in self.config.backends.items() if entry.paths},
             **self.config.limits.model_dump(exclude={"max_wait"}),
         )
+
+    @property
+    def sets_budgets(self) -> bool:
+        """Whether the configuration says what a day may have, be it that there is no limit."""
+        return "budgets" in self.config.model_fields_set
 
     def _defined_backends(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield the backends that the configuration defines, as the registry takes them."""
@@ -225,6 +231,7 @@ def _unknown_backends(settings: Settings, name: str) -> list[str]:
         if backend not in known
     ]
     named = [(f"queues.{queue}", queue) for queue in settings.config.queues]
+    named += [(f"budgets.queues.{queue}", queue) for queue in settings.config.budgets.queues]
     named += [(f"prices.{entry}", entry.partition(":")[0]) for entry in settings.config.prices]
     return problems + [
         f"{name}: {place}: unknown backend{did_you_mean(backend, known)}"

@@ -39,6 +39,8 @@ RetryKind = Literal["failed", "timeout", "overloaded", "refused", "auth"]
 """The kinds of errors that another try may mend; `overloaded` is always tried again."""
 StepDetail = Literal["off", "summary", "full"]
 """What is kept of the steps of a task: nothing, what each was, or the CLI's own lines as well."""
+OnBudget = Literal["finish", "stop"]
+"""What becomes of what runs when a budget is used up: it ends by itself, or is stopped."""
 CostSource = Literal["cli", "estimated", "unknown"]
 """Who says what an execution cost: its CLI, or a price list and its tokens; or nobody."""
 
@@ -71,6 +73,7 @@ class ErrorKind(StrEnum):
     TOO_LARGE = "too_large"
     INVALID_ANSWER = "invalid_answer"
     VERIFY_FAILED = "verify_failed"
+    BUDGET = "budget"
 
 
 DEFAULT_SCHEMA_REPAIRS = 1
@@ -496,9 +499,16 @@ class TaskResult(Wire):
         return self.backend or spec.backend
 
     @classmethod
-    def never_started(cls, index: int) -> Self:
-        """Make the result of a task whose run was canceled before it started."""
-        return cls._without_cli(index, ErrorKind.CANCELED, "canceled before it started", attempts=0)
+    def never_started(cls, index: int, *, is_over_budget: bool = False) -> Self:
+        """Make the result of a task whose run was canceled, or at its budget, before it started."""
+        result = cls._without_cli(
+            index, ErrorKind.CANCELED, "canceled before it started", attempts=0
+        )
+        if not is_over_budget:
+            return result
+        return replace(
+            result, error="not started: it would go over a budget", error_kind=ErrorKind.BUDGET
+        )
 
     @classmethod
     def not_tried_again(cls, index: int, tried: list[Try], losses: int) -> Self:
@@ -610,7 +620,9 @@ class RunOptions(Wire):
 
     `kind` says which command made it, and so how it is shown. `max_attempts` is how many times a
     task may lose its worker before it is LOST. `keep_seconds` is how long the record stays after
-    its last change.
+    its last change. `max_micro_usd` and `max_total_tokens` are the run's budget, for all executions
+    of its tasks; with `allow_unknown_cost`, executions that nobody can price count as estimated.
+    `estimate_micro_usd` and `estimate_tokens` are what is taken for one of which nothing is known.
     """
 
     max_parallel: int = 3
@@ -619,6 +631,17 @@ class RunOptions(Wire):
     max_attempts: int = 3
     keep_seconds: float = 7 * 86400.0
     kind: RunKind = "parallel"
+    max_micro_usd: int | None = None
+    max_total_tokens: int | None = None
+    on_budget: OnBudget = "finish"
+    allow_unknown_cost: bool = False
+    estimate_micro_usd: int | None = None
+    estimate_tokens: int | None = None
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether it may use only so much."""
+        return self.max_micro_usd is not None or self.max_total_tokens is not None
 
     @property
     def is_ordered(self) -> bool:
@@ -633,7 +656,10 @@ class RunSummary:
     `user` is the login name of who submitted it, on the machine of the client.
     `ok + failed + canceled + timeout + lost == total` once `ended_ms` is set. Times are
     milliseconds since the epoch by the Redis server's clock. The run was retried `retries` times;
-    for `idle_ms` in all, it had ended before it was.
+    for `idle_ms` in all, it had ended before it was. It may use `max_micro_usd` and
+    `max_total_tokens` in all, and has used what `spent_…` says, as far as that is known; for the
+    rest, `assumed_…` counts. `budget_of` is whose budget ended it: `run`, or a scope of those of a
+    day (`all`, a queue, `key NAME`); `unpriced` is a backend, or model, whose cost nobody knows.
     """
 
     run_id: str
@@ -655,6 +681,14 @@ class RunSummary:
     user: str = ""
     retries: int = 0
     idle_ms: int = 0
+    max_micro_usd: int | None = None
+    max_total_tokens: int | None = None
+    spent_micro_usd: int = 0
+    spent_tokens: int = 0
+    assumed_micro_usd: int = 0
+    assumed_tokens: int = 0
+    budget_of: str | None = None
+    unpriced: str | None = None
 
     @property
     def ended(self) -> int:
@@ -665,3 +699,12 @@ class RunSummary:
     def canceled_run(self) -> bool:
         """Whether the run as a whole was canceled, by a person or by fail-fast."""
         return self.cancel_reason is not None
+
+    @property
+    def ended_by_budget(self) -> bool:
+        """Whether a budget kept the tasks that have no result from starting."""
+        return self.cancel_reason in BUDGET_REASONS
+
+
+BUDGET_REASONS = frozenset({"budget", "unknown_cost"})
+"""Why a run is canceled that came to a budget, or whose cost nobody knows."""

@@ -45,7 +45,8 @@ class WorkerConfig:
     `worktrees_dir` has at most `worktrees_count` worktrees of tasks, of `worktrees_bytes` in all;
     one that has what no result has is kept for `worktrees_keep_days`. `changes_bytes` is how large
     the patch of a task may be.
-    `prices` are `{backend or backend:model: {input, output, cached_input}}`.
+    `prices` are `{backend or backend:model: {input, output, cached_input}}`. `budgets` are the
+    limits of a day by scope and unit (`Queues.set_budgets`); None leaves those that there are.
     """
 
     backends: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -58,6 +59,7 @@ class WorkerConfig:
     paths: Mapping[str, Sequence[str]] = field(default_factory=dict)
     task_limits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    budgets: Mapping[str, int] | None = None
     reports_versions: bool = True
     has_supervisor: bool = True
     checks_server: bool = True

@@ -19,10 +19,14 @@ def usd(spending: Spending) -> str:
     """
     if spending.cost_usd is None:
         return "-"
-    micros = spending.micro_usd
-    digits = 4 if 0 < micros < CENT else 2
     mark = "~" if spending.estimated_micro_usd and not spending.cli_micro_usd else ""
-    return f"{mark}${micros / MICROS:,.{digits}f}"
+    return f"{mark}{dollars(spending.micro_usd)}"
+
+
+def dollars(micro_usd: int) -> str:
+    """Return an amount as `$0.42`; less than a cent has four digits."""
+    digits = 4 if 0 < micro_usd < CENT else 2
+    return f"${micro_usd / MICROS:,.{digits}f}"
 
 
 def cost_line(spending: Mapping[str, Spending]) -> Iterator[str]:

@@ -10,8 +10,10 @@ from typing import Any
 
 from clinvk.backends.base import Backend, Command, Confinement, Session, build_command
 from clinvk.core.broker_url import MASK
+from clinvk.core.estimates import Estimate
 from clinvk.core.sanitize import one_line
 from clinvk.core.spec import TaskSpec
+from clinvk.output import estimate_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +21,14 @@ class Planned:
     """A task, the place of its prompt, and its command; `others` are the same for its other routes.
 
     Each of these has the word before its backend: `or` for one that may run it as well, `else` for
-    one that it falls back on.
+    one that it falls back on. `estimate` is what it is likely to use, where that is asked.
     """
 
     spec: TaskSpec
     source: str
     command: Command
     others: Sequence[tuple[str, TaskSpec, Command]] = ()
+    estimate: Estimate | None = None
 
     @property
     def warnings(self) -> Sequence[str]:
@@ -74,6 +77,8 @@ def lines(planned: Iterable[Planned]) -> Iterator[str]:
         yield f"[{number}] {_line(item.spec, item.command, item.source)}"
         for word, spec, command in item.others:
             yield f"    {word} {_line(spec, command, item.source)}"
+        if item.estimate is not None:
+            yield f"    {estimate_words.line(item.estimate)}"
 
 
 def _line(spec: TaskSpec, command: Command, source: str) -> str:
@@ -102,6 +107,10 @@ def entries(planned: Iterable[Planned]) -> Iterator[dict[str, Any]]:
         for word, name in (("or", "alternatives"), ("else", "fallback")):
             if others := [_entry(spec, each) for kind, spec, each in item.others if kind == word]:
                 entry[name] = others
+        if (given := item.estimate) is not None:
+            entry["estimate"] = estimate_words.document(
+                given.micro_usd, given.tokens, executions=given.executions
+            )
         yield entry
 
 

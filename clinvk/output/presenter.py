@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from clinvk.core import exit_codes
 from clinvk.core.sanitize import one_line
 from clinvk.core.spec import RunOptions, TaskSpec
+from clinvk.output.budget_words import ended_by_budget
 from clinvk.output.formatter import Formatter
 from clinvk.output.forms import reporters
 from clinvk.output.reporter import Presentation, View
@@ -116,6 +117,8 @@ class Presenter:
             reporter.end(report)
         for warning in report.warnings():
             self.note(f"warning: {one_line(warning)}")
+        if report.summary is not None and (line := ended_by_budget(report.summary)):
+            self.note(f"clinvk: {line}")
 
 
 def width() -> int:

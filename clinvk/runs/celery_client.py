@@ -184,6 +184,7 @@ class CeleryClient:
         tasks: Mapping[int, TaskSpec | None],
         seen_retries: int,
         max_parallel: int | None = None,
+        budget: RunOptions | None = None,
     ) -> RetriedRun | None:
         """Run tasks of a run again, see `Store.retry`; None where they have to be chosen again.
 
@@ -193,7 +194,7 @@ class CeleryClient:
         """
         with self.reaching_broker():
             steps_position = self.store.steps_since(run.id, NEWEST).position
-            retried = self.store.retry(run.id, tasks, seen_retries, max_parallel)
+            retried = self.store.retry(run.id, tasks, seen_retries, max_parallel, budget)
         if retried.verdict == "changed":
             return None
         if retried.verdict != "retried":

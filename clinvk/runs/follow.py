@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from clinvk.core.errors import BrokerError, ClinvkError, WireError
-from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus
+from clinvk.core.spec import RunSummary, TaskResult, TaskSpec, TaskStatus
 from clinvk.core.spending import Spending, by_backend
 from clinvk.runs.client import Event, Run, StepsWanted
 from clinvk.runs.interruption import Interruption
@@ -64,6 +64,7 @@ class _Following:
         self._results = _Results(specs)
         self.started_ms = self.ended_ms = _now_ms()
         self.idle_ms = 0
+        self.summary: RunSummary | None = None
 
     def observe_all(self, steps: StepsWanted) -> None:
         """Let the handlers see all events of the run, until its end."""
@@ -74,7 +75,7 @@ class _Following:
             notices.saw(event)
             if event.kind not in NOT_OBSERVED:
                 self._observe(event)
-        summary = self._run.summary()
+        self.summary = summary = self._run.summary()
         self.started_ms = summary.created_ms
         self.idle_ms = summary.idle_ms
         self.ended_ms = summary.ended_ms or self.ended_ms
@@ -98,6 +99,7 @@ class _Following:
             started_ms=self.started_ms,
             ended_ms=self.ended_ms,
             idle_ms=self.idle_ms,
+            summary=self.summary,
         )
 
     def _observe(self, event: Event) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from clinvk.core import exit_codes
-from clinvk.core.spec import TaskResult, TaskSpec, TaskStatus
+from clinvk.core.spec import RunSummary, TaskResult, TaskSpec, TaskStatus
 from clinvk.core.spending import Spending, by_backend
 
 FAILED = (TaskStatus.FAILED, TaskStatus.TIMEOUT, TaskStatus.LOST)
@@ -28,7 +28,7 @@ class Report:
     For `idle_ms` of the time, the run had ended and was not retried yet.
     `warned` has the indexes of results with warnings; None is any of them.
     `waited_seconds` is for how long limits held up its tasks in all, if they did. `spending` is
-    what they used, by backend.
+    what they used, by backend. `summary` is the run's record, where it was read.
     """
 
     run_id: str
@@ -41,6 +41,7 @@ class Report:
     warned: Collection[int] | None = None
     waited_seconds: float | None = None
     spending: dict[str, Spending] = field(default_factory=dict)
+    summary: RunSummary | None = None
 
     def __post_init__(self) -> None:
         if not self.status_counts:

@@ -10,7 +10,7 @@ from clinvk.core.spec import backend_of
 from clinvk.store.types import Explanation, PendingReason
 
 MAX_WORKERS = 3
-NORMAL = frozenset({"run", "busy", "limit", "rate", "turn", "limited", "held"})
+NORMAL = frozenset({"run", "busy", "limit", "rate", "turn", "limited", "held", "budget"})
 """Reasons that pass by themselves as tasks end."""
 REASONS = {
     "paused": "queue {} is paused",
@@ -21,6 +21,7 @@ REASONS = {
     "rate": "queue {} has reached its rate",
     "run": "the run has reached max_parallel",
     "turn": "another run has its turn in queue {}",
+    "budget": "{} is kept from starting by a budget",
     "held": "{} is to be tried again",
 }
 

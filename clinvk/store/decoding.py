@@ -13,7 +13,7 @@ from annotated_types import Ge
 from clinvk.core import limit_waits, wire_checks
 from clinvk.core.errors import WireError
 from clinvk.core.history import History
-from clinvk.core.spec import RunSummary, TaskResult, TaskSpec, Try
+from clinvk.core.spec import ErrorKind, RunSummary, TaskResult, TaskSpec, Try
 from clinvk.core.spending import Spending
 from clinvk.store.failure_detector import Overdue
 from clinvk.store.types import (
@@ -49,7 +49,7 @@ def claim(verdict: bytes, rest: Sequence[Any]) -> Claim:
     """Decode the answer to a claim."""
     if not rest:
         return Claim(text(verdict))
-    spec, attempts, queue, model, waited_ms, rejections, retries, history, earlier = rest
+    spec, attempts, queue, model, waited_ms, rejections, retries, history, earlier, left = rest
     return Claim(
         text(verdict),
         spec,
@@ -61,6 +61,7 @@ def claim(verdict: bytes, rest: Sequence[Any]) -> Claim:
         retries,
         history,
         earlier,
+        int(left) if left else None,
     )
 
 
@@ -144,9 +145,28 @@ def earlier(index: int, entry: bytes) -> TaskResult | None:
 
 
 def never_ended(
+    index: int,
+    tries: bytes | None,
+    history: bytes | None,
+    losses: bytes | None,
+    *,
+    is_over_budget: bool = False,
+) -> TaskResult:
+    """Make the result of a task that a canceled run never ended, of how it was tried.
+
+    `is_over_budget`: a budget kept it from starting, or from being tried again.
+    """
+    found = _never_ended(index, tries, history, losses)
+    if not is_over_budget:
+        return found
+    if not found.attempts:
+        return TaskResult.never_started(index, is_over_budget=True)
+    return replace(found, error_kind=ErrorKind.BUDGET)
+
+
+def _never_ended(
     index: int, tries: bytes | None, history: bytes | None, losses: bytes | None
 ) -> TaskResult:
-    """Make the result of a task that a canceled run never ended, of how it was tried."""
     tried = list[Try]()
     with suppress(WireError):
         tried = History.read(history or b"").tried
@@ -173,6 +193,7 @@ def _count(value: Any) -> int:
 LATEST_MS = 253_402_300_799_999
 """The last millisecond of the year 9999, the last that can be shown."""
 MOST_TASKS = 1 << 31
+MOST_AMOUNT = 1 << 53
 
 
 @contextmanager
@@ -219,9 +240,32 @@ def summary(
             user=record.get("user", ""),
             retries=_between(0, record.get("retries", "0"), MOST_TASKS),
             idle_ms=_between(0, record.get("idle_ms", "0"), LATEST_MS),
+            budget_of=record.get("budget_of"),
+            unpriced=record.get("unpriced"),
+            **_amounts(record),
             in_flight=len(in_flight),
             running=sum(entry.split(b":", 2)[1] == b"r" for entry in in_flight),
         )
+
+
+BUDGET_FIELDS = {
+    "max_cost": "max_micro_usd",
+    "max_tokens": "max_total_tokens",
+    "spent_cost": "spent_micro_usd",
+    "spent_tokens": "spent_tokens",
+    "assumed_cost": "assumed_micro_usd",
+    "assumed_tokens": "assumed_tokens",
+}
+"""Amounts in a run's record, and in its summary."""
+
+
+def _amounts(record: Mapping[str, str]) -> dict[str, Any]:
+    """Decode the amounts of a run's budget."""
+    return {
+        BUDGET_FIELDS[name]: _between(0, value, MOST_AMOUNT)
+        for name, value in record.items()
+        if name in BUDGET_FIELDS
+    }
 
 
 def _mapping(answer: Any) -> Mapping[Any, Any]:

@@ -39,6 +39,11 @@ KEYS = {
     "step_counts": "clinvk:run:{}:step_counts",  # hash: index -> what is kept; last -> sequence
     "ledger": "clinvk:run:{}:ledger",  # hash: day and labels -> used, see lua/lib/ledger.lua
     "ledgers": "clinvk:ledgers",  # sorted set: run -> when its ledger got a new row (ms)
+    "reserved": "clinvk:run:{}:reserved",  # hash: index -> reserved, see lua/lib/budgets.lua
+    "budgets": "clinvk:budgets",  # hash: scope and unit -> how much a day may have
+    "used": "clinvk:used:{}",  # hash of a day: scope and unit -> used
+    "all_reserved": "clinvk:reserved",  # hash: scope and unit -> reserved now
+    "at_budget": "clinvk:at_budget",  # set: runs whose next task goes over a budget
     "runs": "clinvk:runs",  # sorted set: run -> when it was submitted (ms)
     "active": "clinvk:active",  # sorted set: run that is not done -> when it was audited last (ms)
     "submitted": "clinvk:submitted:{}",  # string: a submitter's key -> run and digest

@@ -10,9 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from clinvk.store import decoding
 from clinvk.store.connection import Connection, all_but_wrong_types
 from clinvk.store.keys import key
-from clinvk.store.types import LedgerRow
+from clinvk.store.types import DAY_MS, LedgerRow
 
-DAY_MS = 86_400_000
+LIFETIME_MS = 92 * DAY_MS
+ELSEWHERE = "elsewhere"
+"""Stands for a run in the names of what other servers had."""
+HISTOGRAMS = 200
+"""Among how many runs, the newest, it is looked what executions used."""
 PAGE = 500
 """Runs whose ledgers are read at a time."""
 
@@ -28,6 +32,26 @@ class Ledger(Connection):
         """Return the rows of a run as they are stored, for `decoding.ledger_row`."""
         fields = self.redis.hgetall(key("ledger", run))
         return {decoding.text(name): decoding.text(sums) for name, sums in fields.items()}
+
+    def remember(self, histograms: Mapping[str, str]) -> None:
+        """Add what executions on other servers used; see lua/lib/ledger.lua.
+
+        It is for estimates, and no part of what was spent here.
+        """
+        if not histograms:
+            return
+        with self.redis.pipeline(transaction=False) as pipeline:
+            pipeline.zadd(key("ledgers"), {ELSEWHERE: 1})
+            pipeline.hset(key("ledger", ELSEWHERE), mapping=dict(histograms))
+            pipeline.pexpire(key("ledger", ELSEWHERE), LIFETIME_MS)
+            pipeline.pexpire(key("ledgers"), LIFETIME_MS)
+            pipeline.execute()
+
+    def histograms(self) -> Iterator[dict[str, str]]:
+        """Yield the ledgers of the newest runs as they are stored."""
+        names = self.redis.zrevrange(key("ledgers"), 0, HISTOGRAMS - 1)
+        for name in names:
+            yield self.ledger(decoding.text(name))
 
     def spending(self, since_ms: int) -> Iterator[LedgerRow]:
         """Yield what all runs have used since a time, from the beginning of its day (UTC) on."""

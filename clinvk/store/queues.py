@@ -10,7 +10,7 @@ from clinvk.core.errors import WireError
 from clinvk.store import decoding, leases
 from clinvk.store.connection import Connection, all_but_wrong_types
 from clinvk.store.keys import key
-from clinvk.store.types import Admission, OnUnreadable, QueueState, ignore
+from clinvk.store.types import DAY_MS, Admission, OnUnreadable, QueueState, ignore
 
 WORKER_MS = 15_000
 """How long a worker may be silent before its slots no longer count."""
@@ -75,6 +75,18 @@ class Queues(Connection):
         ]
         self.call("limit", queue=queue, source=source, pairs=pairs)
 
+    def set_budgets(
+        self, limits: Mapping[str, int], elsewhere: Mapping[str, int] | None = None
+    ) -> None:
+        """Set the budgets of a day, in place of those that there were; see lua/budgets.lua.
+
+        `elsewhere` is what was used today of which this server knows nothing. Both are by scope
+        and unit, such as `all cost` and `clinvk.claude tokens`.
+        """
+        given = "" if elsewhere is None else json.dumps(elsewhere)
+        pairs = [part for pair in limits.items() for part in pair]
+        self.call("budgets", elsewhere=given, limits=pairs)
+
     def reopen(self, queue: str) -> Admission:
         """Forget what was learned of the limits of a queue's provider."""
         answer = self.call("reopen", queue=queue, claim_timeout_ms=leases.CLAIM_TIMEOUT_MS)
@@ -98,10 +110,23 @@ class Queues(Connection):
                 pipeline.hget(key("capacity"), name)
             answers = iter(all_but_wrong_types(pipeline))
         now_ms, running = self.call("count_running", queues=names)
-        found = []
+        found, used_up = [], self._used_up(int(now_ms))
         for row in zip(names, answers, answers, answers, running, strict=True):
             try:
-                found.append(decoding.queue(*row, int(now_ms)))
+                state = decoding.queue(*row, int(now_ms))
+                found.append(state.closed_by_budget() if used_up & {"all", state.name} else state)
             except WireError as error:
                 on_unreadable(str(error))
         return found
+
+    def _used_up(self, now_ms: int) -> set[str]:
+        """Return the scopes whose budget of the day is used up; see lua/lib/budgets.lua."""
+        limits = self.redis.hgetall(key("budgets"))
+        if not limits:
+            return set()
+        used = self.redis.hgetall(key("used", str(now_ms // DAY_MS)))
+        return {
+            decoding.text(name).rpartition(" ")[0]
+            for name, limit in limits.items()
+            if int(used.get(name, 0)) >= int(limit)
+        }

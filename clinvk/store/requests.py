@@ -23,7 +23,7 @@ from clinvk.store import decoding
 from clinvk.store.connection import Connection
 from clinvk.store.keys import key
 from clinvk.store.leases import CLAIM_TIMEOUT_MS
-from clinvk.store.retries import NEVER_STARTED
+from clinvk.store.retries import NEVER_STARTED, OVER_BUDGET
 
 REQUEST_MS = 3_600_000
 """How long a request, and the answer to one, stays. No longer than a submission."""
@@ -214,7 +214,11 @@ def _retry(submitter: str, given: Mapping[str, Any]) -> dict[str, Any]:
         "submitter": submitter,
         "seen_retries": _matching(r"\d{1,9}", given["seen_retries"]),
         "max_parallel": _matching(r"([1-9]\d{0,8})?", given["max_parallel"]),
+        "max_cost": _matching(r"\d{0,15}", given.get("max_cost", "")),
+        "max_tokens": _matching(r"\d{0,15}", given.get("max_tokens", "")),
+        "allow_unknown": _matching("1?", given.get("allow_unknown", "")),
         "never_started": NEVER_STARTED,
+        "over_budget": OVER_BUDGET,
         "claim_timeout_ms": CLAIM_TIMEOUT_MS,
     }
 

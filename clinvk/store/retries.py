@@ -5,16 +5,25 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 
-from clinvk.core.spec import TaskResult, TaskSpec
+from clinvk.core.spec import RunOptions, TaskResult, TaskSpec
 from clinvk.store import decoding, leases
 from clinvk.store.keys import key
 from clinvk.store.runs import SUBMIT_CHUNK, SUBMITTING_MS, Runs
 from clinvk.store.types import Lease, Retried
 
-NEVER_STARTED = (
-    TaskResult.never_started(0).to_wire().decode().replace('"index":0', '"index":@INDEX@', 1)
-)
-"""The result of a task that never started, as the scripts fill it in."""
+
+def _template(result: TaskResult) -> str:
+    """Return a result of any task as the scripts fill it in."""
+    return result.to_wire().decode().replace('"index":0', '"index":@INDEX@', 1)
+
+
+NEVER_STARTED = _template(TaskResult.never_started(0))
+OVER_BUDGET = _template(TaskResult.never_started(0, is_over_budget=True))
+"""The results of a task that never started: its run was canceled, or came to a budget."""
+
+
+def _or_empty(number: int | None) -> int | str:
+    return "" if number is None else number
 
 
 class Retries(Runs):
@@ -26,12 +35,14 @@ class Retries(Runs):
         tasks: Mapping[int, TaskSpec | None],
         seen_retries: int,
         max_parallel: int | None = None,
+        budget: RunOptions | None = None,
     ) -> Retried:
         """Run tasks of a run again: by index, with new specs or None for those that they have.
 
         They were chosen when the run had been retried `seen_retries` times. Like a submission,
-        they are recorded first, and in chunks.
+        they are recorded first, and in chunks. What `budget` sets of one is the run's from now on.
         """
+        budget = budget or RunOptions()
         ticket, submitter = f"{run}.{secrets.token_hex(8)}", self.submitter or ""
         submission = key("submission_specs", f"{submitter}:{ticket}")
         rows = [(str(index), spec.to_wire() if spec else b"") for index, spec in tasks.items()]
@@ -45,7 +56,11 @@ class Retries(Runs):
             submitter=submitter,
             seen_retries=seen_retries,
             max_parallel=max_parallel or "",
+            max_cost=_or_empty(budget.max_micro_usd),
+            max_tokens=_or_empty(budget.max_total_tokens),
+            allow_unknown="1" if budget.allow_unknown_cost else "",
             never_started=NEVER_STARTED,
+            over_budget=OVER_BUDGET,
             claim_timeout_ms=leases.CLAIM_TIMEOUT_MS,
         )
         if verdict != b"retried":

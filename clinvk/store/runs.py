@@ -14,7 +14,7 @@ import redis
 
 from clinvk.core.changes import Changes, Part
 from clinvk.core.errors import WireError
-from clinvk.core.spec import RunOptions, RunSummary, TaskResult, TaskSpec
+from clinvk.core.spec import BUDGET_REASONS, RunOptions, RunSummary, TaskResult, TaskSpec
 from clinvk.store import decoding, leases
 from clinvk.store.connection import Connection, all_but_wrong_types, is_transient
 from clinvk.store.keys import key
@@ -138,6 +138,8 @@ class Runs(Connection):
             record["max_wait_ms"] = int(recorded.max_wait_seconds * 1000)
         if recorded.have_tags:
             record["has_tags"] = 1
+        if options.has_budget:
+            record |= _budget(options)
         self.redis.hset(key("submission", submission), mapping=record)
         self.redis.pexpire(key("submission", submission), SUBMITTING_MS)
 
@@ -262,11 +264,13 @@ class Runs(Connection):
         with self.redis.pipeline(transaction=False) as pipeline:
             for kind in ("tries", "history", "worker_losses"):
                 pipeline.hmget(key(kind, run), fields)
-            answers = all_but_wrong_types(pipeline)
+            pipeline.hget(key("run", run), "cancel_reason")
+            *answers, reason = all_but_wrong_types(pipeline)
         nothing = [None] * len(fields)
         found = [nothing if isinstance(answer, Exception) else answer for answer in answers]
         for index, *entries in zip(indexes, *found, strict=True):
-            yield decoding.never_ended(index, *entries)
+            is_over_budget = decoding.text(reason or b"") in BUDGET_REASONS
+            yield decoding.never_ended(index, *entries, is_over_budget=is_over_budget)
 
     def _load_large(self, run: str, result: TaskResult) -> TaskResult:
         if (changes := result.changes) and 0 < changes.patch_bytes <= MOST_PATCH_BYTES:
@@ -336,6 +340,19 @@ class Runs(Connection):
             pipeline.hgetall(key("run", run))
             pipeline.hvals(key("in_flight", run))
             return decoding.summary(run, *all_but_wrong_types(pipeline))
+
+
+def _budget(options: RunOptions) -> dict[str, str | int]:
+    """Return what a run's record says of its budget."""
+    given = {
+        "max_cost": options.max_micro_usd,
+        "max_tokens": options.max_total_tokens,
+        "on_budget": options.on_budget,
+        "allow_unknown": int(options.allow_unknown_cost),
+        "estimate_cost": options.estimate_micro_usd,
+        "estimate_tokens": options.estimate_tokens,
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _chunks(specs: Iterable[TaskSpec]) -> Iterator[list[tuple[int, TaskSpec]]]:

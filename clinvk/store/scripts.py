@@ -25,6 +25,7 @@ LIBRARY = (
     "tries",
     "pending",
     "ledger",
+    "budgets",
     "fair_queues",
     "admission",
     "submission",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from clinvk.core.spending import LOST, Spending
@@ -20,6 +20,9 @@ OnUnreadable = Callable[[str], None]
 
 def ignore(_: str) -> None:
     """Let a record that cannot be read be missing from what is listed."""
+
+
+DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,8 @@ class Claim:
     `model` the one to use instead of its own, or "". Limits have held it up for `waited_ms` in all
     and refused it `rejections` times; `retries` counts other tries. `history` is what an earlier
     execution left for this one (`Hold.history`). `earlier` is the result that a retry took away,
-    after the name of the backend that it was asked of; see `decoding.earlier`.
+    after the name of the backend that it was asked of; see `decoding.earlier`. `left_micro_usd` is
+    what budgets leave for it, None without one.
     """
 
     verdict: str
@@ -89,6 +93,7 @@ class Claim:
     retries: int = 0
     history: bytes = b""
     earlier: bytes = b""
+    left_micro_usd: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,6 +359,17 @@ class QueueState:
     def gate(self) -> Gate | None:
         """The gate of the queue as a whole, if it has one."""
         return next((gate for gate in self.gates if not gate.model), None)
+
+    def closed_by_budget(self) -> QueueState:
+        """Return the queue as it is where a budget of the day is used up: closed until the next."""
+        tomorrow_ms = self.now_ms - self.now_ms % DAY_MS + DAY_MS
+        gate = self.gate or Gate(
+            model="", closed_until_ms=None, retry_at_ms=None, kind="", worker="", limit=None
+        )
+        if gate.closed_until_ms is not None and gate.closed_until_ms > tomorrow_ms:
+            return self
+        closed = replace(gate, closed_until_ms=tomorrow_ms, kind="budget", worker="")
+        return replace(self, gates=[closed, *(each for each in self.gates if each.model)])
 
     @property
     def is_paused_now(self) -> bool:

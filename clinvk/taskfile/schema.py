@@ -8,7 +8,9 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from clinvk.core.amounts import TOKENS_PATTERN, tokens_of
 from clinvk.core.durations import FOR_EVER, PATTERN, wait_seconds
+from clinvk.core.prices import MOST_USD
 from clinvk.core.spec import RetryKind, TaskSpec, Workspace
 from clinvk.taskfile.raw_tasks import RawTasks
 
@@ -34,16 +36,38 @@ Fallback = list[Annotated[str, Field(min_length=1)]]
 Retries = Annotated[int, Field(ge=0)]
 
 
+def _checked_tokens(value: Any) -> Any:
+    tokens_of(value)
+    return value
+
+
+TokenCount = Annotated[
+    int | str,
+    BeforeValidator(_checked_tokens),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1},
+                {"type": "string", "pattern": f"^{TOKENS_PATTERN}$"},
+            ]
+        }
+    ),
+]
+"""A number of tokens, `500k` or `2M`; kept as it is written."""
+
+
 class FileHeader(BaseModel):
     """What a file sets beside its tasks. None is what it does not set.
 
-    The fields after `output_dir` are defaults of its tasks. `schema` and `verify` are as
+    The fields after `max_tokens_total` are defaults of its tasks. `schema` and `verify` are as
     `answer_fields` has made them.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     output_dir: Annotated[str, Field(min_length=1)] | None = None
+    max_cost_usd: Annotated[float, Field(gt=0, le=MOST_USD, allow_inf_nan=False)] | None = None
+    max_tokens_total: TokenCount | None = None
     max_wait: MaxWait | None = None
     retries: Retries | None = None
     retry_on: list[RetryKind] | None = None

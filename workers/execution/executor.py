@@ -15,6 +15,7 @@ from typing import Any
 
 from clinvk.backends.base import NO_SESSION, Backend, ParsedOutput, ProcessResult, Session
 from clinvk.core.changes import Changes
+from clinvk.core.prices import MICROS
 from clinvk.core.spec import (
     CostSource,
     Enforcement,
@@ -224,7 +225,9 @@ class Executor:
             spec, session = assignment.begin(
                 self.name, self._resume_prompt, has_session=self._has_session(lease, assignment)
             )
-            task = self._preparation.prepare(spec, results, session, lease)
+            left = claim.left_micro_usd
+            budget_usd = None if left is None else left / MICROS
+            task = self._preparation.prepare(spec, results, session, lease, budget_usd)
             unlimited = self._task_limits.warnings(task.spec.backend)
             execution = replace(
                 execution,

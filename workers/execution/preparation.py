@@ -110,8 +110,11 @@ class Preparation:
         results: ReadResults,
         session: Session = NO_SESSION,
         lease: Lease = NO_LEASE,
+        budget_usd: float | None = None,
     ) -> PreparedTask:
         """Fill in earlier outputs, check the policy, make its worktree, build the command.
+
+        `budget_usd` is what it may cost at most.
 
         Raises:
             RefusedError: it cannot be run here.
@@ -133,6 +136,7 @@ class Preparation:
                 project_settings=self._policy.allows_project_settings(spec),
                 directory=directory.real_path,
                 quiet=self._quiet(backend),
+                budget_usd=budget_usd,
             )
             command = build_command(backend, spec, confinement, session)
         except BaseException:

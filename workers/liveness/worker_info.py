@@ -19,7 +19,7 @@ class Announcement:
     """A worker's entry in the list of live workers. It expires unless it is published again.
 
     `entry` has at least `slots` (tasks at once) and `queues` (Celery's names). `limits` are those
-    of queues, by their names, in this machine's configuration.
+    of queues, by their names, in this machine's configuration, `budgets` those of a day.
     """
 
     def __init__(
@@ -28,11 +28,13 @@ class Announcement:
         worker: str,
         entry: Mapping[str, Any],
         limits: Mapping[str, Mapping[str, Any]] | None = None,
+        budgets: Mapping[str, int] | None = None,
     ) -> None:
         self._store = store
         self._worker = worker
         self._entry = dict(entry)
         self._limits = dict(limits or {})
+        self._budgets = budgets
 
     def describe(self, **more: Any) -> None:
         """Add to the entry, from the next time that it is published."""
@@ -50,6 +52,9 @@ class Announcement:
             queue, limits = next(iter(self._limits.items()))
             self._store.limit(queue, "config", **limits)
             del self._limits[queue]
+        if self._budgets is not None:
+            self._store.set_budgets(self._budgets)
+            self._budgets = None
         self._store.announce(self._worker, self._entry)
 
     def drain(self, running: int) -> None:

@@ -1,5 +1,6 @@
 -- claim(run, index, dispatch, owner, nonce, lease_ms)
---   -> {verdict, spec, attempts, queue, model, waited_ms, rejections, retries, history, earlier}
+--   -> {verdict, spec, attempts, queue, model, waited_ms, rejections, retries, history, earlier,
+--       cost left}
 -- A worker's first act on a message: may I run this, and what is it?
 --   owner     the worker process
 --   nonce     one for each message, so that a call can be repeated
@@ -7,7 +8,8 @@
 -- Verdicts:
 --   go        yours until the lease runs out; the spec follows, how often it was begun, which queue
 --             it came through, the model to use instead of its own or '', how limits held it up,
---             what earlier executions left for it, and what a retry took away (lib/earlier.lua).
+--             what earlier executions left for it, what a retry took away (lib/earlier.lua), and
+--             what budgets leave for it, in millionths of a dollar, '' without one.
 --             Also the answer to the same call again: the first answer may have been lost on the way
 --   canceled  the run was canceled before anyone claimed the task
 --   stale     another dispatch has the task or its result, or the run is gone
@@ -48,4 +50,5 @@ local tries = tries_of(run, index)
 local history = not tries.is_new and redis.call('HGET', history_key(run), index)
 local earlier = record_of(run).has_earlier and redis.call('HGET', earlier_results_key(run), index)
 return {'go', spec, losses + 1, queue, tries.model or '', integer(tries.waited_ms), tries.rejections,
-        tries.retries, history or '', earlier or ''}
+        tries.retries, history or '', earlier or '',
+        record_of(run).is_budgeted and budgets().cost_left_for(run, queue, index) or ''}

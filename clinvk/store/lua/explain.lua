@@ -4,7 +4,7 @@
 -- Say what a run waits for: who runs how many of its tasks, how many are dispatched and not
 -- claimed, and for each queue how many wait and why. Writes nothing.
 -- Reasons: those of why_closed() in lib/admission.lua; 'run' where the run's own max_parallel is
--- reached; 'turn' where it is another run's turn; 'held' where tasks are held back until a time.
+-- reached; 'budget' where one allows no more just now; 'turn' where it is another run's turn; 'held' where tasks are held back until a time.
 --   model         the one whose limit it is; '' for that of the whole queue
 --   until_ms      until when, 0 where that is not known
 --   kind, worker  of a limit of the provider: what it is, and who met it
@@ -48,7 +48,8 @@ end
 
 local function add_pending(queue, count)
   local reason = why_closed(queue, admission)
-                 or (#in_flight >= record_of(run).max_parallel and 'run') or 'turn'
+                 or (#in_flight >= record_of(run).max_parallel and 'run')
+                 or (record_of(run).waits_for_budget and 'budget') or 'turn'
   local gate = reason == 'limited' and first_gate(queue) or nil
   local paused_until = reason == 'paused' and redis.call('HGET', queue_key(queue), 'paused_until')
   add(queue, '', count, reason, gate and gate.closed_until or tonumber(paused_until or 0), gate)

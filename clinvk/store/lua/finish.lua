@@ -50,12 +50,16 @@ add_event(run, 'kind', 'finished', 'index', index, 'dispatch', dispatch)
 keep(run, events_key(run))
 record_completion(run, status, 1)
 charge(run, index, queue, used_model, spent)
+settle(run, index, queue, used_model, spent, false, status == 'ok')
 local taken_back = {0, {}}
 if status ~= 'ok' and record_of(run).fail_fast then
   taken_back = cancel(run, 'fail_fast')
 end
 if redis.call('HGET', run_key(run), 'state') == 'running' then
   let_follow(run, tonumber(index))
+  if record_of(run).is_budgeted then taken_back = end_at_budget(run) end
+end
+if redis.call('HGET', run_key(run), 'state') == 'running' then
   enter_fair_queues(run)
 end
 local admission = admit(claim_timeout_ms)

@@ -119,6 +119,7 @@ end
 if not is_waiting then
   charge(run, index, queue, used_model, spent)
   write({'HSET', in_flight_key(run), index, entry}, 'HDEL', in_flight_key(run), index)
+  settle(run, index, queue, used_model, spent, signal ~= '' and pinned == '', false)
   remove_member(leases_key(queue), lease)
   set_field(dispatches_key(run), index, dispatch)
   keep(run, dispatches_key(run))

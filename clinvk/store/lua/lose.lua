@@ -46,9 +46,11 @@ local function lose(run, index, dispatch, lease, reason)
   end
   write({'ZADD', leases_key(queue), score, lease}, 'ZREM', leases_key(queue), lease)
   requeue(run, index, dispatch, queue, entry)
+  local model = state == 'r' and asked_model(run, index) or ''
+  settle(run, index, queue, model, state == 'r' and LOST or '', false, false)
   if state == 'r' then
     increment(worker_losses_key(run), index, 1)
-    charge(run, index, queue, asked_model(run, index), LOST)
+    charge(run, index, queue, model, LOST)
     add_event(run, 'kind', 'lost', 'index', index, 'dispatch', dispatch, 'why', reason)
   end
 end

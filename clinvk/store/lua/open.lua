@@ -60,6 +60,7 @@ end
 touch_shared(runs_key())
 write({'ZREM', active_key(), run}, 'ZADD', active_key(), integer(now_ms()), run)
 touch_shared(active_key())
+budgets().note(run)
 enter_fair_queues(run)
 local admission = admit(claim_timeout_ms)
 touch(run)

@@ -36,6 +36,8 @@ for _, queue in ipairs(redis.call('SMEMBERS', queues_key())) do
     if failure then failures[#failures + 1] = {parse_lease(found[i]) or found[i], failure} end
   end
 end
+local failure = attempt(look_at_budgets)
+if failure then failures[#failures + 1] = {'*', failure} end
 local admission = admit(claim_timeout_ms)
 local complete = redis.call('ZRANGEBYSCORE', complete_key(), '-inf', now - complete_after_ms)
 return {over, admission, complete, repaired, failures, state_of_gates() ~= '' and 1 or 0}

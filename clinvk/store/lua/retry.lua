@@ -1,4 +1,5 @@
--- retry(run, ticket, submitter, seen_retries, max_parallel, never_started, claim_timeout_ms)
+-- retry(run, ticket, submitter, seen_retries, max_parallel, max_cost, max_tokens, allow_unknown,
+--       never_started, over_budget, claim_timeout_ms)
 --   -> {verdict, position, admission}
 -- Run tasks of a run again, each under its next dispatch. Until its new result is in, what it had
 -- is in `earlier_results`; see lib/earlier.lua.
@@ -7,7 +8,11 @@
 --   submitter         the user whose submission that is, if it may not act itself, or ''
 --   seen_retries      how often the run had been retried when these tasks were chosen
 --   max_parallel      the run's from now on; '' leaves it
---   never_started     the result of a task that was canceled before it started, with @INDEX@
+--   max_cost, max_tokens  the run's budget from now on, for all that it has used and will use; ''
+--                     leaves it
+--   allow_unknown     '1' lets executions have no known cost from now on
+--   never_started     the result of a task that was canceled before it started, with @INDEX@;
+--                     over_budget: of one that a budget kept from starting
 --   claim_timeout_ms  how long a published task may go unclaimed
 -- Verdicts:
 --   retried  the position is that of the last event before
@@ -46,7 +51,9 @@ if max_parallel ~= '' and tonumber(max_parallel) < 1 then error('max_parallel mu
 
 local newest = redis.call('XREVRANGE', events_key(run), '+', '-', 'COUNT', 1)[1]
 local position = newest and newest[1] or '0'
-if was_canceled then record_never_started(run, indexes, never_started) end
+if was_canceled then
+  record_never_started(run, indexes, fields[6] == 'budget' and over_budget or never_started)
+end
 local used = {}
 for place, index in ipairs(indexes) do
   local spec = cjson.decode(redis.call('HGET', specs_key(run), index))
@@ -82,6 +89,22 @@ if max_parallel ~= '' then
   set_field(run_key(run), 'max_parallel', integer(max_parallel))
   if redis.call('HLEN', in_flight_key(run)) >= record.max_parallel then leave_fair_queues(run) end
 end
+if max_cost ~= '' or max_tokens ~= '' then budgets().recount_spent(run) end
+for name, value in pairs({max_cost = max_cost, max_tokens = max_tokens}) do
+  if value ~= '' then
+    set_field(run_key(run), name, integer(value))
+    record[name] = tonumber(value)
+  end
+end
+if allow_unknown == '1' then
+  set_field(run_key(run), 'allow_unknown', '1')
+  record.allows_unknown = true
+end
+for _, name in ipairs({'unpriced', 'budget_of', 'waits_for_budget'}) do
+  remove_field(run_key(run), name)
+end
+record.unpriced, record.waits_for_budget = nil, false
+budgets().note(run)
 remove_member(complete_key(), run)
 if redis.call('ZADD', active_key(), 'NX', integer(now_ms()), run) == 1 then
   note_undo('ZREM', active_key(), run)

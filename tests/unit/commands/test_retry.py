@@ -63,10 +63,11 @@ class Client(CeleryClient):
         tasks: Mapping[int, TaskSpec | None],
         seen_retries: int,
         max_parallel: int | None = None,
+        budget: RunOptions | None = None,
     ) -> RetriedRun | None:
         before, self.before = self.before, lambda: None
         before()
-        retried = super().retry(run, tasks, seen_retries, max_parallel)
+        retried = super().retry(run, tasks, seen_retries, max_parallel, budget)
         if self.answer is not None and retried is not None:
             self.work(self.answer)
         return retried

@@ -164,9 +164,21 @@ local function hold_for_worker(run, queue, admission)
   return true
 end
 
--- Dispatch the task at the head of a run's pending list: lease it and publish it.
-local function dispatch_task(run, queue, chosen, admission)
+-- Let a run whose next task of a queue goes over a budget wait: for an end of what runs, or until a
+-- reaper finds that there is room again, or that the run has to end.
+local function wait_for_budget(run, queue)
+  leave_fair_queue(run, queue)
+  set_field(run_key(run), 'waits_for_budget', '1')
+  record_of(run).waits_for_budget = true
+  write(nil, 'SADD', at_budget_key(), run)
+  touch_shared(at_budget_key())
+end
+
+-- Dispatch the task at the head of a run's pending list: lease it and publish it. `amounts` are what
+-- it reserves of budgets, if any concerns it.
+local function dispatch_task(run, queue, chosen, admission, amounts)
   local index = take_pending(run, queue)
+  if amounts then budgets().reserve(run, chosen, index, amounts) end
   local dispatch = integer(1 + (redis.call('HGET', dispatches_key(run), index) or 0))
   local lease = lease_name(run, index, dispatch)
   write({'HDEL', in_flight_key(run), index},
@@ -217,9 +229,13 @@ local function dispatch_from(run, queue, admission)
     return
   end
   local from = first_of_run(run, queue, head, admission)
-  local chosen = choose_queue(from, admission)
+  local chosen, amounts = choose_queue(from, admission), nil
+  if record_of(run).is_budgeted then
+    amounts = budgets().affordable(run, chosen, redis.call('LINDEX', pending_key(run, from), 0))
+    if not amounts then return wait_for_budget(run, from) end
+  end
   if not (hold_for_model(run, from, chosen, admission) or hold_for_worker(run, from, admission)) then
-    dispatch_task(run, from, chosen, admission)
+    dispatch_task(run, from, chosen, admission, amounts)
   elseif redis.call('EXISTS', pending_key(run, from)) == 0 then
     leave_fair_queue(run, from)
   end

@@ -8,10 +8,10 @@ local KINDS = {run = 'hash', in_flight = 'hash', results = 'hash', specs = 'hash
                dispatches = 'hash', worker_losses = 'hash', max_attempts = 'hash',
                message = 'string', events = 'stream', pending = 'list', steps = 'hash',
                step_order = 'zset', step_counts = 'hash', earlier_results = 'hash',
-               ledger = 'hash'}
+               ledger = 'hash', reserved = 'hash'}
 local CAN_GO = {events = true, worker_losses = true, max_attempts = true, steps = true,
                 step_order = true, step_counts = true, earlier_results = true,
-                ledger = true}
+                ledger = true, reserved = true}
 local STATUSES = {'ok', 'failed', 'canceled', 'timeout', 'lost'}
 local PAGE = 500
 
@@ -27,7 +27,8 @@ local function check_types(run, audit)
                  worker_losses = worker_losses_key(run), max_attempts = max_attempts_key(run),
                  message = message_key(run), events = events_key(run), steps = steps_key(run),
                  step_order = step_order_key(run), step_counts = step_counts_key(run),
-                 earlier_results = earlier_results_key(run), ledger = ledger_key(run)}
+                 earlier_results = earlier_results_key(run), ledger = ledger_key(run),
+                 reserved = reserved_key(run)}
   for name, key in pairs(names) do
     local kind = redis.call('TYPE', key).ok
     if kind ~= 'none' and kind ~= KINDS[name] then
@@ -67,6 +68,33 @@ local function check_in_flight(run, audit)
       touch_shared(leases_key(queue))
       note_repair(audit, 'task ' .. index .. ' was in flight without a lease')
     end
+  end
+end
+
+-- Only what is in flight has reserved anything, and a run has spent what its ledger says.
+local function check_budget(run, audit)
+  if not record_of(run).is_budgeted then return end
+  local entries = redis.call('HGETALL', reserved_key(run))
+  local sums = {cost = 0, tokens = 0}
+  for i = 1, #entries, 2 do
+    local cost, tokens = string.match(entries[i + 1], '^(%d+):(%d+):')
+    if cost and redis.call('HEXISTS', in_flight_key(run), entries[i]) == 1 then
+      sums.cost, sums.tokens = sums.cost + cost, sums.tokens + tokens
+    elseif not sums[entries[i]] then
+      remove_field(reserved_key(run), entries[i])
+      note_repair(audit, 'task ' .. entries[i] .. ' had reserved something, and was not in flight')
+    end
+  end
+  for unit, sum in pairs(sums) do
+    if tonumber(redis.call('HGET', reserved_key(run), unit) or 0) ~= sum then
+      set_field(reserved_key(run), unit, integer(sum))
+      keep(run, reserved_key(run))
+      note_repair(audit, 'the ' .. unit .. ' that is reserved was not the sum')
+    end
+  end
+  local has_own = record_of(run).max_cost or record_of(run).max_tokens
+  if has_own and budgets().recount_spent(run) then
+    note_repair(audit, 'what was spent was not what its ledger says')
   end
 end
 
@@ -161,6 +189,7 @@ local function check_turns(run, audit)
   if audit.state ~= 'running' then return end
   local record = record_of(run)
   if redis.call('HLEN', in_flight_key(run)) >= record.max_parallel then return end
+  if record.waits_for_budget then return enter_fair_queues(run) end
   for _, queue in ipairs(record.queues) do
     if redis.call('EXISTS', pending_key(run, queue)) == 1
         and (not redis.call('ZSCORE', fair_queue_key(queue), run)
@@ -215,6 +244,7 @@ local function audit_run(run)
     audit.state = 'canceled'
   end
   check_in_flight(run, audit)
+  check_budget(run, audit)
   if audit.state == 'canceled' then give_back_earlier(run) end
   check_pending(run, audit)
   check_counters(run, audit)
@@ -249,6 +279,32 @@ local function audit_queues()
   end
 end
 
+-- Let what is reserved of budgets of the day be the sum of what runs have reserved.
+local function audit_reserved()
+  local fields = redis.call('HGETALL', all_reserved_key())
+  if #fields == 0 then return end
+  local sums = {}
+  for _, run in ipairs(redis.call('ZRANGE', active_key(), 0, -1)) do
+    pcall(function()
+      if not record_of(run).is_budgeted then return end
+      for _, entry in ipairs(redis.call('HVALS', reserved_key(run))) do
+        local cost, tokens, queue = string.match(entry, '^(%d+):(%d+):(.+)$')
+        for _, scope in ipairs(cost and budgets().scopes_of(run, queue) or {}) do
+          sums[scope .. ' cost'] = (sums[scope .. ' cost'] or 0) + cost
+          sums[scope .. ' tokens'] = (sums[scope .. ' tokens'] or 0) + tokens
+        end
+      end
+    end)
+  end
+  for i = 1, #fields, 2 do sums[fields[i]] = sums[fields[i]] or 0 end
+  for field, sum in pairs(sums) do
+    if (redis.call('HGET', all_reserved_key(), field) or '0') ~= integer(sum) then
+      set_field(all_reserved_key(), field, integer(sum))
+      touch_shared(all_reserved_key())
+    end
+  end
+end
+
 -- Audit the runs whose last audit is `interval_ms` ago, at most `limit`, so that a fleet shares the
 -- work. Returns {{run, what was wrong}, ...}; what could not be audited is added to `failures`.
 local function audit_runs(interval_ms, limit, failures)
@@ -267,8 +323,10 @@ local function audit_runs(interval_ms, limit, failures)
     write(nil, 'ZADD', active_key(), 'XX', integer(now), run)
   end
   if #due > 0 then
-    local failure = attempt(audit_queues)
-    if failure then failures[#failures + 1] = {'*', failure} end
+    for _, part in ipairs({audit_queues, audit_reserved}) do
+      local failure = attempt(part)
+      if failure then failures[#failures + 1] = {'*', failure} end
+    end
   end
   return repaired
 end

@@ -26,6 +26,7 @@ local function take_back_dispatched(run)
     if state == 'd' then
       write({'HSET', in_flight_key(run), index, entries[i + 1]},
             'HDEL', in_flight_key(run), index)
+      give_back_reserved(run, index)
       remove_member(leases_key(queue), lease_name(run, index, dispatch))
       indexes[#indexes + 1] = tonumber(index)
     end
@@ -60,4 +61,27 @@ local function cancel(run, reason)
   end
   if never_began > 0 then record_completion(run, 'canceled', never_began) end
   return {unpublished, published}
+end
+
+-- End a run that has come to a budget, see came_to(). Returns as cancel() does.
+local function end_at_budget(run)
+  if not record_of(run).is_budgeted or redis.call('HGET', run_key(run), 'state') ~= 'running' then
+    return {0, {}}
+  end
+  local whose = budgets().came_to(run)
+  if not whose then return {0, {}} end
+  set_field(run_key(run), 'budget_of', whose)
+  return cancel(run, whose == 'unpriced' and 'unknown_cost' or 'budget')
+end
+
+-- Look at the runs that wait for a budget: each ends, or tries once more.
+local function look_at_budgets()
+  for _, run in ipairs(redis.call('SMEMBERS', at_budget_key())) do
+    end_at_budget(run)
+    if redis.call('HGET', run_key(run), 'state') == 'running' and record_of(run).waits_for_budget then
+      enter_fair_queues(run)
+    else
+      write(nil, 'SREM', at_budget_key(), run)
+    end
+  end
 end

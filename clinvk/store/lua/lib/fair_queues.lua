@@ -85,6 +85,7 @@ local function take_back(queue, model, lease)
   local waits_in, asked_model = route_of_task(run, index)
   if not waits_in or (model ~= '' and model ~= asked_model) then return end
   write({'HSET', in_flight_key(run), index, entry}, 'HDEL', in_flight_key(run), index)
+  give_back_reserved(run, index)
   remove_member(leases_key(queue), lease)
   set_field(dispatches_key(run), index, dispatch)
   keep(run, dispatches_key(run))

@@ -2,10 +2,15 @@
 -- the epoch, UTC), who submitted the run, the backend, the model and the tags of the task. Its value
 -- are sums in the order of `Spending` (clinvk/core/spending.py), with commas between them: numbers
 -- that are added in the script which ends the execution, so each is counted once.
+--
+-- Beside the rows are histograms of single executions, under "~<backend>:<model>" and, over all
+-- models, "~<backend>:". " c<n>:<count>" counts those that cost less than 2^(n/FINE) millionths of a
+-- dollar and no less than the n before; " t<n>:<count>" counts them by tokens.
 
 local LEDGER_MS = 7948800000  -- 92 days
 local MOST_ROWS = 1000        -- of a run; what would make more goes into one of its day
 local LOST = '1,1,0,0,0,0,0,0'
+local FINE = 8                -- how many numbers a histogram has for each doubling
 
 -- Read a task's spec, which may have been forged: the ledger takes what it can use.
 local function readable_spec(run, index)
@@ -60,20 +65,88 @@ local function asked_model(run, index)
   return type(model) == 'string' and model or ''
 end
 
+-- Read what one execution used: its cost, nil where that is not known, and its tokens.
+local function amounts_of(spent)
+  local unknown, cli, estimated, input, output, total =
+    string.match(spent, '^%d+,(%d+),(%d+),(%d+),(%d+),%d+,(%d+),(%d+)$')
+  local cost = unknown == '0' and cli + estimated or nil
+  return cost, math.max(tonumber(total or 0), (input or 0) + (output or 0))
+end
+
+local function number_in_histogram(letter, amount)
+  if amount == 0 then return letter .. '0' end
+  return letter .. math.floor(math.log(amount) / math.log(2) * FINE + 1e-9) + 1
+end
+
+-- Count one more in a histogram.
+local function tallied(histogram, name)
+  local text, found = string.gsub(histogram, ' ' .. name .. ':(%d+)', function(count)
+    return ' ' .. name .. ':' .. integer(count + 1)
+  end)
+  return found > 0 and text or text .. ' ' .. name .. ':1'
+end
+
+local function histogram_field(backend, model)
+  return '~' .. backend .. ':' .. model
+end
+
+-- Return the histograms that an execution counts in, and under which numbers.
+local function histograms_of(backend, model, spent)
+  local cost, tokens = amounts_of(spent)
+  local names = {}
+  if cost then names[1] = number_in_histogram('c', cost) end
+  if tokens > 0 then names[#names + 1] = number_in_histogram('t', tokens) end
+  if #names == 0 then return {}, names end
+  if model == '' then return {histogram_field(backend, '')}, names end
+  return {histogram_field(backend, model), histogram_field(backend, '')}, names
+end
+
 -- Add what an execution used, as the CLI or a price list says: '' for one that used nothing.
 local function charge(run, index, queue, model, spent)
   if spent == '' then return end
   local key, row = ledger_key(run), row_of(run, index, queue, model)
-  local before = redis.call('HGET', key, row)
-  local is_new = not before
+  local fields, names = histograms_of(string.match(queue, '^clinvk%.([^|]*)') or '', model, spent)
+  local before = redis.call('HMGET', key, row, unpack(fields))
+  local is_new = not before[1]
   if is_new then
-    row = new_row(run, row)
-    before = redis.call('HGET', key, row)
+    local room = new_row(run, row)
+    if room ~= row then
+      row, fields = room, {}
+      before = redis.call('HMGET', key, row)
+    end
   end
-  write(before and {'HSET', key, row, before} or {'HDEL', key, row},
-        'HSET', key, row, added(before, spent))
+  local values = {row, added(before[1], spent)}
+  for place, field in ipairs(fields) do
+    local histogram = before[place + 1] or ''
+    for _, name in ipairs(names) do histogram = tallied(histogram, name) end
+    values[#values + 1] = field
+    values[#values + 1] = histogram
+  end
+  write(nil, 'HSET', key, unpack(values))
+  for place = 1, #fields + 1 do
+    local field, old = values[2 * place - 1], before[place]
+    if old then note_undo('HSET', key, field, old) else note_undo('HDEL', key, field) end
+  end
   if is_new then
     redis.call('PEXPIRE', key, math.max(LEDGER_MS, tonumber(record_of(run).lifetime_ms or 0)))
     redis.call('PEXPIRE', ledgers_key(), SHARED_MS)
   end
+end
+
+-- Read a row: its cost as far as that is known, and its tokens; nil for what is no row.
+local function amounts_of_sums(sums)
+  local cli, estimated, input, output, total =
+    string.match(sums, '^%d+,%d+,(%d+),(%d+),(%d+),%d+,(%d+),(%d+)$')
+  if not total then return nil end
+  return cli + estimated, math.max(tonumber(total), input + output)
+end
+
+-- Return what a run has used so far: its cost as far as it is known, and its tokens.
+local function sums_of_ledger(run)
+  local cost, tokens = 0, 0
+  for _, sums in ipairs(redis.call('HVALS', ledger_key(run))) do
+    local its_cost, its_tokens = amounts_of_sums(sums)
+    if its_cost then cost, tokens = cost + its_cost, tokens + its_tokens end
+  end
+  return cost, tokens
 end

@@ -26,6 +26,7 @@ local function touch(run)
                         step_counts_key(run)}) do
     redis.call('PEXPIRE', key, lifetime_ms)
   end
+  if record.is_budgeted then redis.call('PEXPIRE', reserved_key(run), lifetime_ms) end
   for _, queue in ipairs(record.queues) do
     redis.call('PEXPIRE', pending_key(run, queue), lifetime_ms)
     touch_shared(queue_key(queue))

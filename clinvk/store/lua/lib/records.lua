@@ -62,14 +62,22 @@ local function record_of(run)
     local fields = redis.call('HMGET', run_key(run), 'queues', 'max_parallel', 'priority',
                               'lifetime_ms', 'fail_fast', 'max_attempts', 'steps',
                               'touched_ms', 'total', 'has_tries', 'max_wait_ms', 'has_earlier',
-                              'submitter', 'user', 'has_tags')
+                              'submitter', 'user', 'has_tags', 'budgeted', 'max_cost',
+                              'max_tokens', 'estimate_cost', 'estimate_tokens', 'on_budget',
+                              'allow_unknown', 'unpriced', 'waits_for_budget')
     record = {queues = cjson.decode(fields[1] or '[]'), max_parallel = tonumber(fields[2] or 0),
               priority = tonumber(fields[3] or 0), lifetime_ms = fields[4] or nil,
               fail_fast = fields[5] == '1', max_attempts = tonumber(fields[6] or 0),
               steps = fields[7] and cjson.decode(fields[7]), touched_ms = tonumber(fields[8] or 0),
               total = tonumber(fields[9] or 0), has_tries = fields[10] == '1',
               max_wait_ms = tonumber(fields[11] or ''), has_earlier = fields[12] == '1',
-              key = fields[13] or fields[14] or '', has_tags = fields[15] == '1'}
+              key = fields[13] or fields[14] or '', has_tags = fields[15] == '1',
+              is_budgeted = fields[16] == '1', max_cost = tonumber(fields[17] or ''),
+              max_tokens = tonumber(fields[18] or ''),
+              estimate_cost = tonumber(fields[19] or ''),
+              estimate_tokens = tonumber(fields[20] or ''), stops_at_budget = fields[21] == 'stop',
+              allows_unknown = fields[22] == '1', unpriced = fields[23] or nil,
+              waits_for_budget = fields[24] == '1'}
     records[run] = record
   end
   return record

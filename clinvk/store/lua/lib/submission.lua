@@ -58,7 +58,8 @@ end
 local function make_record(run, submission, submitter, queues, total, lifetime_ms)
   local given = redis.call('HMGET', submission_key(submission), 'queues', 'max_parallel',
                            'priority', 'max_attempts', 'created_ms', 'fail_fast', 'kind', 'steps',
-                           'user', 'max_wait_ms', 'has_tags')
+                           'user', 'max_wait_ms', 'has_tags', 'max_cost', 'max_tokens',
+                           'on_budget', 'allow_unknown', 'estimate_cost', 'estimate_tokens')
   local created_ms = integer(given[5])
   if given[8] then checked_queues(given[8], tonumber(total)) end
   write({'DEL', run_key(run)}, 'HSET', run_key(run), 'state', 'running',
@@ -71,6 +72,16 @@ local function make_record(run, submission, submitter, queues, total, lifetime_m
   if given[8] then set_field(run_key(run), 'steps', given[8]) end
   if given[10] then set_field(run_key(run), 'max_wait_ms', integer(given[10])) end
   if given[11] == '1' then set_field(run_key(run), 'has_tags', '1') end
+  for place, name in ipairs({'max_cost', 'max_tokens'}) do
+    local limit = given[11 + place]
+    if limit then set_field(run_key(run), name, integer(limit)) end
+  end
+  if given[14] == 'stop' then set_field(run_key(run), 'on_budget', 'stop') end
+  if given[15] == '1' then set_field(run_key(run), 'allow_unknown', '1') end
+  for place, name in ipairs({'estimate_cost', 'estimate_tokens'}) do
+    local guess = given[15 + place]
+    if guess and submitter == '' then set_field(run_key(run), name, integer(guess)) end
+  end
   discard(submission_key(submission))
   move(submission_specs_key(submission), specs_key(run))
   move(submission_max_attempts_key(submission), max_attempts_key(run))
