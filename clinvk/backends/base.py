@@ -282,6 +282,8 @@ class Backend(ABC):
         login_argv: exits 0 if the CLI is logged in, without asking a model; empty: there is none.
         login_hint: what to do where it is not.
         is_demo: whether it is for trying things out, and never meant by "all backends".
+        only_named: whether it is used only where it is named, so that "all backends" stay the same
+            when its CLI is installed.
         limits_turns: whether its CLI keeps `max_turns`.
         can_resume: whether its CLI can go on with a session of an earlier run; then `command` gets
             a `Session`.
@@ -304,6 +306,7 @@ class Backend(ABC):
     login_argv: tuple[str, ...] = ()
     login_hint: str = ""
     is_demo: bool = False
+    only_named: bool = False
     limits_turns: bool = False
     can_resume: bool = False
     counts_session: bool = False

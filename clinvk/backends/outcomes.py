@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from clinvk.backends.base import ParsedOutput
@@ -103,13 +103,18 @@ def kind_of_status(status: int, message: str) -> ErrorKind:
             return ErrorKind.FAILED
 
 
-def outcome(message: str, kind: ErrorKind, at: datetime | None) -> Outcome:
+def outcome(
+    message: str, kind: ErrorKind, at: datetime | None, opens_at: datetime | None = None
+) -> Outcome:
     """Add to an error's kind when its limit opens, where the message says so.
 
-    `at` is when the message was printed; without it, no time is understood. Money that comes back
-    by itself is a usage limit, and so is a rate that opens much later.
+    `at` is when the message was printed; without it, no time is understood. `opens_at` is what the
+    API said beside the message, and counts before it. Money that comes back by itself is a usage
+    limit, and so is a rate that opens much later.
     """
-    retry_at = _reset_time(message, at) if at is not None and kind in LIMITS else None
+    retry_at = None
+    if at is not None and kind in LIMITS:
+        retry_at = opens_at.astimezone(UTC) if opens_at else _reset_time(message, at)
     if retry_at is not None and at is not None and _is_window(kind, retry_at - at):
         kind = ErrorKind.USAGE_LIMIT
     return Outcome(

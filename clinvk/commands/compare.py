@@ -132,7 +132,7 @@ def available(settings: Settings, broker: str | None, options: CompareOptions) -
     wanted = [
         name
         for name, enabled in settings.backends.items()
-        if enabled and not registry.get(name).is_demo
+        if enabled and not (registry.get(name).is_demo or registry.get(name).only_named)
     ]
     if broker is None:
         served, how = set(map(queue_of, settings.installed())), "installed here"

@@ -161,7 +161,8 @@ def _machine(loaded: Settings, *, is_local: bool) -> Iterator[Check]:
     enabled = [registry.get(name) for name, is_on in loaded.backends.items() if is_on]
     needed = frozenset(loaded.config.backends) if is_local else frozenset[str]()
     real = [backend for backend in enabled if not backend.is_demo]
-    found = [check for _, _, check in health.clis(real, Environments(config).of, needed)]
+    clis = health.clis(real, Environments(config).of, needed)
+    found = [check for cli, _, check in clis if not (cli.only_named and check.state == "absent")]
     yield from found
     if is_local and all(check.state == "absent" for check in found):
         yield Check(

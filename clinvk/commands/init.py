@@ -57,8 +57,10 @@ def run(config: str | None) -> int:
     location = paths.locate(config)
     registry = BackendRegistry.from_config({})
     known = [registry.get(name) for name in registry.names()]
+    here = {backend.name for backend in known if shutil.which(backend.program)}
+    known = [backend for backend in known if backend.name in here or not backend.only_named]
     backends = [backend for backend in known if not backend.is_demo]
-    found = [backend for backend in backends if shutil.which(backend.program)]
+    found = [backend for backend in backends if backend.name in here]
     output = Output(sys.stdout)
     for backend in backends:
         where = shutil.which(backend.program)

@@ -25,7 +25,7 @@ from clinvk.backends import BackendRegistry
 from clinvk.core.spec import TaskSpec
 from tests import harness
 from tests.system.realcli import fakeapi, limits, toolcalls
-from tests.system.realcli.record import clean
+from tests.system.realcli.record import clean, quiet
 from tests.system.realcli.sealed import SUBSCRIPTION, environment, seal
 from tests.system.realcli.toolcalls import Call, edit, read, shell, write
 
@@ -37,6 +37,7 @@ FREE: dict[str, dict[str, Any]] = {
     "claude": {"approval_mode": "auto", "allowed_tools": ["Bash", "Edit", "Write"]},
     "codex": {"approval_mode": "none", "sandbox_mode": "full"},
     "gemini": {"approval_mode": "none", "model": "gemini-3.8-flash"},
+    "opencode": {"approval_mode": "none"},
 }
 """What lets each CLI use all of its tools."""
 
@@ -112,6 +113,15 @@ CASES: dict[str, list[Case]] = {
         Case("overloaded_after_write", "google_overloaded", (write("b.txt", "b\n"),)),
         Case("refused", refused=True),
     ],
+    "opencode": [
+        *_each(limits.CHAT),
+        Case("kolkata", "chat_rate_after_9000", zone="Asia/Kolkata"),
+        Case("rate_after_shell", "chat_rate", _SHELL),
+        Case("overloaded_after_write", "chat_503", _READ),
+        Case("refused", refused=True),
+        Case("no_such_model", options={"model": "fake/none"}),
+        Case("waits", scenario="slow", after_seconds=12),
+    ],
 }
 
 EVERYWHERE = [
@@ -134,11 +144,13 @@ def record(backend: str, case: Case, url: str) -> Json:
     if backend == "gemini":
         options["model"] = "gemini-3.8-flash"
     spec = TaskSpec(backend=backend, prompt=case.prompt, **options)
-    command = BackendRegistry.from_config({}).get(backend).command(spec)
+    own = BackendRegistry.from_config({}).get(backend)
+    command = own.command(spec)
     with tempfile.TemporaryDirectory() as home:
         workdir = Path(home) / "work"
         workdir.mkdir()
-        variables = {**environment(Path(home), url), **command.env, **case.env, "TZ": case.zone}
+        base = {**environment(Path(home), url), **quiet(own)}
+        variables = {**base, **command.env, **case.env, "TZ": case.zone}
         process = subprocess.Popen(
             command.argv,
             stdin=subprocess.PIPE,
@@ -194,6 +206,7 @@ def quoted(backend: str, quote: Json) -> Json:
             {"type": "turn.failed", "error": {"message": text}},
         ],
         "gemini": [{"type": "result", "status": "error", "error": {"message": text}}],
+        "opencode": [{"type": "error", "error": {"name": "APIError", "data": {"message": text}}}],
     }
     return {
         "name": quote["name"],
@@ -224,7 +237,7 @@ def lines(backend: str, api: fakeapi.FakeApi) -> Iterator[Json]:
             line["opens_at"] = datetime.fromtimestamp(api.opens_at, UTC).isoformat()
         print(backend, case.name, line["returncode"], flush=True)
         yield {"name": case.name, "origin": f"recorded from {backend} {number}", **line}
-    for quote in json.loads((FOLDER / "quotes.json").read_text())[backend]:
+    for quote in json.loads((FOLDER / "quotes.json").read_text()).get(backend, []):
         yield quoted(backend, quote)
 
 

@@ -1,5 +1,5 @@
-"""A model API on loopback that speaks to all three CLIs: Anthropic Messages, OpenAI Responses
-and Gemini.
+"""A model API on loopback that speaks to all CLIs: Anthropic Messages, OpenAI Responses and Chat
+Completions, and Gemini. A CLI that asks for chat completions does so below a path of its own.
 
 A prompt chooses what it gets: `question:NAME` names it, so that each answer can be matched to its
 own prompt, and `scenario:WORD` asks for trouble (see SCENARIOS); without one it is answered.
@@ -82,13 +82,20 @@ class Request:
         return backend_of(self.path)
 
 
+CHATTING = ("opencode",)
+"""The CLIs that ask for chat completions."""
+
+
 def backend_of(path: str) -> str:
     """Return the CLI that asks at this path."""
+    own = path.split("/")[1]
+    if own in CHATTING:
+        return own
     return "claude" if "/messages" in path else "codex" if "/responses" in path else "gemini"
 
 
 def request_of(path: str, body: Json) -> Request:
-    """Read a request of any of the three APIs."""
+    """Read a request of any of the APIs."""
     turns = body.get("messages") or body.get("input") or body.get("contents") or []
     said = [turn for turn in turns if turn.get("role") == "user"]
     content = said[-1].get("content") or said[-1].get("parts") if said else ""
@@ -225,6 +232,8 @@ class Handler(BaseHTTPRequestHandler):
             self._anthropic(body, scenario, question, call)
         elif "/responses" in self.path:
             self._openai(body, scenario, question, call)
+        elif "/chat/completions" in self.path:
+            self._chat(body, scenario, question, call)
         else:
             self._gemini(scenario, question, call)
 
@@ -236,7 +245,7 @@ class Handler(BaseHTTPRequestHandler):
         sent = limit.at(now)
         self.more_headers = sent.headers
         if sent.events is not None:
-            self._events(iter([(event["type"], event) for event in sent.events]), cut=False)
+            self._events(iter([(event.get("type"), event) for event in sent.events]), cut=False)
         elif sent.body:
             self._json(sent.status, sent.body)
         else:
@@ -264,6 +273,17 @@ class Handler(BaseHTTPRequestHandler):
             self._json(200, _anthropic_message(body, scenario, question, call))
 
     def _openai(self, body: Json, scenario: str, question: str, call: Call | None) -> None:
+        if not self._openai_error(scenario):
+            self._events(_openai_events(body, scenario, question, call), cut=scenario == "cut")
+
+    def _chat(self, body: Json, scenario: str, question: str, call: Call | None) -> None:
+        if not self._openai_error(scenario):
+            backend = backend_of(self.path)
+            chunks = _chat_chunks(backend, body, scenario, question, call)
+            self._events(((None, chunk) for chunk in chunks), cut=scenario == "cut")
+
+    def _openai_error(self, scenario: str) -> bool:
+        """Answer with an error, where the scenario is one."""
         if scenario in STATUSES:
             error = {"message": f"fake {scenario}", "type": "error", "code": None, "param": None}
             self._json(STATUSES[scenario], {"error": error})
@@ -274,8 +294,7 @@ class Handler(BaseHTTPRequestHandler):
                 "code": "insufficient_quota",
             }
             self._json(429, {"error": error})
-        else:
-            self._events(_openai_events(body, scenario, question, call), cut=scenario == "cut")
+        return scenario in STATUSES or scenario == "quota"
 
     def _gemini(self, scenario: str, question: str, call: Call | None) -> None:
         if scenario in STATUSES or scenario == "quota":
@@ -439,6 +458,31 @@ def _openai_events(
     }
     completed = {**response, "status": "completed", "usage": usage}
     yield "response.completed", {"type": "response.completed", "response": completed}
+
+
+def _chat_chunks(
+    backend: str, body: Json, scenario: str, question: str, call: Call | None
+) -> Iterator[Json]:
+    def chunk(delta: Json, reason: str | None = None, **more: Any) -> Json:
+        about = {"id": "chat_1", "object": "chat.completion.chunk", "created": 1}
+        choice = {"index": 0, "delta": delta, "finish_reason": reason}
+        return {**about, "model": body.get("model", "fake"), "choices": [choice], **more}
+
+    reason = "stop"
+    if call is not None:
+        name, given = toolcalls.native(call, backend)
+        function = {"name": name, "arguments": json.dumps(given)}
+        called = {"index": 0, "id": _call_id(body), "type": "function", "function": function}
+        yield chunk({"role": "assistant", "content": None, "tool_calls": [called]})
+        reason = "tool_calls"
+    elif scenario == "refusal":
+        reason = "content_filter"
+    else:
+        first, _, second = answer(scenario, question).partition("\n")
+        yield chunk({"role": "assistant", "content": first + "\n" if second else first})
+        yield chunk({"content": second})
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+    yield chunk({}, reason, usage=usage)
 
 
 def _gemini_chunks(scenario: str, question: str, call: Call | None) -> Iterator[Json]:

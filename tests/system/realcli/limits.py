@@ -319,7 +319,45 @@ GOOGLE = {
     "google_malformed": Answer(200, {"what": "is this"}),
 }
 
-ANSWERS = {**ANTHROPIC, **OPENAI, **GOOGLE}
+# Chat completions, as providers of many models speak them.
+
+_CHAT_RATE = "Rate limit reached for requests"
+_FREE = {"type": "FreeUsageLimitError", "message": "Rate limit exceeded. Please try again later."}
+_GO = {
+    "type": "GoUsageLimitError",
+    "message": "Subscription quota exceeded. Retry in 2hr 30min.",
+}
+CHAT = {
+    "chat_rate": _openai(429, message=_CHAT_RATE, type="requests"),
+    "chat_rate_after_5": _openai(429, {"retry-after": "5"}, message=_CHAT_RATE, type="requests"),
+    "chat_rate_after_9000": _openai(429, {"retry-after": "9000"}, message=_CHAT_RATE),
+    "chat_rate_words": _openai(429, message=_TPM, type="tokens", code="rate_limit_exceeded"),
+    "chat_no_money": _openai(429, message=_MONEY, type="insufficient_quota"),
+    "chat_402": _openai(402, message="Insufficient credits. Add more using your account."),
+    "chat_free": Answer(429, {"type": "error", "error": _FREE}, {"retry-after": "7200"}),
+    "chat_go": Answer(429, {"type": "error", "error": _GO}, {"retry-after": "9000"}),
+    "chat_500": _openai(500, message="internal"),
+    "chat_502": _openai(502, message="bad gateway"),
+    "chat_503": _openai(503, message="unavailable"),
+    "chat_529": _openai(529, message="Overloaded"),
+    "chat_401": _openai(401, message="Incorrect API key provided"),
+    "chat_403": _openai(403, message="forbidden"),
+    "chat_404": _openai(404, message="The model `none` does not exist", code="model_not_found"),
+    "chat_400": _openai(400, message="Unsupported parameter"),
+    "chat_context": _openai(
+        400,
+        message="This model's maximum context length is 128000 tokens. However, your messages "
+        "resulted in 130000 tokens.",
+        code="context_length_exceeded",
+    ),
+    "chat_413": _openai(413, message="Request entity too large"),
+    "chat_stream_overloaded": Answer(
+        200, events=({"error": {"message": "Overloaded", "type": "server_error"}},)
+    ),
+    "chat_malformed": Answer(200, {"what": "is this"}),
+}
+
+ANSWERS = {**ANTHROPIC, **OPENAI, **GOOGLE, **CHAT}
 
 
 # What a limit says that opens in some seconds, by the names of the CLIs.
@@ -333,6 +371,8 @@ def used_up(backend: str, seconds: float) -> Answer:
             return _window("five_hour", whole)
         case "codex":
             return _used_up("plus", whole)
+        case "opencode":
+            return _openai(429, {"retry-after": str(whole)}, message=_CHAT_RATE)
         case _:
             text = f"{_CAPACITY} Your quota will reset after {_span(whole)}."
             return _google(429, text, _reason("QUOTA_EXHAUSTED"), _retry(f"{whole}s"))
@@ -348,6 +388,9 @@ def too_fast(backend: str, seconds: float) -> Answer:
         case "codex":
             text = f"Rate limit reached for fake-model. Please try again in {seconds:.3f}s."
             return _openai(429, type="requests", code="rate_limit_exceeded", message=text)
+        case "opencode":
+            milliseconds = str(math.ceil(1000 * seconds))
+            return _openai(429, {"retry-after-ms": milliseconds}, message=_CHAT_RATE)
         case _:
             text = f"{_EXCEEDED} Please retry in {seconds:.3f}s."
             return _google(429, text, _quota("PerMinute"), _retry(f"{seconds:.3f}s"))

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from clinvk.backends import BackendRegistry
+from clinvk.backends.base import Backend
 from clinvk.core.spec import TaskSpec
 from tests import harness
 from tests.system.realcli import fakeapi
@@ -22,15 +23,18 @@ from tests.system.realcli.sealed import environment, seal
 
 FOLDER = harness.TRANSCRIPTS
 API_SCENARIOS = ("success", "400", "401", "403", "404", "429", "500", "refusal", "cut", "quota")
-BACKENDS = {"claude": 11 << 20, "codex": 2 << 20, "gemini": 9 << 20}
-"""Each with a prompt length in bytes that is too much for it."""
+BACKENDS = {"claude": 11 << 20, "codex": 2 << 20, "gemini": 9 << 20, "opencode": 0}
+"""Each with a prompt length in bytes that is too much for it; 0 where the model alone decides."""
 
 
 def scenarios(backend: str) -> dict[str, TaskSpec]:
     """Return what is recorded of a backend: a task for each scenario."""
     model = "gemini-3.8-flash" if backend == "gemini" else None
     prompts = {name: f"question:{backend} scenario:{name}" for name in API_SCENARIOS}
-    prompts["too_large"] = "x " * (BACKENDS[backend] // 2)
+    if size_bytes := BACKENDS[backend]:
+        prompts["too_large"] = "x " * (size_bytes // 2)
+    else:
+        prompts["too_large"] = "question:large limit:chat_context"
     prompts["slash_command"] = "/nosuchcommand of mine question:slash"
     specs = {
         name: TaskSpec(backend=backend, prompt=prompt, model=model)
@@ -42,7 +46,8 @@ def scenarios(backend: str) -> dict[str, TaskSpec]:
 
 def record(backend: str, scenario: str, spec: TaskSpec, url: str) -> None:
     """Run one scenario and write its file."""
-    command = BackendRegistry.from_config({}).get(backend).command(spec)
+    own = BackendRegistry.from_config({}).get(backend)
+    command = own.command(spec)
     with tempfile.TemporaryDirectory() as home:
         workdir = Path(home) / "work"
         workdir.mkdir()
@@ -51,7 +56,7 @@ def record(backend: str, scenario: str, spec: TaskSpec, url: str) -> None:
             input=command.stdin,
             capture_output=True,
             cwd=workdir,
-            env={**environment(Path(home), url), **command.env},
+            env={**environment(Path(home), url), **quiet(own), **command.env},
             timeout=300,
             check=False,
         )
@@ -75,6 +80,11 @@ def record(backend: str, scenario: str, spec: TaskSpec, url: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     print(backend, scenario, done.returncode)
+
+
+def quiet(backend: Backend) -> dict[str, str]:
+    """Return the variables that keep a CLI from trying again by itself."""
+    return {name: value for name, value in backend.quiet_env.items() if value is not None}
 
 
 def clean(output: bytes, home: str) -> str:

@@ -21,6 +21,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests import quick_limits
 from tests.meter import meters
@@ -83,6 +84,9 @@ stream_max_retries = 0
         "privacy": {"usageStatisticsEnabled": False},
     }
     (gemini / "settings.json").write_text(json.dumps(settings))
+    opencode = home / ".config" / "opencode"
+    opencode.mkdir(parents=True, exist_ok=True)
+    (opencode / "opencode.json").write_text(json.dumps(_opencode(f"{url}/opencode/v1")))
     temporary = home / "tmp"
     temporary.mkdir(exist_ok=True)
     return {
@@ -100,7 +104,20 @@ stream_max_retries = 0
         "CLINVK_BACKENDS_CODEX_PASS_ENV": "FAKE_KEY",
         "GEMINI_API_KEY": KEY,
         "GOOGLE_GEMINI_BASE_URL": url,
+        "OPENCODE_DISABLE_MODELS_FETCH": "1",
     }
+
+
+def _opencode(url: str) -> dict[str, Any]:
+    """Return the settings of a CLI that takes any provider: this one, and its models."""
+    model = {"name": "m", "limit": {"context": 1_000_000, "output": 8000}}
+    provider = {
+        "npm": "@ai-sdk/openai-compatible",
+        "name": "fake",
+        "options": {"baseURL": url, "apiKey": KEY},
+        "models": {"fake-model": model, "other": model},
+    }
+    return {"autoupdate": False, "provider": {"fake": provider}, "model": "fake/fake-model"}
 
 
 def main() -> int:

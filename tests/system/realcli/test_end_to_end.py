@@ -16,6 +16,8 @@ from tests.system.realcli import fakeapi
 from tests.system.realcli.sealed import REQUESTS
 
 BACKENDS = ("claude", "codex", "gemini")
+"""Those that `--all-backends` means."""
+EVERY = (*BACKENDS, "opencode")
 GEMINI = "gemini-3.8-flash"
 SEALED = [sys.executable, "-m", "tests.system.realcli.sealed"]
 ROOT = harness.ROOT
@@ -67,7 +69,7 @@ def asked(tmp_path: Path) -> list[dict[str, Any]]:
 
 
 def test_each_answer_is_that_of_its_own_prompt(tmp_path: Path) -> None:
-    questions = [(backend, f"{backend}-{n}") for n in range(3) for backend in BACKENDS]
+    questions = [(backend, f"{backend}-{n}") for n in range(2) for backend in EVERY]
     tasks = [
         {"backend": backend, "prompt": f"--help\nquestion:{question}"}
         for backend, question in questions
@@ -79,7 +81,7 @@ def test_each_answer_is_that_of_its_own_prompt(tmp_path: Path) -> None:
         assert (result["backend"], result["exit_code"]) == (backend, 0)
         assert result["usage"] == {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
         assert result["session_id"]
-        assert ("model" in result) == (backend != "codex")  # it does not say
+        assert ("model" in result) == (backend not in {"codex", "opencode"})  # they do not say
     prompts = [task["prompt"] for task in tasks]
     assert sorted(request["prompt"] for request in asked(tmp_path)) == sorted(prompts)
 
@@ -97,6 +99,7 @@ FAILURES = {
 
 def test_each_failure_is_told_for_what_it_is(tmp_path: Path) -> None:
     cases = [(backend, scenario) for scenario in FAILURES for backend in BACKENDS]
+    cases += [(backend, "429") for backend in EVERY if backend not in BACKENDS]
     tasks = [
         {"backend": backend, "prompt": f"question:x scenario:{scenario}", **AT_ONCE}
         for backend, scenario in cases
@@ -109,29 +112,31 @@ def test_each_failure_is_told_for_what_it_is(tmp_path: Path) -> None:
 
 
 def test_a_stream_that_is_cut_off(tmp_path: Path) -> None:
-    tasks = [{"backend": name, "prompt": "question:x scenario:cut", **AT_ONCE} for name in BACKENDS]
+    tasks = [{"backend": name, "prompt": "question:x scenario:cut", **AT_ONCE} for name in EVERY]
     status, document = run(tmp_path, tasks)
     assert status == 1
-    assert [result["status"] for result in document["results"]] == ["ok", "failed", "failed"]
+    told = [(result["backend"], result["status"]) for result in document["results"]]
+    assert told == [(name, "ok" if name == "claude" else "failed") for name in EVERY]
 
 
 def test_a_model_that_does_not_answer_is_stopped_and_nothing_is_left(tmp_path: Path) -> None:
     tasks: list[dict[str, Any]] = [
         {"backend": name, "prompt": "question:x scenario:slow", "timeout_seconds": 6}
-        for name in BACKENDS
+        for name in EVERY
     ]
     status, document = run(tmp_path, tasks)
     assert status == 1
-    assert [(r["status"], r["exit_code"]) for r in document["results"]] == [("timeout", -1)] * 3
+    told = [(result["status"], result["exit_code"]) for result in document["results"]]
+    assert told == [("timeout", -1)] * len(EVERY)
 
 
 def test_a_megabyte_of_prompt_arrives(tmp_path: Path) -> None:
     text = "word " * 200_000 + "question:big"
-    tasks = [{"backend": name, "prompt": text} for name in BACKENDS]
+    tasks = [{"backend": name, "prompt": text} for name in EVERY]
     status, document = run(tmp_path, tasks)
     told = [(result.get("error"), result.get("output")) for result in document["results"]]
-    assert told == [(None, fakeapi.answer_to("big"))] * 3
-    assert [request["prompt"] == text for request in asked(tmp_path)] == [True] * 3
+    assert told == [(None, fakeapi.answer_to("big"))] * len(EVERY)
+    assert [request["prompt"] == text for request in asked(tmp_path)] == [True] * len(EVERY)
     assert status == 0
 
 

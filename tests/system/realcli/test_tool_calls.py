@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.system.realcli import fakeapi
-from tests.system.realcli.test_end_to_end import BACKENDS, asked, run
+from tests.system.realcli.test_end_to_end import EVERY, asked, run
 from tests.system.realcli.toolcalls import edit, prompt, read, shell, write
 
 pytestmark = pytest.mark.timeout(300)
@@ -18,13 +18,14 @@ PERMISSIONS: dict[str, dict[str, Any]] = {
     "claude": {"approval_mode": "auto", "allowed_tools": ["Bash", "Edit", "Write"]},
     "codex": {"approval_mode": "none", "sandbox_mode": "full"},
     "gemini": {"approval_mode": "none"},
+    "opencode": {"approval_mode": "none"},
 }
 """What lets each CLI use all of its tools."""
 
 
 def test_each_cli_runs_reads_writes_and_edits_before_it_answers(tmp_path: Path) -> None:
     tasks = []
-    for backend in BACKENDS:
+    for backend in EVERY:
         folder = tmp_path / backend
         folder.mkdir()
         (folder / "edited.txt").write_text("one\ntwo\n")
@@ -37,8 +38,8 @@ def test_each_cli_runs_reads_writes_and_edits_before_it_answers(tmp_path: Path) 
         task = {"backend": backend, "prompt": prompt(backend, *calls), "workdir": str(folder)}
         tasks.append(task | PERMISSIONS[backend])
     status, document = run(tmp_path, tasks)
-    assert [result.get("error") for result in document["results"]] == [None] * 3
-    for backend, result in zip(BACKENDS, document["results"], strict=True):
+    assert [result.get("error") for result in document["results"]] == [None] * len(EVERY)
+    for backend, result in zip(EVERY, document["results"], strict=True):
         folder = tmp_path / backend
         assert {path.name: path.read_text() for path in folder.iterdir()} == {
             "ran.txt": "done\n",
@@ -48,7 +49,9 @@ def test_each_cli_runs_reads_writes_and_edits_before_it_answers(tmp_path: Path) 
         assert result["output"] == fakeapi.answer_to(backend)
         assert result["acted"] is True
     last = [r["tool_results"] for r in asked(tmp_path) if len(r["tool_results"]) == 4]
-    assert [("said" in results[0], "two" in results[2]) for results in last] == [(True, True)] * 3
+    assert [("said" in results[0], "two" in results[2]) for results in last] == [
+        (True, True)
+    ] * len(EVERY)
     assert status == 0
 
 

@@ -77,13 +77,15 @@ def next_call(body: Json) -> Call | None:
 
 
 def results(body: Json) -> list[str]:
-    """Return what the tools of a conversation have returned so far, in any of the three APIs."""
+    """Return what the tools of a conversation have returned so far, in any of the APIs."""
     return [text if isinstance(text, str) else json.dumps(text) for text in _results(body)]
 
 
 def _results(body: Json) -> Iterator[Any]:
     for message in body.get("messages") or []:
         content = message.get("content")
+        if message.get("role") == "tool":
+            yield content
         for block in content if isinstance(content, list) else []:
             if block.get("type") == "tool_result":
                 yield block.get("content")
@@ -97,11 +99,17 @@ def _results(body: Json) -> Iterator[Any]:
 
 
 def native(call: Call, api: str) -> tuple[str, Json]:
-    """Return a call as the CLI of an API (anthropic, openai, gemini) knows it: name, arguments."""
+    """Return a call as a CLI knows it: name, arguments. `api` is its API, or the CLI's own name."""
     given = call.arguments
     if call.verb == "tool":
         return given["name"], given["arguments"]
-    return {"anthropic": _claude, "openai": _codex, "gemini": _gemini}[api](call.verb, given)
+    as_known_to = {
+        "anthropic": _claude,
+        "openai": _codex,
+        "gemini": _gemini,
+        "opencode": _opencode,
+    }
+    return as_known_to[api](call.verb, given)
 
 
 def _claude(verb: str, given: Json) -> tuple[str, Json]:
@@ -149,3 +157,16 @@ def _gemini(verb: str, given: Json) -> tuple[str, Json]:
         case _:
             change = {"old_string": given["old"], "new_string": given["new"]}
             return "replace", {"file_path": given["path"], "instruction": "change it", **change}
+
+
+def _opencode(verb: str, given: Json) -> tuple[str, Json]:
+    match verb:
+        case "shell":
+            return "bash", {"command": given["command"], "description": "a command"}
+        case "read":
+            return "read", {"filePath": given["path"]}
+        case "write":
+            return "write", {"filePath": given["path"], "content": given["text"]}
+        case _:
+            change = {"oldString": given["old"], "newString": given["new"]}
+            return "edit", {"filePath": given["path"], **change}

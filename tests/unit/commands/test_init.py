@@ -46,6 +46,16 @@ def test_a_task_for_each_cli_that_is_here(clinvk: Clinvk, home: Path) -> None:
     assert clinvk("config", "show").status == 0
 
 
+def test_a_cli_that_is_used_only_where_it_is_named_is_told_only_if_it_is_here(
+    clinvk: Clinvk, home: Path
+) -> None:
+    install(home, "opencode")
+    told = [line.partition(":")[0] for line in clinvk("init").stdout.splitlines()[:4]]
+    assert told == ["claude", "codex", "gemini", "opencode"]
+    (task,) = json.loads((home / "tasks.json").read_text())["tasks"]
+    assert task["backend"] == "opencode"
+
+
 def test_without_a_cli_the_task_is_one_that_runs_anyway(clinvk: Clinvk, home: Path) -> None:
     assert clinvk("init").status == 0
     (task,) = json.loads((home / "tasks.json").read_text())["tasks"]
