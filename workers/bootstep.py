@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 from celery import bootsteps
@@ -34,6 +34,7 @@ from clinvk.store.store import Store
 from workers import context, handover
 from workers.context import WorkerContext
 from workers.execution import orphans, process_tree
+from workers.execution.environment import Environments
 from workers.execution.executor import Executor
 from workers.execution.sessions import SessionStore, directory_of
 from workers.limit_reporter import LimitReporter
@@ -46,6 +47,9 @@ from workers.observers import LogObserver, Observers, WorkerStarted
 from workers.remote_control import answer_questions_only
 from workers.server_clock import ServerClock
 from workers.step_publisher import StepPublisher
+
+if TYPE_CHECKING:
+    from workers.execution.reuse.reuse import Reuse
 
 SUPPORTED_POOLS = {"clinvk.broker.pool", "celery.concurrency.thread", "celery.concurrency.solo"}
 
@@ -98,7 +102,9 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
             is_over=partial(is_over, Store.connect(url, ANSWER_SECONDS)),
         )
         observers.add(sessions)
-        executor = Executor(config, name, owner, observers, queues, clock, sessions)
+        executor = Executor(
+            config, name, owner, observers, queues, clock, sessions, partial(_reuse, config, url)
+        )
         observers.add(executor.worktrees)
         executor.worktrees.clean_up_soon()
         for line in executor.unenforced_limits():
@@ -163,6 +169,13 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         process_tree.end_descendants(orphans.GRACE_SECONDS)
         if self.supervisor is not None and self.renewer is not None and self.renewer.is_idle:
             self.supervisor.dismiss()
+
+
+def _reuse(config: WorkerConfig, url: str, environments: Environments) -> Reuse:
+    """Make what finds and keeps results: for the first task that asks, if one does."""
+    from workers.execution.reuse import index, reuse
+
+    return reuse.Reuse(config, index.open_index(config, url), environments)
 
 
 def is_over(store: Store, run: str) -> bool:

@@ -8,10 +8,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from clinvk.backends.base import Backend
@@ -20,11 +18,11 @@ from clinvk.core.errors import ConfigError
 from clinvk.core.user_paths import UnknownHomeError, expanded, expanded_default
 from clinvk.core.worker_config import WorkerConfig
 from workers.execution import policy_file
+from workers.execution.ask import ask
 from workers.execution.environment import decoded
 from workers.execution.executor import Executor
 from workers.execution.sandbox.sandbox import Sandbox
 
-COMMAND_SECONDS = 60.0
 LARGEST_FILE_BYTES = 1 << 20
 _VERSION = re.compile(r"\d+(?:\.\d+)+")
 
@@ -66,7 +64,7 @@ def _git() -> Check:
     hint = "install git: agents use it, and tasks in checkouts are guarded by its layout"
     if (program := shutil.which("git")) is None:
         return Check(name="git", state="warning", detail="not found", hint=hint)
-    said, _ = _ask([program, "--version"], None)
+    said, _ = ask([program, "--version"], None)
     return Check(name="git", state="ok", detail=said.removeprefix("git version "))
 
 
@@ -120,7 +118,7 @@ def _cli(
         state: CheckState = "problem" if is_needed else "absent"
         hint = backend.install_hint
         return None, Check(name=backend.name, state=state, detail="not installed", hint=hint)
-    said, code = _ask(backend.version_argv, environment) if backend.version_argv else ("", 0)
+    said, code = ask(backend.version_argv, environment) if backend.version_argv else ("", 0)
     wrong: CheckState = "problem" if is_needed else "warning"
     if code is None:
         detail = f"{' '.join(backend.version_argv)} does not work: {said}"
@@ -149,7 +147,7 @@ def _installed(
 def _login(backend: Backend, environment: Mapping[bytes, bytes]) -> bool | None:
     """Whether a CLI is logged in; None where that cannot be told."""
     argv = backend.login_argv
-    has_login = _ask(argv, environment)[1] == 0 if argv else None
+    has_login = ask(argv, environment)[1] == 0 if argv else None
     return backend.is_logged_in(decoded(environment), _read, has_login=has_login)
 
 
@@ -160,28 +158,6 @@ def _read(path: str) -> str | None:
             return stream.read(LARGEST_FILE_BYTES)
     except (OSError, UnknownHomeError):
         return None
-
-
-def _ask(argv: Sequence[str], environment: Mapping[bytes, bytes] | None) -> tuple[str, int | None]:
-    """Return the first line that a command prints, and 0; or why it fails, and None."""
-    try:
-        done = subprocess.run(
-            argv,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=COMMAND_SECONDS,
-            check=False,
-            cwd=Path("/"),  # no project's settings
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        return str(error), None
-    if done.returncode != 0:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        return said[-1][:200] if said else f"exit code {done.returncode}", None
-    return done.stdout.strip().partition("\n")[0][:100], 0
 
 
 def is_older(said: str, tested: str) -> bool:

@@ -87,6 +87,11 @@ _OPTIONS_OF_RUNS = (
     ),
     *_OPTIONS_OF_BUDGETS,
     click.option(
+        "--reuse/--no-reuse",
+        default=None,
+        help="Take the results of earlier runs with --reuse where nothing has changed.",
+    ),
+    click.option(
         "--wait-for-workers", is_flag=True, help="Submit even if no worker serves a backend yet."
     ),
     broker_option,

@@ -22,12 +22,13 @@ class CommonOptions:
     `paths` has the paths of the output forms that write files, by the form's name.
     """
 
+    file: str | None
     max_wait: str | None
     max_cost: str | None
     max_tokens_total: str | None
     allow_unknown_cost: bool
     estimate: bool
-
+    reuse: bool | None
     paths: Mapping[str, str]
     broker: str | None
     as_json: bool
@@ -38,6 +39,10 @@ class CommonOptions:
     run_key: str | None
     priority: int
     wait_for_workers: bool
+
+    def own_files(self) -> list[str]:
+        """Return the files and directories that the command line names."""
+        return [path for path in (self.file, *self.paths.values()) if path is not None]
 
     @property
     def max_wait_seconds(self) -> float | None:
@@ -80,7 +85,6 @@ def given_tokens(text: str | None) -> int | None:
 class ParallelOptions(CommonOptions):
     """The options of `clinvk parallel`. With a `prompt` there is no file of tasks."""
 
-    file: str | None
     prompt: str | None
     each: tuple[str, ...]
     each_line: str | None
@@ -89,12 +93,15 @@ class ParallelOptions(CommonOptions):
     fail_fast: bool | None
     lenient: bool
 
+    def own_files(self) -> list[str]:
+        """Return the files and directories that the command line names."""
+        named = CommonOptions.own_files(self)
+        return named if self.each_line is None else [*named, self.each_line]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainOptions(CommonOptions):
     """The options of `clinvk chain`."""
-
-    file: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +109,6 @@ class CompareOptions(CommonOptions):
     """The options of `clinvk compare`."""
 
     prompt: str | None
-    file: str | None
     backends: str | None
     all_backends: bool
     sequential: bool

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import stat
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -59,6 +62,7 @@ class PlannedRun:
 
     `given` are the tasks as they were given, where those of `work` may begin elsewhere: the key of
     a run stands for them.
+    `own_files` are those that this command reads and writes itself.
     """
 
     work: Work
@@ -69,6 +73,7 @@ class PlannedRun:
     view: View
     formatter: Formatter
     given: Sequence[TaskSpec] | None = None
+    own_files: Sequence[str] = ()
 
 
 class ChangedTasks(Sequence[TaskSpec]):
@@ -123,7 +128,7 @@ def beginning_with_served(work: Work, served: Collection[str]) -> Work:
 
 def resolver(settings: Settings, options: CommonOptions) -> Callable[[TaskSpec], TaskSpec]:
     """Return what applies the configuration, and the options for tasks, to a task."""
-    return partial(settings.resolve, max_wait_seconds=options.max_wait_seconds)
+    return partial(settings.resolve, max_wait_seconds=options.max_wait_seconds, reuse=options.reuse)
 
 
 def plan_run(settings: Settings, options: CommonOptions, work: Work) -> PlannedRun:
@@ -157,7 +162,21 @@ def plan_run(settings: Settings, options: CommonOptions, work: Work) -> PlannedR
             paths={**options.paths, **({"output_dir": output_dir} if output_dir else {})},
         ),
         formatter=formatter_of(run_options.kind),
+        own_files=[*_named_files(settings, options), *([output_dir] if output_dir else [])],
     )
+
+
+def _named_files(settings: Settings, options: CommonOptions) -> Iterator[str]:
+    """Yield the files that the command line names, and those that output is redirected to.
+
+    They may lie in the checkout that the tasks work in, and change with each run.
+    """
+    yield str(settings.path)
+    yield from options.own_files()
+    for stream in (0, 1, 2):
+        with contextlib.suppress(OSError):
+            if stat.S_ISREG(os.fstat(stream).st_mode):
+                yield os.readlink(f"/proc/self/fd/{stream}")  # noqa: PTH115
 
 
 def carry_out(settings: Settings, options: CommonOptions, planned: PlannedRun) -> int:
@@ -268,7 +287,7 @@ def _submit(settings: Settings, planned: PlannedRun, key: tuple[RunKey, str] | N
     with (
         reach.connect(
             planned.broker_url,
-            worker=settings.worker,
+            worker=replace(settings.worker, reuse_ignores=planned.own_files),
             queues=sorted(map(queue_of, work.backends)),
             slots=min(work.run_options.max_parallel, len(work.specs)),
             server=settings.config.local.server,

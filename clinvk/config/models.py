@@ -73,6 +73,7 @@ class UnifiedSection(_Section):
     retries: Retries = DEFAULT_RETRIES
     retry_on: list[RetryKind] = []
     retry_after_changes: bool = False
+    reuse: bool = False
 
 
 TaskMemory = Annotated[int, Field(ge=1 << 20)] | None
@@ -192,6 +193,12 @@ class RunsSection(_Section):
     keep_bytes: Annotated[int, Field(ge=0)] = 1 << 30
 
 
+class ReuseSection(_Section):
+    """`reuse`: for how long the results of tasks that ask for it are taken again."""
+
+    keep_days: Annotated[float, Field(gt=0, le=366)] = WorkerConfig().reuse_keep_days
+
+
 class WorkerSection(_Section):
     """`worker`: what this machine accepts from others."""
 
@@ -263,6 +270,7 @@ class Config(_Section):
     prices: dict[Annotated[str, Field(pattern=PRICED_PATTERN)], PriceSection] = {}
     budgets: BudgetsSection = BudgetsSection()
     runs: RunsSection = RunsSection()
+    reuse: ReuseSection = ReuseSection()
     worker: WorkerSection = WorkerSection()
     sandbox: SandboxSection = SandboxSection()
     local: LocalSection = LocalSection()

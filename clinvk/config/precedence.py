@@ -47,6 +47,7 @@ TASK_SETTINGS: Mapping[str, tuple[Any, Sequence[Place]]] = {
     "retries": (None, [("unified_flags", "retries")]),
     "retry_on": ([], [("unified_flags", "retry_on")]),
     "retry_after_changes": (False, [("unified_flags", "retry_after_changes")]),
+    "reuse": (False, [("unified_flags", "reuse")]),
 }
 """Fields of a task that have settings: the value that asks for nothing special, for which a
 `TaskSpec` has None, and the settings, of which an earlier one beats a later one."""
@@ -105,6 +106,8 @@ class Precedence:
         if flags:
             given = {name: _or_none(name, value) for name, value in flags.items()}
             resolved = dataclasses.replace(resolved, **given)
+        if resolved.reuse and spec.reuse:
+            resolved = dataclasses.replace(resolved, reuse_anywhere=True)
         if not resolved.has_several:
             return resolved
         alternatives = {name: self._variant(spec, name, resolved) for name in spec.alternatives}

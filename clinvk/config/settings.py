@@ -86,6 +86,8 @@ class Settings:
             worktrees_bytes=self.config.worktrees.max_bytes,
             worktrees_keep_days=self.config.worktrees.keep_days,
             changes_bytes=self.config.worktrees.patch_bytes,
+            reuse_keep_days=self.config.reuse.keep_days,
+            reuse_bytes=self.config.runs.keep_bytes,
             paths={n: entry.paths for n, entry in self.config.backends.items() if entry.paths},
             **self.config.limits.model_dump(exclude={"max_wait"}),
         )

@@ -176,8 +176,11 @@ class TaskSpec(Wire):
     `retry_on` and for what passes. `retry_after_changes` allows a new start although tools may have
     changed things. The answer must be valid by `schema`, and is asked for again up to
     `schema_repairs` times (`DEFAULT_SCHEMA_REPAIRS`). `verify` is a command that must exit with 0
-    then; its failure is handed back up to `verify_retries` times. Before `Precedence.resolve`, None
-    is what the task leaves to the configuration, and a wait for ever is infinite.
+    then; its failure is handed back up to `verify_retries` times. With `reuse` the answer of an
+    earlier run is taken where nothing differs (`workers/execution/reuse`); `reuse_anywhere` says
+    that the task itself asks for it, also where the state of its directory cannot be known. Before
+    `Precedence.resolve`, None is what the task leaves to the configuration, and a wait for ever is
+    infinite.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
@@ -215,6 +218,8 @@ class TaskSpec(Wire):
     verify: Annotated[list[str], MinLen(1)] | None = None
     verify_retries: Annotated[int, Ge(0)] | None = None
     verify_timeout_seconds: Annotated[float, Gt(0)] | None = None
+    reuse: bool | None = None
+    reuse_anywhere: bool = False
     workspace: Workspace | None = None
     repo: Annotated[str, Predicate(not_blank)] | None = None
     ref: Annotated[str, Predicate(not_blank)] | None = None
@@ -318,7 +323,9 @@ class TaskSpec(Wire):
         return replace(self.variant(entry), fallback=others or None, variants=variants)
 
 
-GIVEN_BY_RUN = frozenset({"inputs", "steps", "alternatives", "variants", "max_wait_seconds"})
+GIVEN_BY_RUN = frozenset(
+    {"inputs", "steps", "alternatives", "variants", "max_wait_seconds", "reuse_anywhere"}
+)
 """Fields of a `TaskSpec` that no task file sets by their names (`clinvk.taskfile.routes`)."""
 
 QUEUE_PREFIX = "clinvk."
@@ -453,6 +460,8 @@ class TaskResult(Wire):
     are the executions before the one that this is the result of, oldest first; losses of workers
     are not among them. `cost_usd` has at most six digits after the point. `cost_source` is None
     where nothing was spent: no CLI ran, or one that is only for trying things out.
+    `reused` names the task whose result it was, "<run>/<index>", where that was taken instead of
+    running a CLI.
     """
 
     index: int
@@ -482,6 +491,7 @@ class TaskResult(Wire):
     cost_usd: float | None = None
     cost_source: CostSource | None = None
     changes: Changes | None = None
+    reused: str | None = None
     warnings: list[str] = field(default_factory=list)
     start_time: str | None = None
     end_time: str | None = None

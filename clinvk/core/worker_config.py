@@ -47,6 +47,9 @@ class WorkerConfig:
     the patch of a task may be.
     `prices` are `{backend or backend:model: {input, output, cached_input}}`. `budgets` are the
     limits of a day by scope and unit (`Queues.set_budgets`); None leaves those that there are.
+    Results of tasks are taken again for `reuse_keep_days`. They are kept on the broker, or with
+    `reuse_dir` in this directory, `reuse_bytes` of them at most; what is in `reuse_ignores` does
+    not count as a part of a checkout.
     """
 
     backends: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -79,6 +82,10 @@ class WorkerConfig:
     worktrees_keep_days: float = 7
     changes_bytes: int = 64 << 20
     resume_prompt: str = RESUME_PROMPT
+    reuse_keep_days: float = 7
+    reuse_dir: str = ""
+    reuse_bytes: int = 1 << 30
+    reuse_ignores: Sequence[str] = ()
 
     @classmethod
     def load(cls, text: str) -> Self:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -35,15 +35,27 @@ class Snapshot:
     left_out: list[str] = field(default_factory=list)
 
 
-def take(private: PrivateRepository, worktree: str, index: str) -> Snapshot:
+def take(
+    private: PrivateRepository,
+    worktree: str,
+    index: str,
+    *,
+    known: Snapshot | None = None,
+    is_passed_over: Callable[[bytes], bool] | None = None,
+) -> Snapshot:
     """Bring an index up to the files of a checkout; returns their tree.
 
-    The index says what the files were before, and is changed: give it a copy.
+    The index says what the files were before, and is changed: give it a copy. `known` is what it
+    describes, and returned where nothing has changed. `is_passed_over` names files that stay as the
+    index has them.
 
     Raises:
         GitError: they cannot be read.
     """
-    nested, left_out = _update(private, worktree, index, 0)
+    listed = _listed(private, worktree, index, is_passed_over)
+    if known is not None and not (listed.gone or listed.there or listed.nested):
+        return known
+    nested, left_out = _update(private, worktree, index, 0, listed)
     left_out += _in_submodules(private, worktree, index)
     return Snapshot(
         private.write_tree(index), [os.fsdecode(path).rstrip("/") for path in nested], left_out
@@ -51,9 +63,14 @@ def take(private: PrivateRepository, worktree: str, index: str) -> Snapshot:
 
 
 def _update(
-    private: PrivateRepository, worktree: str, index: str, depth: int
+    private: PrivateRepository,
+    worktree: str,
+    index: str,
+    depth: int,
+    listed: _Listed | None = None,
 ) -> tuple[list[bytes], list[str]]:
-    gone, there, nested, left_out = _listed(private, worktree, index)
+    listed = listed or _listed(private, worktree, index)
+    gone, there, nested, left_out = listed.gone, listed.there, listed.nested, listed.left_out
     if gone:
         private.git(
             *("update-index", "--force-remove", "-z", "--stdin"),
@@ -76,10 +93,23 @@ def _update(
     return nested, left_out
 
 
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """What is gone, what is new or changed, nested repositories, and what has no place."""
+
+    gone: list[bytes]
+    there: list[bytes]
+    nested: list[bytes]
+    left_out: list[str]
+
+
 def _listed(
-    private: PrivateRepository, worktree: str, index: str
-) -> tuple[list[bytes], list[bytes], list[bytes], list[str]]:
-    """Return what is gone, what is new or changed, nested repositories, and what has no place."""
+    private: PrivateRepository,
+    worktree: str,
+    index: str,
+    is_passed_over: Callable[[bytes], bool] | None = None,
+) -> _Listed:
+    """Return how the files of a checkout differ from its index."""
     gone, there, nested, left_out = (
         dict[bytes, None](),
         dict[bytes, None](),
@@ -88,6 +118,8 @@ def _listed(
     )
     for entry in private.git("ls-files", *LISTED, worktree=worktree, index=index).split(b"\0"):
         tag, _, path = entry.partition(b" ")
+        if is_passed_over is not None and is_passed_over(path):
+            continue
         if tag == b"R":
             gone[path] = None
         elif tag == b"?" and path.endswith(b"/"):
@@ -100,7 +132,7 @@ def _listed(
             (gone if is_gone else there)[path] = None
             if kind == "other":
                 left_out.append(f"{os.fsdecode(path)} is neither a file nor a link")
-    return list(gone), [path for path in there if path not in gone], nested, left_out
+    return _Listed(list(gone), [path for path in there if path not in gone], nested, left_out)
 
 
 def _kind(worktree: str, path: bytes) -> Literal["file", "directory", "other"]:

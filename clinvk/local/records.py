@@ -32,6 +32,8 @@ from clinvk.local import server
 
 FORMAT = 1
 """The version of what is in a record's directory. One of a newer version is left alone."""
+REUSE_DIRECTORY = ".reuse"
+"""Beside the records: results that later runs may take (`workers/execution/reuse`)."""
 INTERRUPTED = "interrupted"
 """The state of a run that has not ended, and of which no process is left."""
 SUMMARY, LOCK = "summary.json", "lock"

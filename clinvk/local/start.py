@@ -25,7 +25,7 @@ from clinvk.core.errors import BrokerError, ConfigError
 from clinvk.core.spec import RunSummary
 from clinvk.core.worker_config import BROKER_URL, WorkerConfig
 from clinvk.local import server
-from clinvk.local.records import Record, Records, RunKey, Summary
+from clinvk.local.records import REUSE_DIRECTORY, Record, Records, RunKey, Summary
 from clinvk.privacy import seclude
 
 SLOTS_PER_WORKER = 4
@@ -99,7 +99,7 @@ class LocalFleet:
                 ["--queues", ",".join(queues), "--concurrency", str(share), "--name", name]
                 for name, share in zip(names, shares, strict=True)
             ],
-            config=_private(config).dump(),
+            config=_private(config, place).dump(),
         )
 
     @property
@@ -286,9 +286,16 @@ def start(
         fleet.end(at_once=leave_at_once)
 
 
-def _private(config: WorkerConfig) -> WorkerConfig:
+def _private(config: WorkerConfig, place: Place) -> WorkerConfig:
     """Return what the workers of a private fleet are told: it looks after them and the server."""
-    return replace(config, reports_versions=False, has_supervisor=False, checks_server=False)
+    reuse_dir = str(place.records.directory / REUSE_DIRECTORY) if place.records else ""
+    return replace(
+        config,
+        reports_versions=False,
+        has_supervisor=False,
+        checks_server=False,
+        reuse_dir=reuse_dir,
+    )
 
 
 def divide(slots: int, cores: int) -> list[int]:

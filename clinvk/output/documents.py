@@ -53,6 +53,7 @@ ENTRY_KEYS: Mapping[str, tuple[type[TaskResult | TaskSpec | Changes], str]] = {
     "usage": (TaskResult, "usage"),
     "cost_usd": (TaskResult, "cost_usd"),
     "cost_source": (TaskResult, "cost_source"),
+    "reused": (TaskResult, "reused"),
     "base": (Changes, "base"),
     "changed_files": (Changes, "changed_files"),
     "insertions": (Changes, "insertions"),

@@ -102,15 +102,20 @@ def _times(count: int) -> str:
 
 def _row(spec: TaskSpec, result: TaskResult, width: int) -> str:
     backend = pad(one_line(result.backend_of(spec)), BACKEND_CELLS)
-    duration = f"{result.duration_seconds:.2f}s"
+    duration = took(result)
     name = fit(title(spec), max(width - COLUMNS_CELLS, MIN_TASK_CELLS))
     status = result.status.upper()
     return f"{result.index + 1:<4} {backend} {status:<8} {duration:<10} {name}".rstrip()
 
 
+def took(result: TaskResult) -> str:
+    """Return how long a task took, or that its result is that of an earlier run."""
+    return f"{result.duration_seconds:.2f}s" if result.reused is None else "reused"
+
+
 def title_line(spec: TaskSpec, result: TaskResult) -> str:
     """Return the line above a result that follows in full."""
-    status = f"{result.status.upper()} {result.duration_seconds:.2f}s"
+    status = f"{result.status.upper()} {took(result)}"
     return f"[{result.index + 1}] {one_line(result.backend_of(spec))} {status} {title(spec)}"
 
 

@@ -37,6 +37,7 @@ KEYS = {
     "steps": "clinvk:run:{}:steps",  # hash: sequence -> "<number>:<StepRecord>"
     "step_order": "clinvk:run:{}:step_order",  # sorted set: sequence -> index and sequence, in one
     "step_counts": "clinvk:run:{}:step_counts",  # hash: index -> what is kept; last -> sequence
+    "reusable": "clinvk:reusable:{}",  # string: a TaskResult, by the fingerprint of its task
     "ledger": "clinvk:run:{}:ledger",  # hash: day and labels -> used, see lua/lib/ledger.lua
     "ledgers": "clinvk:ledgers",  # sorted set: run -> when its ledger got a new row (ms)
     "reserved": "clinvk:run:{}:reserved",  # hash: index -> reserved, see lua/lib/budgets.lua

@@ -48,6 +48,8 @@ SERVED = frozenset({ErrorKind.REFUSED, ErrorKind.TOO_LARGE})
 
 def signal_of(result: TaskResult) -> str:
     """Return what the end of a task says of its provider's limits, see lua/lib/gates.lua."""
+    if result.reused is not None:
+        return ""
     if result.status is TaskStatus.OK or result.error_kind in SERVED:
         return "clean"
     return "frozen" if result.error_kind in {ErrorKind.TIMEOUT, ErrorKind.OVERLOADED} else ""

@@ -22,8 +22,9 @@ from clinvk.store.ledger import Ledger
 from clinvk.store.queues import Queues
 from clinvk.store.requests import Requests
 from clinvk.store.retries import Retries
+from clinvk.store.reusable import Reusable
 from clinvk.store.steps import Steps
 
 
-class Store(Retries, Leases, Queues, Steps, Ledger, Requests):
+class Store(Retries, Leases, Queues, Steps, Ledger, Requests, Reusable):
     """All operations. Each is one round trip, atomic, and safe to call from any thread."""

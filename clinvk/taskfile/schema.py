@@ -78,6 +78,7 @@ class FileHeader(BaseModel):
     verify: Annotated[list[str], Field(min_length=1)] | None = None
     verify_retries: Retries | None = None
     verify_timeout_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    reuse: bool | None = None
     workspace: Workspace | None = None
     repo: Annotated[str, Field(pattern=r"\S")] | None = None
     ref: Annotated[str, Field(pattern=r"\S")] | None = None
@@ -91,7 +92,7 @@ class FileHeader(BaseModel):
 
 
 TASK_DEFAULTS = (
-    *("max_wait", "retries", "retry_on", "retry_after_changes", "fallback"),
+    *("max_wait", "retries", "retry_on", "retry_after_changes", "fallback", "reuse"),
     *("answer_schema", "schema_repairs", "verify", "verify_retries", "verify_timeout_seconds"),
     *("workspace", "repo", "ref", "include_changes", "setup", "setup_timeout_seconds"),
 )

@@ -6,12 +6,13 @@ A failed prompt is a result, never an exception: every way to fail ends in a `Ta
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+import threading
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clinvk.backends.base import NO_SESSION, Backend, ParsedOutput, ProcessResult, Session
 from clinvk.core.changes import Changes
@@ -27,6 +28,7 @@ from clinvk.core.spec import (
 from clinvk.core.timestamps import rfc3339
 from clinvk.core.user_paths import expanded_default
 from clinvk.core.worker_config import WorkerConfig
+from clinvk.store.decoding import earlier
 from clinvk.store.types import Claim, Lease
 from workers.execution import answer_check, masking, process_tree
 from workers.execution.assignment import Assignment, assigned
@@ -35,7 +37,7 @@ from workers.execution.live_reader import LiveReader
 from workers.execution.masking import NOTHING, Masker
 from workers.execution.next_step import Ended
 from workers.execution.outcome import cut, exit_code, judged, own_usage, status_of
-from workers.execution.preparation import Preparation, PreparedTask, ReadResults
+from workers.execution.preparation import AcceptedTask, Preparation, PreparedTask, ReadResults
 from workers.execution.pricing import Pricing
 from workers.execution.process import OutputLimits, run
 from workers.execution.refusal import RefusedError
@@ -55,6 +57,12 @@ from workers.execution.worktrees.worktrees import WorktreeError, Worktrees
 from workers.observers import Observers, TaskStarted
 from workers.server_clock import ServerClock
 
+if TYPE_CHECKING:
+    from workers.execution.reuse.reuse import Look, Reuse
+
+ReuseOf = Callable[[Environments], "Reuse"]
+"""Makes what finds and keeps results that are taken again."""
+
 logger = logging.getLogger(__name__)
 
 NOTHING_PARSED = ParsedOutput()
@@ -67,6 +75,7 @@ class Execution:
     """What came of one execution; `process` is None where no command was started.
 
     `session_usage` is what the CLI has counted in its session. `is_final`: it is not tried again.
+    `reused` is the result of an earlier run that is taken instead.
     """
 
     parsed: ParsedOutput = NOTHING_PARSED
@@ -84,13 +93,14 @@ class Execution:
     data: Any = None
     verification: Verification | None = None
     repairs: int = 0
+    reused: TaskResult | None = None
 
 
 class Executor:
     """Runs tasks on this machine. `owner` is this process, see `Store.claim`.
 
     `queues` are those that it serves; None is all. `clock` is the server's. Without `sessions`, no
-    CLI's session is kept.
+    CLI's session is kept, and without `reuse` no result is taken from an earlier run.
 
     Attributes:
         name: the worker, as the store knows it.
@@ -108,6 +118,7 @@ class Executor:
         queues: Collection[str] | None = None,
         clock: ServerClock | None = None,
         sessions: SessionStore | None = None,
+        reuse: ReuseOf | None = None,
     ) -> None:
         self.worker = worker
         self.owner = owner
@@ -120,6 +131,9 @@ class Executor:
         quiet = self._environments.quiet_arguments
         self._preparation = Preparation(config, worker, queues, quiet)
         self._sessions = sessions
+        self._reuse_of = reuse
+        self._reuse_made: Reuse | None = None
+        self._making_reuse = threading.Lock()
         self._task_limits = TaskLimits(config)
         self._pricing = Pricing(config.prices)
         self._limits = OutputLimits(
@@ -168,6 +182,8 @@ class Executor:
         execution = self._execute(lease, claim, stop, results)
         if stop.reason in {"disconnected", "requeued"}:
             return None
+        if execution.reused is not None:
+            return self._ended(execution, self._reused(execution.reused, claim, started))
         parsed, process = execution.parsed, execution.process
         result = TaskResult(
             index=lease.index,
@@ -198,6 +214,18 @@ class Executor:
         )
         return self._ended(execution, result)
 
+    def _reused(self, found: TaskResult, claim: Claim, started: datetime) -> TaskResult:
+        """Return the result of an earlier run as this task's."""
+        ended = datetime.now(UTC)
+        return replace(
+            found,
+            duration_seconds=round((ended - started).total_seconds(), 3),
+            attempts=claim.attempts,
+            worker=self.worker,
+            start_time=rfc3339(started),
+            end_time=rfc3339(ended),
+        )
+
     def _ended(self, execution: Execution, result: TaskResult) -> Ended:
         """Add what decides how a task goes on."""
         parsed, session, backend = execution.parsed, execution.session, execution.backend
@@ -227,13 +255,19 @@ class Executor:
             )
             left = claim.left_micro_usd
             budget_usd = None if left is None else left / MICROS
-            task = self._preparation.prepare(spec, results, session, lease, budget_usd)
+            accepted = self._preparation.accept(spec, results)
+            look = self._look(accepted, lease, claim, session) if spec.reuse else None
+            if look is not None and look.found is not None:
+                accepted.close()
+                return replace(execution, reused=look.found)
+            task = self._preparation.ready(accepted, session, lease, budget_usd)
+            look = self._as_seen(look, task)
             unlimited = self._task_limits.warnings(task.spec.backend)
             execution = replace(
                 execution,
                 session=session,
                 backend=task.backend,
-                warnings=(*task.warnings, *unlimited),
+                warnings=(*task.warnings, *unlimited, *_told(look)),
                 sandbox=task.decision.enforcement,
             )
             masker = masking.masker(self._environments.secrets(task.backend, task.command))
@@ -268,6 +302,7 @@ class Executor:
                 verification=rounds.verification,
                 repairs=rounds.count - 1,
             )
+            self._offer(lease, look, execution, parsed)
         except RefusedError as refusal:
             parsed = ParsedOutput(error=str(refusal), error_kind=refusal.kind)
             execution = replace(execution, is_final=refusal.is_final)
@@ -380,6 +415,50 @@ class Executor:
         if rounds.changes.kept:
             rounds.warn(f"its worktree is kept in {rounds.changes.kept} on worker {worker}")
 
+    def _reuse(self) -> Reuse | None:
+        """Return what finds and keeps results of earlier runs; made for the first that asks."""
+        if self._reuse_of is None or not self._preparation.allows_reuse:
+            return None
+        with self._making_reuse:
+            if self._reuse_made is None:
+                self._reuse_made = self._reuse_of(self._environments)
+                self._observers.add(self._reuse_made)
+            return self._reuse_made
+
+    def _look(
+        self, task: AcceptedTask, lease: Lease, claim: Claim, session: Session
+    ) -> Look | None:
+        """Look for the result of an earlier run; not for a task that is to be run again."""
+        reuse = self._reuse()
+        if reuse is None or session.resume is not None:
+            return None
+        try:
+            look = reuse.look(task, lease)
+        except Exception:  # a bug of ours must not cost the task
+            logger.exception("task %s: looking for an earlier result", lease)
+            return None
+        before = earlier(lease.index, claim.earlier)
+        was_begun = before is not None and before.attempts > 0
+        return replace(look, found=None) if was_begun else look
+
+    def _as_seen(self, look: Look | None, task: PreparedTask) -> Look | None:
+        """Return a look, unless what the task begins with is something else by now."""
+        if look is None or self._reuse_made is None or self._reuse_made.is_as_seen(look, task):
+            return look
+        return replace(look, fingerprint=None)
+
+    def _offer(
+        self, lease: Lease, look: Look | None, execution: Execution, parsed: ParsedOutput
+    ) -> None:
+        """Let later runs have what came of a task, where they can have all of it."""
+        if look is None or look.fingerprint is None or self._reuse_made is None:
+            return
+        process, changes = execution.process, execution.changes
+        is_whole = process is not None and process.stdout.path is None
+        has_changes = changes is not None and changes.kept is None
+        if parsed.error_kind is None and is_whole and (has_changes or not execution.may_have_acted):
+            self._reuse_made.keep_when_recorded(lease, look.fingerprint)
+
     def _has_session(self, lease: Lease, assignment: Assignment) -> bool:
         """Whether a session that the task would go on with is here; looks only if it has one."""
         if assignment.history.session is None:
@@ -491,6 +570,10 @@ class Executor:
             f"if it needs the variable, name it in backends.{task.spec.backend}.pass_env there"
         )
         return replace(parsed, warnings=(*parsed.warnings, warning))
+
+
+def _told(look: Look | None) -> tuple[str, ...]:
+    return () if look is None or look.warning is None else (look.warning,)
 
 
 def _is_contained(execution: Execution) -> bool:

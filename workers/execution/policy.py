@@ -54,7 +54,8 @@ class Policy:
 
     `models`, `extra`, `allowed_tools`, `backends`, `setup`, `verify` and `repos` are lists of
     shell-style patterns. `workdir_roots` are directories; a task runs in one of them or below.
-    `project_settings` is decided by the modes where it is None.
+    `project_settings` is decided by the modes where it is None. Where `reuse` is false every
+    task runs, and its result is kept for no other.
     """
 
     max_sandbox_mode: str | None = None
@@ -70,6 +71,7 @@ class Policy:
     setup: Sequence[str] | None = None
     repos: Sequence[str] | None = None
     verify: Sequence[str] | None = None
+    reuse: bool | None = None
 
     @property
     def needs_sandbox(self) -> bool:

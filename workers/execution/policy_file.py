@@ -99,4 +99,5 @@ RULES: Mapping[str, Check] = {
     "setup": _strings,
     "repos": _strings,
     "verify": _strings,
+    "reuse": _boolean,
 }

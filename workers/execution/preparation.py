@@ -70,6 +70,27 @@ class PreparedTask:
         self.directory.close()
 
 
+@dataclass(frozen=True, slots=True)
+class AcceptedTask:
+    """A task that may run here.
+
+    `directory` is its `workdir`, open; None for one that names a repository instead.
+    """
+
+    spec: TaskSpec
+    backend: Backend
+    workdir: str | None
+    directory: Directory | None
+    decision: Decision
+    warnings: Sequence[str]
+    allows_project_settings: bool
+
+    def close(self) -> None:
+        """Give up its directory, where it is not made ready."""
+        if self.directory is not None:
+            self.directory.close()
+
+
 class Preparation:
     """What this machine needs to prepare tasks: its backends and its policy.
 
@@ -101,6 +122,11 @@ class Preparation:
         """Return the backends that this machine serves."""
         return [self._registry.get(name) for name in self._registry.names() if self._serves(name)]
 
+    @property
+    def allows_reuse(self) -> bool:
+        """Whether the policy allows that results are taken from earlier runs, and kept for them."""
+        return self._policy.reuse is not False
+
     def _serves(self, name: str) -> bool:
         return self._queues is None or queue_of(name) in self._queues
 
@@ -112,9 +138,15 @@ class Preparation:
         lease: Lease = NO_LEASE,
         budget_usd: float | None = None,
     ) -> PreparedTask:
-        """Fill in earlier outputs, check the policy, make its worktree, build the command.
+        """Do what `accept` and `ready` do.
 
-        `budget_usd` is what it may cost at most.
+        Raises:
+            RefusedError: it cannot be run here.
+        """
+        return self.ready(self.accept(spec, results), session, lease, budget_usd)
+
+    def accept(self, spec: TaskSpec, results: ReadResults) -> AcceptedTask:
+        """Fill in earlier outputs, check the policy, open its directory.
 
         Raises:
             RefusedError: it cannot be run here.
@@ -129,11 +161,32 @@ class Preparation:
         if decision.problem:
             reason = f"refused by worker {self._worker}: {decision.problem}"
             raise RefusedError(ErrorKind.REFUSED, reason)
-        directory, worktree = self._entered(spec, workdir, session, lease)
+        if not wants_worktree(spec):
+            self._refuse_without_worktree(spec)
+        may_follow = self._policy.allows_project_settings(spec)
+        directory = self._open(workdir) if spec.repo is None else None
+        return AcceptedTask(spec, backend, workdir, directory, decision, warnings, may_follow)
+
+    def ready(
+        self,
+        task: AcceptedTask,
+        session: Session,
+        lease: Lease,
+        budget_usd: float | None = None,
+    ) -> PreparedTask:
+        """Make the worktree of a task that wants one, build the command; takes its directory over.
+
+        `budget_usd` is what it may cost at most.
+
+        Raises:
+            RefusedError: it cannot be run here.
+        """
+        spec, backend, decision = task.spec, task.backend, task.decision
+        directory, worktree = self._entered(spec, task.directory, session, lease)
         try:
             confinement = Confinement(
                 sandboxed=decision.is_enforced,
-                project_settings=self._policy.allows_project_settings(spec),
+                project_settings=task.allows_project_settings,
                 directory=directory.real_path,
                 quiet=self._quiet(backend),
                 budget_usd=budget_usd,
@@ -142,13 +195,13 @@ class Preparation:
         except BaseException:
             directory.close()
             raise
-        told = (*warnings, *decision.warnings, *command.warnings)
+        told = (*task.warnings, *decision.warnings, *command.warnings)
         return PreparedTask(
-            spec, backend, command, workdir, directory, decision, told, confinement, worktree
+            spec, backend, command, task.workdir, directory, decision, told, confinement, worktree
         )
 
     def _entered(
-        self, spec: TaskSpec, workdir: str | None, session: Session, lease: Lease
+        self, spec: TaskSpec, directory: Directory | None, session: Session, lease: Lease
     ) -> tuple[Directory, Worktree | None]:
         """Return the directory that a task works in, which is in its worktree if it has one.
 
@@ -156,9 +209,8 @@ class Preparation:
             RefusedError: it cannot have the worktree that it asks for.
         """
         if not wants_worktree(spec):
-            self._refuse_without_worktree(spec)
-            return self._open(workdir), None
-        directory = self._open(workdir) if spec.repo is None else None
+            assert directory is not None, "only a worktree is of a repository that is named"
+            return directory, None
         try:
             worktree = self.worktrees.enter(
                 *(spec, directory, lease, self._policy.directory),

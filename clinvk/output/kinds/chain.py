@@ -85,7 +85,7 @@ class Chain(Formatter):
 
     def title(self, spec: TaskSpec, result: TaskResult) -> str:
         """Return the line above an output that follows in full."""
-        status = f"{result.status.upper()} {result.duration_seconds:.2f}s"
+        status = f"{result.status.upper()} {text_lines.took(result)}"
         return f"{_heading(spec, result)} {status}"
 
 

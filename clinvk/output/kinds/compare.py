@@ -71,7 +71,7 @@ class Compare(Formatter):
 
     def title(self, spec: TaskSpec, result: TaskResult) -> str:
         """Return the line above an answer that follows in full."""
-        return f"{label(spec)} {result.status.upper()} {result.duration_seconds:.2f}s"
+        return f"{label(spec)} {result.status.upper()} {text_lines.took(result)}"
 
 
 class SideBySide(Compare):
@@ -163,7 +163,7 @@ def _cells(spec: TaskSpec, result: TaskResult, more: Sequence[str]) -> tuple[str
         label(spec),
         result.status.upper(),
         *(MORE_COLUMNS[name](result) or "-" for name in more),
-        f"{result.duration_seconds:.2f}s",
+        text_lines.took(result),
         result.model or spec.model or "-",
         f"{result.usage.total_tokens}" if result.usage else "-",
         "-" if result.cost_usd is None else f"${result.cost_usd:.4f}",

@@ -69,6 +69,7 @@ FULL = documents.entry(
         usage=Usage(input_tokens=1),
         cost_usd=0.1,
         cost_source="cli",
+        reused="20260102-030405-abcdef01/3",
         changes=Changes(
             base="b",
             start="s",

@@ -1,0 +1,98 @@
+"""`--reuse` as its users run it: real processes, which write down what they do."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import harness
+from tests.harness import clinvk
+from tests.unit.git.checkouts import repository
+
+pytestmark = pytest.mark.usefixtures("temporary")
+
+CLI = """
+import os, sys
+prompt = sys.stdin.read()
+with open(os.environ["LOG"], "a") as log:
+    log.write(prompt.splitlines()[0] + "\\n")
+if prompt == "fail":
+    sys.exit("no")
+print("did", prompt)
+"""
+
+
+class Home:
+    """A checkout, with a task file in it, and a CLI that writes down its prompts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.top = repository(folder / "repo")
+        self.log = folder / "log"
+        tool = {"command": [sys.executable, "-c", CLI], "env": {"LOG": str(self.log)}}
+        (folder / "config.yaml").write_text(json.dumps({"backends": {"tool": tool}}))
+        self._config = {"CLINVK_CONFIG": str(folder / "config.yaml")}
+
+    def run(self, command: str, key: str, prompts: list[str], *options: str) -> harness.Completed:
+        self.log.write_text("")
+        tasks = [{"backend": "tool", "prompt": prompt} for prompt in prompts]
+        (self.top / "tasks.json").write_text(json.dumps({key: tasks}))
+        return clinvk(
+            *(command, "-f", "tasks.json", "--reuse", *options), cwd=self.top, env=self._config
+        )
+
+    def ran(self) -> list[str]:
+        return sorted(self.log.read_text().splitlines())
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path)
+
+
+def reused(done: harness.Completed) -> list[Any]:
+    return [entry.get("reused") for entry in json.loads(done.stdout)["results"]]
+
+
+def test_what_has_changed_is_run_and_nothing_else(home: Home) -> None:
+    prompts = [f"p{number}" for number in range(20)] + ["fail"]
+    first = json.loads(home.run("parallel", "tasks", prompts, "--json").stdout)
+    assert len(home.ran()) == 21
+    prompts[3] = prompts[11] = "new"
+    again = home.run("parallel", "tasks", prompts, "--json")
+    assert home.ran() == ["fail", "new", "new"]
+    document = json.loads(again.stdout)
+    whole = [f"{first['run_id']}/{index}" for index in range(20)] + [None]
+    whole[3] = whole[11] = None
+    assert reused(again) == whole
+    assert document["results"][5]["output"] == "did p5"
+    assert document["unknown_costs"] == 3, "what is reused costs nothing"
+    text = home.run("parallel", "tasks", ["p5", "other"], "--no-step-summary").stdout
+    row = next(line for line in text.splitlines() if "reused" in line)
+    assert row.split() == ["1", "tool", "OK", "reused", "p5"]
+    (home.top / "README").write_text("changed\n")
+    home.run("parallel", "tasks", ["p5"])
+    assert home.ran() == ["p5"], "the checkout is another one"
+
+
+def test_a_chain_reuses_its_beginning(home: Home) -> None:
+    steps = ["one", "two {{previous}}", "three {{previous}}"]
+    home.run("chain", "steps", steps)
+    steps[1] = "2 {{previous}}"
+    done = home.run("chain", "steps", steps, "--json")
+    assert home.ran() == ["2 did one", "three did 2 did one"]
+    assert [run is not None for run in reused(done)] == [True, False, False]
+
+
+def test_outside_of_a_repository_the_task_must_ask_for_it_itself(home: Home) -> None:
+    os.rename(home.top / ".git", home.top / "no-git")  # noqa: PTH104
+    for _ in range(2):
+        done = home.run("parallel", "tasks", ["p"], "--json")
+        assert home.ran() == ["p"]
+    (warning,) = json.loads(done.stdout)["results"][0]["warnings"]
+    assert "it is in no git repository" in warning
+    assert "reuse: true in the task" in warning
