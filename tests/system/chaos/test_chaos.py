@@ -18,7 +18,7 @@ CHAOS_SECONDS = 240
 def run_chaos(folder: Path, seed: int, faults: str) -> dict[str, Any]:
     """Raise a chaos run as a process of its own; returns its figures."""
     file = folder / "figures.json"
-    size = ("--tasks", "500", "--workers", "5", "--seconds", "12")
+    size = ("--tasks", "300", "--workers", "5", "--seconds", "8")
     argv = [*harness.PYTHON, "-m", "tests.system.chaos", *size, "--json", str(file)]
     done = subprocess.run(
         [*argv, "--seed", str(seed), "--faults", faults],

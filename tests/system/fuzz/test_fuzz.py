@@ -1,4 +1,4 @@
-"""Ten thousand forged tasks, messages and records; the unit tests have fewer of each."""
+"""Four thousand forged tasks, messages and records; the unit tests have fewer of each."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from tests import forged
 
 
-@pytest.mark.timeout(300)  # on a busy machine; ten seconds each on an idle one
+@pytest.mark.timeout(300)  # on a busy machine; four seconds each on an idle one
 @pytest.mark.parametrize(
     ("examples", "strategy", "check"),
     [
-        (2500, forged.SPECS, forged.check_spec),
-        (2500, forged.messages(), forged.check_message),
-        (2500, forged.RESULTS, forged.check_result),
-        (1250, forged.RUNS, forged.check_run),
-        (1250, forged.WORKERS, forged.check_worker),
+        (1000, forged.SPECS, forged.check_spec),
+        (1000, forged.messages(), forged.check_message),
+        (1000, forged.RESULTS, forged.check_result),
+        (500, forged.RUNS, forged.check_run),
+        (500, forged.WORKERS, forged.check_worker),
     ],
     ids=["specs", "messages", "results", "runs", "workers"],
 )

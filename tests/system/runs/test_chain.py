@@ -131,3 +131,9 @@ def test_answers_side_by_side_on_a_wide_terminal() -> None:
     assert process.wait() == 0
     lines = screen.decode().splitlines()
     assert " hello" + " " * 74 + "│ hello" in lines
+
+
+def test_one_prompt_to_several_backends_in_turn() -> None:
+    backends = ("--backends", "echo:x,echo:y", "--sequential")
+    ended = clinvk("compare", "hello", *backends, "--json", "-q")
+    assert told(json.loads(ended.stdout)) == [("ok", "hello"), ("ok", "hello")]

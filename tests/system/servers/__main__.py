@@ -23,13 +23,12 @@ from tests.system.servers.install import SUPPORTED, Server, version_of
 TESTS = (
     "tests/local/store",
     "tests/local/broker",
-    "tests/system/broker",
+    "tests/system/broker/test_acl.py",
     "tests/local/workers/liveness",
     "tests/local/test_local_mode.py",
-    "tests/system/runs/test_local_mode.py",
     "tests/system/runs/test_lost_data.py",
 )
-LONG = ("tests/system/store",)
+LONG = ("tests/system/store/test_fault_injection.py",)
 """Takes minutes: on the oldest server only, and with all other tests on clinvk's own."""
 
 
