@@ -65,7 +65,7 @@ class Dispatcher:
     def submit(
         self,
         run: str,
-        specs: Sequence[TaskSpec],
+        specs: Iterable[TaskSpec],
         options: RunOptions,
         run_key: str = "",
         digest: str = "",
@@ -122,6 +122,14 @@ class Dispatcher:
     def results(self, run: str, indexes: Sequence[int]) -> list[TaskResult | None]:
         """Read results that a task builds on; waits for Redis as well."""
         return self._retry(lambda: list(self.store.results(run, indexes)))
+
+    def submitter_of(self, run: str) -> str:
+        """Return who submitted a run; waits for Redis as well."""
+        return self._retry(lambda: self.store.submitter_of(run))
+
+    def piece(self, submitter: str, name: str) -> bytes | None:
+        """Read a piece of what a client has shipped; waits for Redis as well."""
+        return self._retry(lambda: self.store.piece(submitter, name))
 
     def cancel(self, run: str, reason: str) -> None:
         """Cancel a run: nothing of it starts any more, and workers stop what runs."""

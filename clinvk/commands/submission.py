@@ -301,6 +301,7 @@ def _submit(settings: Settings, planned: PlannedRun, key: tuple[RunKey, str] | N
             client.check_served(work.choices)
         if planned.broker_url is None:
             budgets.prepare(settings, client, work.run_options)
+        client.ship_bytes = settings.config.worktrees.ship_bytes
         run = client.submit(work.specs, work.run_options, planned.run_key, planned.given)
         if key is not None:
             key[0].release()

@@ -235,6 +235,7 @@ class WorktreesSection(_Section):
     max_bytes: Annotated[int, Field(ge=1)] = WorkerConfig().worktrees_bytes
     keep_days: Annotated[float, Field(gt=0)] = WorkerConfig().worktrees_keep_days
     patch_bytes: Annotated[int, Field(ge=1, le=1 << 28)] = WorkerConfig().changes_bytes
+    ship_bytes: Annotated[int, Field(ge=1, le=1 << 30)] = WorkerConfig().ship_bytes
 
 
 class LimitsSection(_Section):

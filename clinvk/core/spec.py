@@ -178,9 +178,10 @@ class TaskSpec(Wire):
     `schema_repairs` times (`DEFAULT_SCHEMA_REPAIRS`). `verify` is a command that must exit with 0
     then; its failure is handed back up to `verify_retries` times. With `reuse` the answer of an
     earlier run is taken where nothing differs (`workers/execution/reuse`); `reuse_anywhere` says
-    that the task itself asks for it, also where the state of its directory cannot be known. Before
-    `Precedence.resolve`, None is what the task leaves to the configuration, and a wait for ever is
-    infinite.
+    that the task itself asks for it, also where the state of its directory cannot be known.
+    `shipped` names what the client has sent of the repository of `workdir`
+    (`clinvk.core.shipment`). Before `Precedence.resolve`, None is what the task leaves to the
+    configuration, and a wait for ever is infinite.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
@@ -228,6 +229,7 @@ class TaskSpec(Wire):
     setup_timeout_seconds: Annotated[float, Gt(0)] | None = None
     inputs: dict[str, int] = field(default_factory=dict)
     steps: StepDetail = "summary"
+    shipped: Annotated[str, Predicate(not_blank)] | None = None
 
     @property
     def effective_max_attempts(self) -> int | None:
@@ -324,7 +326,7 @@ class TaskSpec(Wire):
 
 
 GIVEN_BY_RUN = frozenset(
-    {"inputs", "steps", "alternatives", "variants", "max_wait_seconds", "reuse_anywhere"}
+    {"inputs", "steps", "alternatives", "variants", "max_wait_seconds", "reuse_anywhere", "shipped"}
 )
 """Fields of a `TaskSpec` that no task file sets by their names (`clinvk.taskfile.routes`)."""
 

@@ -44,7 +44,7 @@ class WorkerConfig:
     `state_dir` is for what a worker keeps of its tasks while they are not over.
     `worktrees_dir` has at most `worktrees_count` worktrees of tasks, of `worktrees_bytes` in all;
     one that has what no result has is kept for `worktrees_keep_days`. `changes_bytes` is how large
-    the patch of a task may be.
+    the patch of a task may be, `ship_bytes` how much a client sends of a checkout.
     `prices` are `{backend or backend:model: {input, output, cached_input}}`. `budgets` are the
     limits of a day by scope and unit (`Queues.set_budgets`); None leaves those that there are.
     Results of tasks are taken again for `reuse_keep_days`. They are kept on the broker, or with
@@ -81,6 +81,7 @@ class WorkerConfig:
     worktrees_bytes: int = 50 << 30
     worktrees_keep_days: float = 7
     changes_bytes: int = 64 << 20
+    ship_bytes: int = 64 << 20
     resume_prompt: str = RESUME_PROMPT
     reuse_keep_days: float = 7
     reuse_dir: str = ""

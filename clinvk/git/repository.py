@@ -121,6 +121,17 @@ class Repository:
         pairs = (entry.partition("\n") for entry in os.fsdecode(answer).split("\0") if entry)
         return [(name, value) for name, _, value in pairs]
 
+    def upstream(self) -> tuple[str, str] | None:
+        """Return the remote that the branch follows, or `origin`, and its address; None if none."""
+        settings = self.remotes()
+        urls = {name[7:-4]: value for name, value in settings if name.endswith(".url")}
+        urls = {name: url for name, url in urls.items() if f"remote.{name}.url" in dict(settings)}
+        followed = [value for name, value in settings if re.fullmatch(r"branch\..*\.remote", name)]
+        for remote in (*followed[:1], "origin", *urls):
+            if remote in urls:
+                return remote, urls[remote]
+        return None
+
     def worktree_setting(self) -> str | None:
         """Return the directory that its git directory names as its checkout, if it names one."""
         answer = git("config", "--local", "core.worktree", directory=self.top, allowed=(0, 1))

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 import pwd
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import kombu.exceptions
 import redis
@@ -21,6 +23,7 @@ from clinvk.broker.dispatcher import Dispatcher
 from clinvk.core.broker_url import mask_password
 from clinvk.core.errors import BrokerError, ClinvkError, UsageError
 from clinvk.core.spec import RunOptions, RunSummary, TaskSpec, queue_of
+from clinvk.core.worker_config import WorkerConfig
 from clinvk.runs.celery_run import CeleryRun, RetriedRun
 from clinvk.runs.client import LAST, PrivateFleet, key_problem, new_run_id
 from clinvk.runs.event_reader import Beginning
@@ -28,6 +31,9 @@ from clinvk.runs.retry import NOT_RETRIED
 from clinvk.runs.run_reader import BrokerAwayError, RunIsGoneError
 from clinvk.runs.step_reader import NEWEST
 from clinvk.store.store import Store
+
+if TYPE_CHECKING:
+    from clinvk.runs.shipping import Shipping
 
 LOOK_BACK_RUNS = 1000
 """Among how many of the newest runs the user's newest is looked for."""
@@ -49,9 +55,11 @@ class CeleryClient:
     Attributes:
         check_local: where the broker is the private server of another process's local run, raises
             a `BrokerError` once that is gone.
+        ship_bytes: how much of a checkout may be sent to workers that have none.
     """
 
     check_local: Callable[[], None] | None = None
+    ship_bytes: int = WorkerConfig().ship_bytes
 
     def __init__(
         self,
@@ -138,13 +146,32 @@ class CeleryClient:
             known = self.store.submitted(run_key) if run_key else None
             if known is None:
                 submitted = self.dispatcher.submit(
-                    run, specs, options, run_key, digest, login_name()
+                    *(run, self._shipped(specs, options.keep_seconds), options),
+                    *(run_key, digest, login_name()),
                 )
                 known = (submitted.run, submitted.taken_by_digest or digest)
         run, its_digest = known
         if its_digest != digest:
             raise UsageError(key_problem(run_key, run))
         return CeleryRun(run, len(specs), self)
+
+    def _shipped(self, specs: Iterable[TaskSpec], keep_seconds: float) -> Iterator[TaskSpec]:
+        """Yield tasks as workers without checkouts can run them, see `clinvk.runs.shipping`."""
+        shipping = None
+        for spec in specs:
+            if spec.workspace != "worktree" or self.is_private:
+                yield spec
+                continue
+            if shipping is None:
+                shipping = self._shipping(keep_seconds)
+            yield shipping.shipped(spec)
+
+    def _shipping(self, keep_seconds: float) -> Shipping:
+        from clinvk.runs.shipping import Shipping  # loads what few runs need
+
+        hosts = {entry.get("host") for entry in self.store.workers().values()}
+        is_needed = hosts != {socket.gethostname()}  # else they have this machine's checkouts
+        return Shipping(self.store, keep_seconds, self.ship_bytes if is_needed else 0)
 
     def _new_run(self, total: int, options: RunOptions) -> str:
         """Return the id of a run of so many tasks that is about to be submitted."""
@@ -194,7 +221,10 @@ class CeleryClient:
         """
         with self.reaching_broker():
             steps_position = self.store.steps_since(run.id, NEWEST).position
-            retried = self.store.retry(run.id, tasks, seen_retries, max_parallel, budget)
+            edited = {index: spec for index, spec in tasks.items() if spec is not None}
+            shipped = self._shipped(edited.values(), RunOptions().keep_seconds)
+            changed = {**tasks, **dict(zip(edited, shipped, strict=True))}
+            retried = self.store.retry(run.id, changed, seen_retries, max_parallel, budget)
         if retried.verdict == "changed":
             return None
         if retried.verdict != "retried":

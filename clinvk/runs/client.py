@@ -94,7 +94,13 @@ class SubmittedRun(Run, Protocol):
 
 
 class Client(Protocol):
-    """A way to reach the workers."""
+    """A way to reach the workers.
+
+    Attributes:
+        ship_bytes: how much of a checkout may be sent to workers that have none.
+    """
+
+    ship_bytes: int
 
     def submit(
         self,

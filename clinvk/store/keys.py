@@ -14,6 +14,8 @@ KEYS = {
     "submission_specs": "clinvk:submission:{}:specs",
     "submission_max_attempts": "clinvk:submission:{}:max_attempts",
     "submission_pending": "clinvk:submission:{}:pending:{}",
+    "piece": "clinvk:submission:{}:piece:{}",  # hash: content, by its name (shipments.py)
+    "shipped": "clinvk:submission:{}:shipped:{}",  # hash: what was shipped of a repository
     # What users who may not act themselves ask of workers (requests.py).
     "submitters": "clinvk:submitters",  # set: their names
     "requests": "clinvk:requests:{}",  # stream: what one of them asks

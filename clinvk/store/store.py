@@ -23,8 +23,9 @@ from clinvk.store.queues import Queues
 from clinvk.store.requests import Requests
 from clinvk.store.retries import Retries
 from clinvk.store.reusable import Reusable
+from clinvk.store.shipments import Shipments
 from clinvk.store.steps import Steps
 
 
-class Store(Retries, Leases, Queues, Steps, Ledger, Requests, Reusable):
+class Store(Retries, Leases, Queues, Steps, Ledger, Shipments, Requests, Reusable):
     """All operations. Each is one round trip, atomic, and safe to call from any thread."""

@@ -29,7 +29,12 @@ from workers.execution.policy import Policy, PolicyError
 from workers.execution.refusal import RefusedError
 from workers.execution.sandbox.sandbox import Decision, Sandbox, Wrapped
 from workers.execution.worktrees.worktree import Worktree
-from workers.execution.worktrees.worktrees import WorktreeError, Worktrees, wants_worktree
+from workers.execution.worktrees.worktrees import (
+    WorktreeError,
+    Worktrees,
+    is_brought,
+    wants_worktree,
+)
 
 NO_LEASE = Lease("none", 0, 0)
 """Of a task that is only looked at."""
@@ -164,7 +169,7 @@ class Preparation:
         if not wants_worktree(spec):
             self._refuse_without_worktree(spec)
         may_follow = self._policy.allows_project_settings(spec)
-        directory = self._open(workdir) if spec.repo is None else None
+        directory = None if is_brought(spec) else self._open(workdir)
         return AcceptedTask(spec, backend, workdir, directory, decision, warnings, may_follow)
 
     def ready(
@@ -231,7 +236,7 @@ class Preparation:
 
     def _refuse_without_worktree(self, spec: TaskSpec) -> None:
         """Refuse what has no meaning in a directory that the task shares with others."""
-        for name in ("repo", "ref", "setup", "include_changes"):
+        for name in ("repo", "shipped", "ref", "setup", "include_changes"):
             if getattr(spec, name) is not None:
                 raise RefusedError(ErrorKind.INVALID, f"{name} needs workspace: worktree")
 
@@ -256,7 +261,7 @@ class Preparation:
             self._policy.check(spec, backend, is_configured=is_configured, is_enforced=is_enforced)
         except PolicyError as error:
             raise self._refused(error) from error
-        return self._found(spec) if spec.repo is None else None
+        return None if is_brought(spec) else self._found(spec)
 
     def _found(self, spec: TaskSpec) -> str | None:
         """Find the directory that a task asks for, which need not be there."""

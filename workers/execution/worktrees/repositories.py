@@ -19,7 +19,10 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
+from clinvk.core.errors import WireError
+from clinvk.core.shipment import PIECE, Shipment
 from clinvk.core.spec import TaskSpec
 from clinvk.core.user_paths import make_directory
 from clinvk.git.mirror import COMMIT, NOTES, Mirror
@@ -32,31 +35,52 @@ FRESH_SECONDS = 3600.0
 """For how long a run finds the branches as its first task here did."""
 MOST_RUNS = 200
 DAY_SECONDS = 86_400.0
+MOST_PIECE_BYTES = 4 << 20
 
 AcceptRepository = Callable[[str], object]
 """Raises where this worker does not accept a repository."""
 
 
+class ReadShipments(Protocol):
+    """Reads what clients have shipped."""
+
+    def submitter_of(self, run: str) -> str:
+        """Return who submitted a run, where that was a user who may only ask."""
+
+    def piece(self, submitter: str, name: str) -> bytes | None:
+        """Return a piece; None where it is not there."""
+
+
 class Repositories:
-    """The repositories below a directory; several workers may share them."""
+    """The repositories below a directory; several workers may share them.
+
+    Attributes:
+        store: where what clients have shipped is read.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory / FOLDER
+        self.store: ReadShipments | None = None
 
     @contextlib.contextmanager
     def source(self, spec: TaskSpec, run: str, accept: AcceptRepository) -> Iterator[CommitSource]:
-        """Give the commit that a task names, of a repository elsewhere; it stays meanwhile.
+        """Give the commit that a task is to have; its repository stays meanwhile.
+
+        That is one of a repository elsewhere which the task names, or one that was shipped.
 
         Raises:
             GitError: it cannot be had.
             OSError: it cannot be written.
         """
-        from clinvk.core import repo_urls  # loads what most workers never need
+        made = self._elsewhere if spec.repo is not None else self._shipped
+        with made(spec, run, accept) as source:
+            yield source
 
-        url = spec.repo or ""
-        if wrong := repo_urls.problem(url):
-            raise GitError(f"repo {wrong}")
-        accept(url)
+    @contextlib.contextmanager
+    def _elsewhere(
+        self, spec: TaskSpec, run: str, accept: AcceptRepository
+    ) -> Iterator[CommitSource]:
+        url = _accepted(spec.repo or "", accept)
         with self._locked(_digest("mirror", url)) as (path, lock):
             mirror = Mirror(str(path))
             wanted = _Wanted(mirror, url, spec.ref or "HEAD", run)
@@ -68,10 +92,100 @@ class Repositories:
             yield CommitSource(
                 repository=mirror.repository,
                 mirror=mirror.repository,
-                name=repo_urls.name_of(url),
+                name=_name_of(url),
                 base=base,
                 subdirectory=inner_path(spec.workdir),
             )
+
+    @contextlib.contextmanager
+    def _shipped(
+        self, spec: TaskSpec, run: str, accept: AcceptRepository
+    ) -> Iterator[CommitSource]:
+        submitter = self._reader.submitter_of(run)
+        shipment = self._shipment(submitter, spec.shipped or "")
+        subdirectory = inner_path(os.path.relpath(spec.workdir or shipment.top, shipment.top))
+        with contextlib.ExitStack() as locks:
+            mirror = None
+            if shipment.url is not None:
+                url = _accepted(shipment.url, accept)
+                mirror = self._with_commits(locks, url, shipment.needs)
+            name = _digest("shipped", submitter, shipment.repository, shipment.url or "")
+            path, lock = locks.enter_context(self._locked(name))
+            own = Mirror(str(path))
+            if not _has(own, shipment.objects):
+                lock.exclude()
+                borrowed = mirror.path if mirror is not None else None
+                Mirror.create(str(path), shipment.url, borrowed, len(shipment.base))
+                self._take(own, submitter, shipment)
+                lock.share()
+            os.utime(path / NOTES)
+            yield CommitSource(
+                repository=own.repository,
+                mirror=(mirror or own).repository,
+                name=os.path.basename(shipment.top) or "root",  # noqa: PTH119
+                base=shipment.base,
+                subdirectory=subdirectory,
+                tree=shipment.tree,
+                included=shipment.included,
+                excludes=shipment.excludes,
+            )
+
+    @property
+    def _reader(self) -> ReadShipments:
+        if self.store is None:
+            raise GitError("nothing can be read here of what clients ship")
+        return self.store
+
+    def _shipment(self, submitter: str, name: str) -> Shipment:
+        try:
+            return Shipment.from_wire(self._piece(submitter, name))
+        except WireError as error:
+            raise GitError(str(error)) from error
+
+    def _piece(self, submitter: str, name: str) -> bytes:
+        content = self._reader.piece(submitter, name) if PIECE.fullmatch(name) else None
+        if content is None or len(content) > MOST_PIECE_BYTES:
+            raise GitError(
+                "what the client has sent of its checkout is not in the store any more: "
+                "submit the task anew"
+            )
+        return content
+
+    def _with_commits(self, locks: contextlib.ExitStack, url: str, commits: list[str]) -> Mirror:
+        """Return the mirror of an address, after commits that are missing were fetched."""
+        path, lock = locks.enter_context(self._locked(_digest("mirror", url)))
+        mirror = Mirror(str(path))
+        if not _has(mirror, commits):
+            lock.exclude()
+            digits = len(commits[0]) if commits else 40
+            Mirror.create(str(path), url, digits=digits)
+            if not mirror.has(*commits):
+                mirror.fetch(url)
+            if not mirror.has(*commits):
+                with contextlib.suppress(GitError):
+                    mirror.fetch_named(url, commits)
+            if not mirror.has(*commits):
+                raise GitError(
+                    f"{url} does not have the commits that the checkout is based on: "
+                    "run git fetch --prune there, and submit the task anew"
+                )
+            lock.share()
+        os.utime(path / NOTES)
+        return mirror
+
+    def _take(self, own: Mirror, submitter: str, shipment: Shipment) -> None:
+        """Take in the packs that were not taken in before; it is locked meanwhile."""
+        noted = Path(own.path, NOTES)
+        taken = set(_text(noted).split())
+        own.set_shallow(shipment.shallow)
+        for pack in shipment.packs:
+            name = _digest(*pack)
+            if name not in taken:
+                own.take(b"".join(self._piece(submitter, piece) for piece in pack))
+                taken.add(name)
+                noted.write_text("".join(f"{each}\n" for each in sorted(taken)))
+        if not own.has(*shipment.objects):
+            raise GitError("what the client has sent of its checkout is not complete")
 
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[tuple[Path, _Lock]]:
@@ -126,6 +240,27 @@ class _Lock:
             BlockingIOError: with LOCK_NB, somebody uses it.
         """
         fcntl.flock(self._fd, fcntl.LOCK_EX | how)
+
+
+def _accepted(url: str, accept: AcceptRepository) -> str:
+    """Check an address, and whether this worker accepts it."""
+    from clinvk.core import repo_urls  # loads what most workers never need
+
+    if wrong := repo_urls.problem(url):
+        raise GitError(f"repo {wrong}")
+    accept(url)
+    return url
+
+
+def _name_of(url: str) -> str:
+    from clinvk.core import repo_urls
+
+    return repo_urls.name_of(url)
+
+
+def _has(mirror: Mirror, objects: list[str]) -> bool:
+    """Whether a repository is there and has these objects."""
+    return Path(mirror.path, NOTES).exists() and mirror.has(*objects)
 
 
 def inner_path(workdir: str | None) -> str:

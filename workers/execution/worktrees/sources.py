@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from clinvk.git import given
@@ -102,7 +103,8 @@ class CommitSource:
     """A commit in a repository that this worker keeps.
 
     `tree` is what its task is given, where that is not the tree of the commit; `included` a tree of
-    ignored files. `mirror` is the repository that has the branches.
+    ignored files; `excludes` are patterns of more of them. `mirror` is the repository that has the
+    branches.
     """
 
     repository: Repository
@@ -112,9 +114,12 @@ class CommitSource:
     subdirectory: str = "."
     tree: str | None = None
     included: str | None = None
+    excludes: str = ""
 
     def start(self, private: PrivateRepository) -> Start:
         """Say what the task begins with."""
+        if self.excludes:
+            Path(private.path, "info", "exclude").write_text(self.excludes, "utf-8")
         base_tree = private.tree_of(self.base)
         return Start(base=self.base, base_tree=base_tree, tree=self.tree or base_tree)
 

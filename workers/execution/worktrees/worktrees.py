@@ -28,7 +28,12 @@ from workers.execution.disk import size_bytes
 from workers.execution.sandbox.git_directory import linked_worktree
 from workers.execution.worktrees import worktree
 from workers.execution.worktrees.place import About, Place, read_about
-from workers.execution.worktrees.repositories import FOLDER, AcceptRepository, Repositories
+from workers.execution.worktrees.repositories import (
+    FOLDER,
+    AcceptRepository,
+    ReadShipments,
+    Repositories,
+)
 from workers.execution.worktrees.sources import CheckoutSource, Source
 from workers.execution.worktrees.worktree import Worktree
 from workers.observers import TaskEnded, TaskHeld, WorkerEvent
@@ -78,6 +83,10 @@ class Worktrees:
         self._open: dict[Lease, Worktree] = {}
         self._lock = threading.Lock()
 
+    def shipped_by(self, store: ReadShipments) -> None:
+        """Read there what clients ship."""
+        self._repositories.store = store
+
     def enter(
         self,
         spec: TaskSpec,
@@ -90,7 +99,7 @@ class Worktrees:
     ) -> Worktree:
         """Give an execution of a task the worktree that it works in: here alone that is decided.
 
-        `directory` is the working directory of a task that does not name a repository.
+        `directory` is the working directory of a task whose repository is on this machine.
 
         With `resumes` it goes on with the session of its CLI, and finds the worktree of that
         session as it was. Any other execution begins in a fresh one, and what an earlier one of the
@@ -323,6 +332,11 @@ class Worktrees:
             self._bounds.keep_days,
         )
         return False
+
+
+def is_brought(spec: TaskSpec) -> bool:
+    """Whether a task's repository comes from elsewhere: its `workdir` is none of this machine."""
+    return spec.repo is not None or spec.shipped is not None
 
 
 def wants_worktree(spec: TaskSpec) -> bool:
