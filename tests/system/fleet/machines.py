@@ -26,10 +26,13 @@ from tests import harness
 PASSWORD = "s3cret/with:odd@signs"
 PASSWORD_IN_URL = "s3cret%2Fwith%3Aodd%40signs"
 ENTER = """
-import os, sys
+import ctypes, os, socket, sys
 import psutil
 from pyroute2 import netns
 netns.setns(sys.argv[1])
+if host := os.environ.pop("HOST_NAME_OF_MACHINE", ""):
+    assert ctypes.CDLL(None).unshare(0x04000000) == 0  # CLONE_NEWUTS
+    socket.sethostname(host)
 os.execv(sys.argv[2], sys.argv[2:])
 """
 
