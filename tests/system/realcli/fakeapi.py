@@ -3,7 +3,8 @@ Completions, and Gemini. A CLI that asks for chat completions does so below a pa
 
 A prompt chooses what it gets: `question:NAME` names it, so that each answer can be matched to its
 own prompt, and `scenario:WORD` asks for trouble (see SCENARIOS); without one it is answered.
-`toolcalls.prompt` makes the model call tools before it answers, and `limit:NAME` gets a limit in
+`toolcalls.prompt` makes the model call tools before it answers, `replies.prompt` says what it says,
+and `limit:NAME` gets a limit in
 the place of the answer (see `limits`). With meters, the API refuses what is more than they allow
 (see `meter`). What was asked is kept in `FakeApi.requests`.
 `python -m tests.system.realcli.fakeapi` serves until it is interrupted, for trying things by hand.
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.meter import Meter
-from tests.system.realcli import limits, toolcalls
+from tests.system.realcli import limits, replies, toolcalls
 from tests.system.realcli.limits import Answer
 from tests.system.realcli.toolcalls import HANG, Call
 
@@ -34,6 +35,8 @@ STATUSES = {"400": 400, "401": 401, "403": 403, "404": 404, "429": 429, "500": 5
 SCENARIOS = (*STATUSES, "refusal", "cut", "quota", "slow", "empty", "long", "tool")
 """`slow` is answered when the server closes; `tool` asks for a tool, again and again (claude)."""
 LONG_LINES = 5000
+SAY = "say:"
+"""Before a text that `replies` has for the model's turn."""
 
 
 def answer_to(question: str) -> str:
@@ -49,6 +52,8 @@ def long_answer_to(question: str) -> str:
 
 def answer(scenario: str, question: str) -> str:
     """Return what the model says in a scenario in which it says something."""
+    if scenario.startswith(SAY):
+        return scenario.removeprefix(SAY)
     match scenario:
         case "empty":
             return ""
@@ -219,6 +224,11 @@ class Handler(BaseHTTPRequestHandler):
             self._limit(refuse(request.backend, request.opens_at - request.at))
             return
         call = READ_NOTHING if scenario == "tool" else toolcalls.next_call(body)
+        match replies.next_reply(body):
+            case str(text):
+                scenario = f"{SAY}{text}"
+            case Call() as given:
+                call = given
         if scenario == "slow" or call == HANG:
             self.server.api.closing.wait()
             call = None
