@@ -287,12 +287,12 @@ class Executor:
                     if not rounds.count:
                         raise
                     rounds.fail(refusal.kind, str(refusal))
+                    rounds.is_final = refusal.is_final
                     self._record_changes(rounds)
             parsed = rounds.parsed
             execution = replace(
                 execution,
                 process=rounds.process,
-                session=rounds.session,
                 may_have_acted=rounds.may_have_acted,
                 session_usage=rounds.session_usage,
                 cost_source=rounds.cost_source,

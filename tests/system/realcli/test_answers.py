@@ -42,10 +42,14 @@ def test_an_answer_in_plain_text_is_asked_for_again(tmp_path: Path) -> None:
         }
         for backend, mode in kinds
     ]
+    wrong = [tool("StructuredOutput", n="three")] * 9  # it gives up after five
+    tasks.append({"backend": "claude", "prompt": prompt("wrong", *wrong), "schema": SCHEMA})
     status, document = run(tmp_path, tasks)
-    assert [result.get("error") for result in document["results"]] == [None] * len(kinds)
-    assert status == 0
-    for result in document["results"]:
+    *results, failed = document["results"]
+    assert (status, failed["error_kind"]) == (1, "invalid_answer")
+    assert failed["error"] == "Failed to provide valid structured output after 5 attempts"
+    assert [result.get("error") for result in results] == [None] * len(kinds)
+    for result in results:
         assert (result["data"], result["repairs"]) == ({"n": 3}, 1)
     for backend in BACKENDS:
         of_it = [r["prompt"] for r in asked(tmp_path) if fakeapi.backend_of(r["path"]) == backend]

@@ -46,7 +46,8 @@ def claude(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-
     program.write_text(CLAUDE)
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-    log = tmp_path / "log"
+    log = tmp_path / "work" / "log"
+    log.parent.mkdir()
     monkeypatch.setenv("ANTHROPIC_LOG", str(log))
     worker = WorkerConfig(
         spill_dir=str(tmp_path / "spill"), worktrees_dir=str(tmp_path / "worktrees")
@@ -122,6 +123,17 @@ def test_work_that_does_not_pass_has_failed_with_its_last_lines(claude: Any) -> 
     assert result.error == "verify failed (1): 1 failed"
     assert (result.output, result.data, result.exit_code) == ('{"n": 1}', {"n": 1}, 1)
     assert (result.verify.exit_code, result.verify.output, len(asked)) == (1, "1 failed", 1)
+
+
+def test_verification_is_in_the_sandbox_of_the_task(claude: Any, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x")
+    line = f"echo x > inside && ! test -e {tmp_path}/secret && echo kept"
+    verify = ["/bin/sh", "-c", line]
+    fields = {"verify": verify, "workdir": str(tmp_path / "work"), "sandbox_mode": "workspace"}
+    result, _ = claude({"result": "done"}, **fields)
+    assert (result.status, result.verify.exit_code) == (TaskStatus.OK, 0), result
+    assert result.verify.output == "kept"
+    assert (tmp_path / "work" / "inside").exists()
 
 
 def test_a_schema_that_keeps_a_validator_busy_costs_its_task_only(
