@@ -64,7 +64,7 @@ def _of_fleet(settings: Settings, broker: str | None, limit: int) -> Sequence[Ru
 
 
 def _print(found: Sequence[RunSummary], *, as_json: bool) -> int:
-    values = [documents.status(run) for run in found]
+    values = [documents.status(run) for run in found] if as_json else []
     return print_listing(values, tables.runs(found), as_json=as_json)
 
 

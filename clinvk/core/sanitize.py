@@ -21,6 +21,8 @@ _ESCAPED_IN_JSON = re.compile(f"[{_UNSEEN}]")
 
 def one_line(text: str) -> str:
     """Return the text on one line, without escape sequences and control characters."""
+    if text.isascii() and text.isprintable():
+        return text.strip()
     return _CONTROL.sub(" ", _SEQUENCE.sub("", text)).strip()
 
 

@@ -387,8 +387,9 @@ class Records:
         except OSError:
             return
         for name in names:
-            if is_private_directory(self.directory / name):
-                yield self.of(name)
+            record = self.of(name)
+            if is_private_directory(record.path):
+                yield record
 
     def clean(self) -> None:
         """Remove what is too old or too much; now and then, a bounded number at a time.

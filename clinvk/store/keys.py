@@ -35,6 +35,7 @@ KEYS = {
     "results": "clinvk:run:{}:results",  # hash: index -> TaskResult
     "earlier_results": "clinvk:run:{}:earlier_results",  # hash: index -> what a retry took away
     "blob": "clinvk:run:{}:blob:{}",  # string: an output over INLINE_BYTES
+    "blobs": "clinvk:run:{}:blobs",  # set: the names of its blobs
     "events": "clinvk:run:{}:events",  # stream: what happened, in order
     "steps": "clinvk:run:{}:steps",  # hash: sequence -> "<number>:<StepRecord>"
     "step_order": "clinvk:run:{}:step_order",  # sorted set: sequence -> index and sequence, in one

@@ -180,7 +180,11 @@ class Leases(Connection):
         name = f"{lease.index}-{lease.dispatch}{what}"
         lifetime_ms = int(self.redis.hget(key("run", lease.run), "lifetime_ms") or 0)
         if lifetime_ms:
-            self.redis.set(key("blob", lease.run, name), content, px=2 * lifetime_ms)
+            with self.redis.pipeline(transaction=False) as pipeline:
+                pipeline.set(key("blob", lease.run, name), content, px=2 * lifetime_ms)
+                pipeline.sadd(key("blobs", lease.run), name)
+                pipeline.pexpire(key("blobs", lease.run), 2 * lifetime_ms)
+                pipeline.execute()
         return name
 
     def reap(self) -> Reaped:

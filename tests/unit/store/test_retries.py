@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -393,3 +394,16 @@ class TestAudit:
         self.audit(ended, monkeypatch)
         assert statuses(ended) == ["ok", "failed", "ok", "failed"]
         assert (summary(ended).ok, summary(ended).failed) == (2, 2)
+
+
+def test_large_outputs_live_as_long_as_a_run_that_is_retried(store: Store) -> None:
+    submit(store, max_parallel=9)
+    claim(store, 0)
+    large = replace(result(0), output="x" * 100_000)
+    assert store.finish(Lease(RUN, 0, 1), large).ok
+    end(store, {1: FAILED, 2: OK, 3: FAILED})
+    blob = key("blob", RUN, "0-1")
+    store.redis.pexpire(blob, 1000)  # as if weeks had passed
+    retry(store, 1)
+    assert store.redis.pttl(blob) > store.redis.pttl(key("results", RUN))
+    assert next(iter(store.results(RUN, [0]))) == large

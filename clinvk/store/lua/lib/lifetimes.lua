@@ -11,6 +11,13 @@ local function touch_shared(key)
   redis.call('PEXPIRE', key, SHARED_MS)
 end
 
+-- Let the large parts of a run's results live as long as the run, and as long again.
+local function touch_blobs(run, lifetime_ms)
+  local names = redis.pcall('SMEMBERS', blobs_key(run))  -- {err = ...} where somebody wrote there
+  for _, name in ipairs(names) do redis.call('PEXPIRE', blob_key(run, name), 2 * lifetime_ms) end
+  if #names > 0 then redis.call('PEXPIRE', blobs_key(run), 2 * lifetime_ms) end
+end
+
 -- Start the lifetime of all keys of a run anew.
 local function touch(run)
   local record = record_of(run)
@@ -27,6 +34,7 @@ local function touch(run)
     redis.call('PEXPIRE', key, lifetime_ms)
   end
   if record.is_budgeted then redis.call('PEXPIRE', reserved_key(run), lifetime_ms) end
+  touch_blobs(run, lifetime_ms)
   for _, queue in ipairs(record.queues) do
     redis.call('PEXPIRE', pending_key(run, queue), lifetime_ms)
     touch_shared(queue_key(queue))
