@@ -37,6 +37,7 @@ FREE: dict[str, dict[str, Any]] = {
     "claude": {"approval_mode": "auto", "allowed_tools": ["Bash", "Edit", "Write"]},
     "codex": {"approval_mode": "none", "sandbox_mode": "full"},
     "gemini": {"approval_mode": "none", "model": "gemini-3.8-flash"},
+    "copilot": {"approval_mode": "none"},
     "opencode": {"approval_mode": "none"},
 }
 """What lets each CLI use all of its tools."""
@@ -77,6 +78,7 @@ _KEY_ONLY = (
 _RETRY = ["-c", "model_providers.fake.stream_max_retries=1"]
 _SHELL = (shell("echo done > made.txt"),)
 _READ = (write("a.txt", "a line\n"), read("a.txt"))
+_OF_OPENCODE = ("chat_free", "chat_go")
 _LOOK = (read("/etc/hostname"),)
 CASES: dict[str, list[Case]] = {
     "claude": [
@@ -112,6 +114,13 @@ CASES: dict[str, list[Case]] = {
         Case("day_after_look", "day", (read("a.txt"),)),
         Case("overloaded_after_write", "google_overloaded", (write("b.txt", "b\n"),)),
         Case("refused", refused=True),
+    ],
+    "copilot": [
+        *_each({name: 0 for name in limits.CHAT if name not in _OF_OPENCODE}, after_seconds=40),
+        Case("rate_after_shell", "chat_rate_after_9000", _SHELL),
+        Case("refused", refused=True, after_seconds=40),
+        Case("no_such_argument", options={"extra": ["--no-such-flag"]}),
+        Case("waits", scenario="slow", after_seconds=12),
     ],
     "opencode": [
         *_each(limits.CHAT),
@@ -181,6 +190,9 @@ def _end(
         return process.communicate()
 
 
+_FILLERS = ("interactionId", "requestFingerprint", "skills", "toolTelemetry", "transformedContent")
+
+
 def _compact(line: str) -> Any:
     """Return an event without what only fills the file; another line as it is."""
     try:
@@ -189,6 +201,9 @@ def _compact(line: str) -> Any:
         return line
     if event.get("subtype") == "init":
         event = {name: event[name] for name in ("type", "subtype", "cwd", "session_id", "model")}
+    if isinstance(event.get("data"), dict):  # copilot's, with much beside it
+        event["data"] = {n: value for n, value in event["data"].items() if n not in _FILLERS}
+        event = {n: value for n, value in event.items() if n not in {"id", "parentId", "ephemeral"}}
     return {name: value for name, value in event.items() if name not in {"uuid", "request_id"}}
 
 
@@ -206,6 +221,7 @@ def quoted(backend: str, quote: Json) -> Json:
             {"type": "turn.failed", "error": {"message": text}},
         ],
         "gemini": [{"type": "result", "status": "error", "error": {"message": text}}],
+        "copilot": [{"type": "session.error", "data": {"message": text}}],
         "opencode": [{"type": "error", "error": {"name": "APIError", "data": {"message": text}}}],
     }
     return {

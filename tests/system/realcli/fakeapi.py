@@ -87,7 +87,7 @@ class Request:
         return backend_of(self.path)
 
 
-CHATTING = ("opencode",)
+CHATTING = ("copilot", "opencode")
 """The CLIs that ask for chat completions."""
 
 

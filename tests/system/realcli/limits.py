@@ -371,7 +371,7 @@ def used_up(backend: str, seconds: float) -> Answer:
             return _window("five_hour", whole)
         case "codex":
             return _used_up("plus", whole)
-        case "opencode":
+        case "copilot" | "opencode":
             return _openai(429, {"retry-after": str(whole)}, message=_CHAT_RATE)
         case _:
             text = f"{_CAPACITY} Your quota will reset after {_span(whole)}."
@@ -388,7 +388,7 @@ def too_fast(backend: str, seconds: float) -> Answer:
         case "codex":
             text = f"Rate limit reached for fake-model. Please try again in {seconds:.3f}s."
             return _openai(429, type="requests", code="rate_limit_exceeded", message=text)
-        case "opencode":
+        case "copilot" | "opencode":
             milliseconds = str(math.ceil(1000 * seconds))
             return _openai(429, {"retry-after-ms": milliseconds}, message=_CHAT_RATE)
         case _:

@@ -23,7 +23,7 @@ from tests.system.realcli.sealed import environment, seal
 
 FOLDER = harness.TRANSCRIPTS
 API_SCENARIOS = ("success", "400", "401", "403", "404", "429", "500", "refusal", "cut", "quota")
-BACKENDS = {"claude": 11 << 20, "codex": 2 << 20, "gemini": 9 << 20, "opencode": 0}
+BACKENDS = {"claude": 11 << 20, "codex": 2 << 20, "gemini": 9 << 20, "copilot": 0, "opencode": 0}
 """Each with a prompt length in bytes that is too much for it; 0 where the model alone decides."""
 
 

@@ -27,7 +27,7 @@ from tests import quick_limits
 from tests.meter import meters
 from tests.system.realcli import fakeapi
 from tests.system.realcli.hostile import THIEF_PORT
-from tests.system.realcli.install import bin_directory
+from tests.system.realcli.install import bin_directory, cache
 
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
@@ -105,6 +105,13 @@ stream_max_retries = 0
         "GEMINI_API_KEY": KEY,
         "GOOGLE_GEMINI_BASE_URL": url,
         "OPENCODE_DISABLE_MODELS_FETCH": "1",
+        "COPILOT_PROVIDER_BASE_URL": f"{url}/copilot/v1",
+        "COPILOT_PROVIDER_TYPE": "openai",
+        "COPILOT_PROVIDER_API_KEY": KEY,
+        "COPILOT_MODEL": "fake-model",
+        "COPILOT_OFFLINE": "true",
+        # What it unpacks of itself, 235 MB, is the same for all homes.
+        "COPILOT_CACHE_HOME": str(cache() / "copilot"),
     }
 
 

@@ -107,6 +107,7 @@ def native(call: Call, api: str) -> tuple[str, Json]:
         "anthropic": _claude,
         "openai": _codex,
         "gemini": _gemini,
+        "copilot": _copilot,
         "opencode": _opencode,
     }
     return as_known_to[api](call.verb, given)
@@ -157,6 +158,18 @@ def _gemini(verb: str, given: Json) -> tuple[str, Json]:
         case _:
             change = {"old_string": given["old"], "new_string": given["new"]}
             return "replace", {"file_path": given["path"], "instruction": "change it", **change}
+
+
+def _copilot(verb: str, given: Json) -> tuple[str, Json]:
+    match verb:
+        case "shell":
+            return "bash", {"command": given["command"], "description": "a command"}
+        case "read":
+            return "view", {"path": given["path"]}
+        case "write":
+            return "create", {"path": given["path"], "file_text": given["text"]}
+        case _:
+            return "edit", {"path": given["path"], "old_str": given["old"], "new_str": given["new"]}
 
 
 def _opencode(verb: str, given: Json) -> tuple[str, Json]:

@@ -129,6 +129,7 @@ def test_what_lacks_capacity_is_told_from_what_is_broken() -> None:
         *("codex-no_capacity", "codex-stream_no_capacity", "codex-no_capacity_after_write"),
         *("codex-openai_529", "codex-quoted_policy"),
         *("gemini-google_capacity", "gemini-google_overloaded", "gemini-overloaded_after_write"),
+        *("copilot-chat_529", "copilot-chat_stream_overloaded"),
         *("opencode-chat_529", "opencode-chat_stream_overloaded"),
     }
 
