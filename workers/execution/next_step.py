@@ -124,7 +124,8 @@ def after(ended: Ended, claim: Claim, now_ms: int, random: Random) -> TaskResult
 
 def _whole(ended: Ended) -> TaskResult:
     """Add to a result which of several backends it is of, and what was tried before."""
-    if (assignment := ended.assignment) is None:
+    assignment = ended.assignment
+    if assignment is None or not (assignment.spec.has_several or assignment.history.tried):
         return ended.result
     return replace(
         ended.result,
