@@ -16,15 +16,14 @@ from itertools import islice
 from typing import Any
 
 from clinvk.core import extraction
+from clinvk.core.nesting import depth
 from clinvk.core.sanitize import one_line
-from clinvk.core.schemas import DIALECT, Schema
+from clinvk.core.schemas import DEEPEST, DIALECT, Schema
 from clinvk.core.strict_json import parse_json
 
 MOST_SCHEMA_BYTES = 1 << 16
 """It becomes one argument of a CLI, and Linux takes 128 KiB."""
 MOST_DATA_BYTES = 1 << 20
-DEEPEST = 100
-"""How deeply an answer or a schema may be nested: every reader of JSON can follow that."""
 MOST_PROBLEMS = 5
 LONGEST_PROBLEM = 300
 
@@ -107,7 +106,7 @@ def _check_form(schema: Any) -> None:
         raise SchemaError("must be an object")
     if (dialect := schema.get("$schema", DIALECT)) != DIALECT:
         raise SchemaError(f"$schema must be {DIALECT} (got {json.dumps(dialect)[:80]})")
-    if _depth(schema) > DEEPEST:
+    if depth(schema, DEEPEST) > DEEPEST:
         raise SchemaError("is nested too deeply")
     try:
         size = len(json.dumps(schema, allow_nan=False, ensure_ascii=False).encode())
@@ -141,7 +140,7 @@ def _parsed(pieces: Iterable[str]) -> Iterator[tuple[Any, Sequence[str]]]:
 
 def _form_problems(value: Any) -> Sequence[str]:
     """Return what keeps a value from being written as JSON again, and read by anyone."""
-    if _depth(value) > DEEPEST:
+    if depth(value, DEEPEST) > DEEPEST:
         return ["is nested too deeply"]
     try:
         size = len(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
@@ -177,17 +176,3 @@ def _problem(error: Any) -> str:
 def _place(path: Iterable[int | str]) -> str:
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return "".join(parts).removeprefix(".")
-
-
-def _depth(value: Any) -> int:
-    """Return how deeply a value is nested; no deeper than is of interest."""
-    depth, level = 0, [value]
-    while level and depth <= DEEPEST:
-        depth += 1
-        level = [
-            item
-            for each in level
-            if isinstance(each, list | dict)
-            for item in (each.values() if isinstance(each, dict) else each)
-        ]
-    return depth

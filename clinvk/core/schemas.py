@@ -9,6 +9,8 @@ from typing import Any
 Schema = Mapping[str, Any]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+DEEPEST = 100
+"""How deeply an answer or a schema may be nested: every reader of JSON can follow that."""
 STRICT_KEYWORDS = frozenset(
     {
         *("type", "properties", "required", "additionalProperties", "items", "enum", "const"),

@@ -25,7 +25,9 @@ from annotated_types import Ge, Gt, MinLen, Predicate
 from clinvk.core import wire_checks
 from clinvk.core.changes import Changes
 from clinvk.core.errors import WireError
+from clinvk.core.nesting import Shallow
 from clinvk.core.network import NetworkAccess
+from clinvk.core.schemas import DEEPEST
 
 WIRE_VERSION = 1
 
@@ -217,7 +219,7 @@ class TaskSpec(Wire):
     retries: Annotated[int, Ge(0)] | None = None
     retry_on: list[RetryKind] | None = None
     retry_after_changes: bool | None = None
-    schema: dict[str, Any] | None = None
+    schema: Annotated[dict[str, Any], Shallow(DEEPEST)] | None = None
     schema_repairs: Annotated[int, Ge(0)] | None = None
     verify: Annotated[list[str], MinLen(1)] | None = None
     verify_retries: Annotated[int, Ge(0)] | None = None
@@ -476,7 +478,7 @@ class TaskResult(Wire):
     output: str | None = None
     output_file: str | None = None
     output_blob: str | None = None
-    data: Any = None
+    data: Annotated[Any, Shallow(DEEPEST)] = None
     verify: Verification | None = None
     repairs: int = 0
     sandbox: Enforcement | None = None

@@ -17,6 +17,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import annotated_types
 
+from clinvk.core.nesting import Shallow, depth
+
 Check = Callable[[Any], str | None]
 """Returns what is wrong with a value, such as `must be an integer`, or None."""
 
@@ -128,6 +130,8 @@ def _constraint(constraint: Any) -> Check:
             return lambda value: None if value <= most else f"must be <= {most}"
         case annotated_types.MinLen(min_length=length):
             return lambda value: None if len(value) >= length else "must not be empty"
+        case Shallow(most=most):
+            return lambda value: None if depth(value, most) <= most else "is nested too deeply"
         case annotated_types.Predicate(func=holds):
             return lambda value: None if holds(value) else "must not be blank"
         case _:

@@ -51,6 +51,8 @@ def test_an_answer_in_plain_text_is_asked_for_again(tmp_path: Path) -> None:
     assert [result.get("error") for result in results] == [None] * len(kinds)
     for result in results:
         assert (result["data"], result["repairs"]) == ({"n": 3}, 1)
+    used = {r["backend"]: r["usage"]["input_tokens"] for r in results}
+    assert used == {"claude": 30, "codex": 20, "gemini": 20}, "what all rounds used, each once"
     for backend in BACKENDS:
         of_it = [r["prompt"] for r in asked(tmp_path) if fakeapi.backend_of(r["path"]) == backend]
         assert sum("has no JSON in it" in text for text in of_it) >= 2

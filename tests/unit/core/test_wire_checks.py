@@ -98,6 +98,17 @@ def test_a_result_without_what_it_needs_is_refused(name: str, value: object) -> 
         TaskResult.from_wire(encode(RESULT, **{name: value}))
 
 
+def test_what_is_nested_too_deeply_for_a_reader_is_left_out() -> None:
+    deep: list[object] = []
+    for _ in range(300):
+        deep = [deep]
+    result = TaskResult.from_wire(encode(RESULT, output="paid for", data={"n": deep}))
+    assert (result.output, result.data) == ("paid for", None)
+    assert "data is nested too deeply" in result.warnings[0]
+    with pytest.raises(WireError, match="schema is nested too deeply"):
+        TaskSpec.from_wire(encode(SPEC, schema={"enum": deep}))
+
+
 def test_a_part_of_a_result_that_lacks_something_costs_no_more_than_the_part() -> None:
     result = TaskResult.from_wire(encode(RESULT, output="paid for", sandbox={"by": "bwrap"}))
     assert (result.output, result.sandbox) == ("paid for", None)
