@@ -18,6 +18,7 @@ from clinvk.broker.app import create_app
 from clinvk.broker.message import EXECUTE, template
 from clinvk.broker.message_checks import BadMessageError
 from clinvk.broker.transport import Channel
+from clinvk.core.changes import Changes
 from clinvk.core.errors import WireError
 from clinvk.core.spec import TaskResult, TaskSpec
 from clinvk.core.worker_config import WorkerConfig
@@ -189,10 +190,24 @@ def check_message(message: Any) -> None:
 
 # Records.
 
+GENUINE_RESULT = {"v": 1, "index": 0, "status": "ok", "exit_code": 0, "duration_seconds": 1.5}
+CHANGES = changed(
+    {
+        **dict.fromkeys(("base", "start", "tree", "head"), "0" * 40),
+        "changed_files": ["a"],
+        "files": 1,
+        "insertions": 1,
+        "patch_bytes": 1,
+        "patch": "x",
+        "commits": [{"sha": "0" * 40, "author": "a", "message": "m"}],
+        "blobs": {"pack": "b"},
+    },
+    list(Changes.__dataclass_fields__),
+)
 RESULTS = wires(
-    changed(
-        {"v": 1, "index": 0, "status": "ok", "exit_code": 0, "duration_seconds": 1.5},
-        list(TaskResult.__dataclass_fields__),
+    st.one_of(
+        changed(GENUINE_RESULT, list(TaskResult.__dataclass_fields__)),
+        CHANGES.map(lambda changes: {**GENUINE_RESULT, "changes": changes}),
     )
 )
 KINDS = ("parallel", "chain", "compare", "of a later version")

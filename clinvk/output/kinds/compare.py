@@ -17,6 +17,7 @@ from clinvk.runs.report import Report
 
 Row = tuple[TaskSpec, TaskResult]
 
+MOST_FILES = 20
 MIN_COLUMN_CELLS = 30
 """Answers are printed one below another where columns would be narrower than this."""
 
@@ -111,7 +112,8 @@ def _columns(report: Report, width: int) -> Iterator[str]:
     answers = []
     for spec, result in report.rows():
         table.add_column(Text(label(spec)), ratio=1, overflow="fold")
-        answers.append(Text(text_lines.answer(result).rstrip("\n")))
+        answer = text_lines.answer(result).rstrip("\n")
+        answers.append(Text("\n".join([answer, *_diffstat(result)])))
     table.add_row(*answers)
     drawn = io.StringIO()
     Console(file=drawn, width=width, color_system=None).print(table)
@@ -137,6 +139,16 @@ def _rank(row: Row) -> int:
     if result.verify is None:
         return 2
     return 0 if result.status is TaskStatus.OK else 1
+
+
+def _diffstat(result: TaskResult) -> Iterator[str]:
+    """Yield what a backend changed: how much, and in which files."""
+    if result.changes is not None:
+        names = result.changes.changed_files
+        yield _changes_cell(result)
+        yield from (f"  {one_line(name)}" for name in names[:MOST_FILES])
+        if len(names) > MOST_FILES:
+            yield "  …"
 
 
 def _table(report: Report, width: int) -> Iterator[str]:

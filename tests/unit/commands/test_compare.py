@@ -200,6 +200,21 @@ def test_quiet_is_the_total_alone(clinvk: Clinvk) -> None:
     assert ended.stderr == ""
 
 
+def test_side_by_side_with_what_each_changed(
+    clinvk: Clinvk, fake: FakeFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presenter, "width", lambda: 70)
+    changes = Changes(base="b", start="s", tree="t", files=2, insertions=9, deletions=1)
+    fake.results = [
+        ok(0, "done", changes=replace(changes, changed_files=["src/a.py", "b\x1b[1m"])),
+        ok(1, "nothing to do"),
+    ]
+    said = clinvk("compare", "x", *NAMED, "--side-by-side").stdout
+    assert " done                              │ nothing to do\n" in said
+    assert " 2 files +9 -1                     │\n   src/a.py" in said
+    assert "\x1b" not in said
+
+
 def test_side_by_side(clinvk: Clinvk, fake: FakeFleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presenter, "width", lambda: 70)
     fake.results = [
