@@ -138,6 +138,17 @@ def test_what_a_killed_worker_left_is_no_hindrance(elsewhere: Elsewhere) -> None
     assert elsewhere.enter(Lease("last", 0, 1)).about.base == second
 
 
+def test_what_git_must_not_check_out_is_not_fetched(elsewhere: Elsewhere) -> None:
+    blob = git(elsewhere.top, "hash-object", "-w", "README")
+    tree = elsewhere.top.parent / "tree"
+    tree.write_bytes(b"100644 .git\0" + bytes.fromhex(blob))
+    wanted = ("hash-object", "-t", "tree", "-w", "--literally", str(tree))
+    commit = git(elsewhere.top, "commit-tree", "-m", "evil", git(elsewhere.top, *wanted))
+    git(elsewhere.top, "update-ref", "refs/heads/evil", commit)
+    with pytest.raises(WorktreeError, match="no worktree can be made"):
+        elsewhere.enter(ref="evil")
+
+
 def test_what_nobody_uses_is_removed(elsewhere: Elsewhere) -> None:
     elsewhere.enter()
     (kept,) = (elsewhere.place / ".repositories").glob("*/")
