@@ -229,6 +229,7 @@ def main() -> None:
     for name, default in {"machines": 10, "files": 5000, "tasks": 100, "kills": 20}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     wanted = parser.parse_args()
+    harness.TIMEOUT_SECONDS = 900.0  # of each command: many changes are applied
     with tempfile.TemporaryDirectory(prefix="worktrees-") as folder:
         fleet = Fleet(Path(folder))
         try:
