@@ -35,6 +35,12 @@ _ARGUMENTS, _ENVIRONMENT = slice(45, 47), slice(47, 49)
 _is_done = False
 
 
+def leave_alone() -> None:
+    """Hide nothing of this process: it is a user's, who calls clinvk as a library."""
+    global _is_done
+    _is_done = True
+
+
 def seclude() -> None:
     """Hide environment, arguments and memory of this process from others."""
     global _is_done

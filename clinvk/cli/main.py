@@ -7,11 +7,11 @@ import sys
 
 import click
 
-from clinvk import __version__
 from clinvk.cli import acl, config, costs, doctor, fleet, runs, submit
 from clinvk.cli.streams import flush_standard_streams, open_standard_streams
 from clinvk.core import exit_codes
 from clinvk.core.errors import ClinvkError
+from clinvk.core.version import __version__
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -9,6 +9,7 @@ from clinvk.commands import runs
 from clinvk.core import exit_codes
 from clinvk.local import reach
 from clinvk.local.start import RunTakenError
+from clinvk.output.presenter import COMMAND, Audience
 from clinvk.output.streams import Output, note
 
 if TYPE_CHECKING:
@@ -16,18 +17,26 @@ if TYPE_CHECKING:
     from clinvk.output.reporter import View
 
 
-def resume(settings: Settings, broker: str | None, name: str, view: View, *, detach: bool) -> int:
+def resume(
+    settings: Settings,
+    broker: str | None,
+    name: str,
+    view: View,
+    *,
+    detach: bool,
+    audience: Audience = COMMAND,
+) -> int:
     """Go on with an interrupted run and follow it; follow one that goes on, or has ended."""
     local = None if broker else reach.find(settings, name)
     if local is not None and local.is_interrupted:
         try:
             with reach.resumed(settings, local, detach=detach) as client:
-                return runs.attach(client, local.run, view, detach=detach)
+                return runs.attach(client, local.run, view, detach=detach, audience=audience)
         except RunTakenError:
             note(f"clinvk: another process goes on with run {local.run}: following it")
             name = local.run
     with reach.has_run(settings, broker, name) as client:
-        return runs.attach(client, name, view, detach=detach)
+        return runs.attach(client, name, view, detach=detach, audience=audience)
 
 
 def cancel(settings: Settings, broker: str | None, name: str) -> int:

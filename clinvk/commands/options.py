@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
 
@@ -19,26 +19,28 @@ Kind = TypeVar("Kind", bound=StrEnum)
 class CommonOptions:
     """The options that all of them have; None is an option that was not given.
 
+    Each has the default of the command line, so that programs (`clinvk.api`) may leave it out.
+
     `paths` has the paths of the output forms that write files, by the form's name.
     """
 
-    file: str | None
-    max_wait: str | None
-    max_cost: str | None
-    max_tokens_total: str | None
-    allow_unknown_cost: bool
-    estimate: bool
-    reuse: bool | None
-    paths: Mapping[str, str]
-    broker: str | None
-    as_json: bool
-    quiet: bool
-    verbose: bool
-    dry_run: bool
-    detach: bool
-    run_key: str | None
-    priority: int
-    wait_for_workers: bool
+    file: str | None = None
+    max_wait: str | None = None
+    max_cost: str | None = None
+    max_tokens_total: str | None = None
+    allow_unknown_cost: bool = False
+    estimate: bool = False
+    reuse: bool | None = None
+    paths: Mapping[str, str] = field(default_factory=dict)
+    broker: str | None = None
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    dry_run: bool = False
+    detach: bool = False
+    run_key: str | None = None
+    priority: int = 0
+    wait_for_workers: bool = False
 
     def own_files(self) -> list[str]:
         """Return the files and directories that the command line names."""
@@ -85,13 +87,13 @@ def given_tokens(text: str | None) -> int | None:
 class ParallelOptions(CommonOptions):
     """The options of `clinvk parallel`. With a `prompt` there is no file of tasks."""
 
-    prompt: str | None
-    each: tuple[str, ...]
-    each_line: str | None
-    backend: str | None
-    max_parallel: int | None
-    fail_fast: bool | None
-    lenient: bool
+    prompt: str | None = None
+    each: tuple[str, ...] = ()
+    each_line: str | None = None
+    backend: str | None = None
+    max_parallel: int | None = None
+    fail_fast: bool | None = None
+    lenient: bool = False
 
     def own_files(self) -> list[str]:
         """Return the files and directories that the command line names."""
@@ -108,14 +110,14 @@ class ChainOptions(CommonOptions):
 class CompareOptions(CommonOptions):
     """The options of `clinvk compare`."""
 
-    prompt: str | None
-    backends: str | None
-    all_backends: bool
-    sequential: bool
-    side_by_side: bool
-    workspace: str | None
-    schema: str | None
-    verify: str | None
+    prompt: str | None = None
+    backends: str | None = None
+    all_backends: bool = False
+    sequential: bool = False
+    side_by_side: bool = False
+    workspace: str | None = None
+    schema: str | None = None
+    verify: str | None = None
 
     @property
     def task_fields(self) -> Mapping[str, str | None]:

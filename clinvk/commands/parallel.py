@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clinvk.backends import BackendRegistry
 from clinvk.commands.submission import Work, carry_out, plan_run, resolver
 from clinvk.core.errors import UsageError
 from clinvk.core.spec import RunOptions
 from clinvk.taskfile import each, reader, sources
-from clinvk.taskfile.schema import TASKS
+from clinvk.taskfile.raw_tasks import RawTasks, list_numbering
+from clinvk.taskfile.schema import TASKS, ParsedFile, TaskFileHeader
 
 if TYPE_CHECKING:
     from clinvk.commands.options import ParallelOptions
@@ -35,6 +36,23 @@ def read(settings: Settings, options: ParallelOptions) -> Work:
         parsed = reader.parse(
             stream, name, settings.backends, TASKS, resolve, is_lenient=options.lenient
         )
+    return _work(settings, options, parsed)
+
+
+def take(
+    settings: Settings, options: ParallelOptions, tasks: Iterable[Mapping[str, Any]], name: str
+) -> Work:
+    """Take tasks of a program, in the form of a file's; `name` is what messages call the list.
+
+    Raises:
+        TaskFileError: with every problem of the tasks.
+    """
+    raw = RawTasks(tasks=enumerate(tasks), numbering=list_numbering(TASKS.key))
+    resolve = resolver(settings, options)
+    return _work(settings, options, reader.validate(raw, name, settings.backends, TASKS, resolve))
+
+
+def _work(settings: Settings, options: ParallelOptions, parsed: ParsedFile[TaskFileHeader]) -> Work:
     pick, header = settings.pick, parsed.header
     return Work(
         specs=parsed.tasks,

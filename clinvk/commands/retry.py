@@ -218,7 +218,7 @@ class _Retrying:
             self._client.check_served(self._choices(specs, chosen))
         presenter = self._presenter(summary, specs, len(chosen.indexes))
         prepare_retry(self._settings, self._client, self._budget)
-        with Interruption(presenter.note) as interruption:
+        with presenter.interruption() as interruption:
             retried = self._client.retry(
                 self._run,
                 {index: changed.get(index) for index in chosen.indexes},

@@ -15,11 +15,10 @@ from clinvk.core.spending import Spending
 from clinvk.local.records import INTERRUPTED
 from clinvk.output import tables
 from clinvk.output.kinds import formatter_of
-from clinvk.output.presenter import Presenter
+from clinvk.output.presenter import COMMAND, Audience, Presenter
 from clinvk.output.reporter import View
 from clinvk.output.streams import Output
 from clinvk.output.whole_file import writable_file, write_whole
-from clinvk.runs.interruption import Interruption
 from clinvk.runs.report import Report
 from clinvk.runs.step_reader import StepReader
 
@@ -34,17 +33,24 @@ def status(client: CeleryClient, run_id: str, *, as_json: bool) -> int:
     return print_listing(values, tables.status(values), as_json=as_json)
 
 
-def attach(client: CeleryClient, run_id: str, view: View, *, detach: bool = False) -> int:
+def attach(
+    client: CeleryClient,
+    run_id: str,
+    view: View,
+    *,
+    detach: bool = False,
+    audience: Audience = COMMAND,
+) -> int:
     """Follow a run from its beginning, as if it had been submitted here; or detach at once."""
     run = client.open(run_id)
     summary = run.summary()
     check_goes_on(summary)
     options = RunOptions(max_parallel=summary.max_parallel, fail_fast=summary.fail_fast)
-    presenter = Presenter(view, formatter_of(summary.kind), run.specs(), options)
+    presenter = Presenter(view, formatter_of(summary.kind), run.specs(), options, audience=audience)
     if detach:
         presenter.submitted(run.id)
         return exit_codes.OK
-    with Interruption(presenter.note) as interruption:
+    with presenter.interruption() as interruption:
         return presenter.show(run, interruption)
 
 

@@ -21,11 +21,10 @@ from clinvk.local import reach
 from clinvk.output import documents, estimate_words, plan
 from clinvk.output.formatter import Formatter
 from clinvk.output.kinds import formatter_of
-from clinvk.output.presenter import Presenter
+from clinvk.output.presenter import COMMAND, Audience, Presenter
 from clinvk.output.reporter import View
 from clinvk.output.streams import Output, note
 from clinvk.runs.client import key_problem
-from clinvk.runs.interruption import Interruption
 
 if TYPE_CHECKING:
     from clinvk.commands.options import CommonOptions
@@ -230,18 +229,18 @@ def print_plan(settings: Settings, planned: PlannedRun, estimates: Estimates | N
     return exit_codes.OK
 
 
-def execute(settings: Settings, planned: PlannedRun) -> int:
-    """Submit the tasks, and follow the run unless it is detached."""
+def execute(settings: Settings, planned: PlannedRun, audience: Audience = COMMAND) -> int:
+    """Submit the tasks, and follow the run unless it is detached; returns the exit code."""
     if planned.broker_url is not None:
-        return _submit(settings, _for_fleet(planned, planned.broker_url), None)
+        return _submit(settings, _for_fleet(planned, planned.broker_url), None, audience)
     if not planned.run_key:
-        return _submit(settings, planned, None)
+        return _submit(settings, planned, None, audience)
     try:
         key = reach.records_of(settings).key(planned.run_key)
     except OSError as error:
         raise UsageError(f"--run-key: the run cannot be recorded: {error} (runs.dir)") from error
     try:
-        return _submit_once(settings, planned, key)
+        return _submit_once(settings, planned, key, audience)
     finally:
         key.release()
 
@@ -264,7 +263,7 @@ def _note_unserved(work: Work, served: Collection[str]) -> None:
             note(f"warning: no live worker serves {name}: a task that falls back on it waits")
 
 
-def _submit_once(settings: Settings, planned: PlannedRun, key: RunKey) -> int:
+def _submit_once(settings: Settings, planned: PlannedRun, key: RunKey, audience: Audience) -> int:
     """Submit a local run under its key; follow the one that was, and let it go on if need be."""
     from clinvk.runs.celery_client import digest_of
 
@@ -272,18 +271,25 @@ def _submit_once(settings: Settings, planned: PlannedRun, key: RunKey) -> int:
     run, its_digest = key.read() or ("", "")
     record = reach.records_of(settings).find(run)
     if record is None or not record.has_summary():
-        return _submit(settings, planned, (key, digest))
+        return _submit(settings, planned, (key, digest), audience)
     if its_digest != digest:
         raise UsageError(key_problem(planned.run_key, run))
     key.release()
     from clinvk.commands import interrupted  # loads what a dry run does not need
 
-    return interrupted.resume(settings, None, run, planned.view, detach=planned.detach)
+    return interrupted.resume(
+        settings, None, run, planned.view, detach=planned.detach, audience=audience
+    )
 
 
-def _submit(settings: Settings, planned: PlannedRun, key: tuple[RunKey, str] | None) -> int:
+def _submit(
+    settings: Settings,
+    planned: PlannedRun,
+    key: tuple[RunKey, str] | None,
+    audience: Audience,
+) -> int:
     work = planned.work
-    presenter = Presenter(planned.view, planned.formatter, work.specs, work.run_options)
+    presenter = _presenter(planned, work.specs, audience)
     with (
         reach.connect(
             planned.broker_url,
@@ -295,7 +301,7 @@ def _submit(settings: Settings, planned: PlannedRun, key: tuple[RunKey, str] | N
             detach=planned.detach,
             key=key,
         ) as client,
-        Interruption(lambda line: presenter.note(line)) as interruption,
+        audience.interruption(lambda line: presenter.note(line)) as interruption,
     ):
         if planned.broker_url is not None and not planned.wait_for_workers:
             client.check_served(work.choices)
@@ -307,8 +313,13 @@ def _submit(settings: Settings, planned: PlannedRun, key: tuple[RunKey, str] | N
             key[0].release()
         if planned.run_key and planned.given is not None:
             # Whoever was first with the key has chosen where they begin.
-            presenter = Presenter(planned.view, planned.formatter, run.specs(), work.run_options)
+            presenter = _presenter(planned, run.specs(), audience)
         if planned.detach:
             presenter.submitted(run.id)
             return exit_codes.OK
         return presenter.show(run, interruption)
+
+
+def _presenter(planned: PlannedRun, specs: Sequence[TaskSpec], audience: Audience) -> Presenter:
+    options = planned.work.run_options
+    return Presenter(planned.view, planned.formatter, specs, options, audience=audience)

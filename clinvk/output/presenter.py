@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from clinvk.core import exit_codes
@@ -16,8 +16,8 @@ from clinvk.output.forms import reporters
 from clinvk.output.reporter import Presentation, View
 from clinvk.output.streams import Output, Streams
 from clinvk.runs import follow
-from clinvk.runs.client import Run, StepsWanted
-from clinvk.runs.interruption import Interruption
+from clinvk.runs.client import Event, Run, StepsWanted
+from clinvk.runs.interruption import Interruption, Signals
 from clinvk.runs.report import Report
 
 PIPED_WIDTH = 80
@@ -35,8 +35,33 @@ class Followed:
     broker_lost: follow.BrokerLostError | None = None
 
 
+class Audience:
+    """Who follows a run beside its forms of output: here the user of a command, by signals.
+
+    `steps_wanted` are the steps that it wants to see.
+    """
+
+    steps_wanted: StepsWanted = "none"
+
+    def interruption(self, note: Callable[[str], None]) -> Interruption:
+        """Return what may end the run; `note` writes a line to the user."""
+        return Signals(note)
+
+    def began(self, run: Run) -> None:
+        """Take note that the run was submitted."""
+
+    def saw(self, event: Event) -> None:
+        """Take note of an event; the forms have seen it."""
+
+    def ended(self, followed: Followed) -> None:
+        """Take note of the end."""
+
+
+COMMAND = Audience()
+
+
 class Presenter:
-    """Follows a run with the output forms that the user asked for.
+    """Follows a run with the output forms that the user asked for, and for an audience.
 
     Raises:
         UsageError: a form cannot write to its path.
@@ -49,7 +74,9 @@ class Presenter:
         specs: Sequence[TaskSpec],
         options: RunOptions,
         header: str | None = None,
+        audience: Audience = COMMAND,
     ) -> None:
+        self._audience = audience
         self._specs = specs
         self._streams = Streams(Output(sys.stdout))
         self._reporters = reporters(
@@ -68,6 +95,10 @@ class Presenter:
         """Write a line to stderr, in step with what is displayed there."""
         self._streams.note(line)
 
+    def interruption(self) -> Interruption:
+        """Return what may end the run, from when it is submitted."""
+        return self._audience.interruption(self.note)
+
     def submitted(self, run_id: str) -> None:
         """Report a run that goes on without this process."""
         for reporter in self._reporters:
@@ -76,11 +107,17 @@ class Presenter:
     def show(self, run: Run, interruption: Interruption) -> int:
         """Follow a run to its end, report it, and return the exit code."""
         interruption.watch(run)
+        self._audience.began(run)
         followed = self._follow(run, interruption)
+        code = self._end(run, followed, interruption)
+        self._audience.ended(followed)
+        return code
+
+    def _end(self, run: Run, followed: Followed, interruption: Interruption) -> int:
         if followed.report is None:
             self.note(f"Detached; the run continues: clinvk attach {run.id}")
             return exit_codes.OK
-        self._end(followed.report)
+        self._report(followed.report)
         if followed.broker_lost is not None:
             self.note(f"clinvk: {followed.broker_lost}")
             if run.outlives_client:
@@ -92,7 +129,7 @@ class Presenter:
         return exit_codes.TASK_FAILED if has_failed else followed.report.exit_code
 
     def _follow(self, run: Run, interruption: Interruption) -> Followed:
-        handlers = [reporter.saw for reporter in self._reporters]
+        handlers = [*(reporter.saw for reporter in self._reporters), self._audience.saw]
         try:
             for reporter in self._reporters:
                 reporter.begin()
@@ -107,11 +144,12 @@ class Presenter:
                 reporter.stop()
 
     def _steps_wanted(self) -> StepsWanted:
-        """Return which steps the forms want to see: those of the one that wants most."""
+        """Return which steps are wanted: those of the form that wants most."""
         wanted = {reporter.steps_wanted for reporter in self._reporters}
+        wanted.add(self._audience.steps_wanted)
         return "all" if "all" in wanted else "recent" if "recent" in wanted else "none"
 
-    def _end(self, report: Report) -> None:
+    def _report(self, report: Report) -> None:
         """Report how the run ended, and each of its warnings once."""
         for reporter in self._reporters:
             reporter.end(report)

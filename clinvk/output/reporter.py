@@ -22,13 +22,14 @@ class View:
 
     `with_table` prints a table of all results at the end of the text, `with_steps` what each agent
     does. `paths` has the path of each
-    form that writes files, by the form's name.
+    form that writes files, by the form's name. Where it `is_silent`, only those forms are there.
     """
 
     as_json: bool = False
     quiet: bool = False
     with_table: bool = True
     with_steps: bool = False
+    is_silent: bool = False
     paths: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -58,7 +59,7 @@ class Reporter:
     """One form of output for one run; each form overrides what concerns it.
 
     `begin`, then `saw` for each event, then `stop`, then `end`; for a run that is only submitted
-    and not followed, `submitted` alone. All are called in the main thread.
+    and not followed, `submitted` alone. All are called in one thread.
     """
 
     steps_wanted: StepsWanted = "none"

@@ -6,7 +6,8 @@ import contextlib
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from functools import cached_property
 from typing import IO
 
@@ -68,9 +69,25 @@ class Output:
                 note(f"clinvk: cannot write to standard output ({why}); the run continues")
 
 
+_listener: ContextVar[Callable[[str], object] | None] = ContextVar("listener", default=None)
+
+
+@contextlib.contextmanager
+def noting_to(listener: Callable[[str], object]) -> Iterator[None]:
+    """Give what is noted inside to a listener, and not to stderr."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
 def note(text: str) -> None:
     """Write a line to stderr, if there is one."""
-    _write_error(f"{text}\n")
+    if (listener := _listener.get()) is not None:
+        listener(text)
+    else:
+        _write_error(f"{text}\n")
 
 
 def _write_error(text: str) -> None:

@@ -59,7 +59,7 @@ def parse(
             raw = parsing.extract_tasks("".join(lines), name, schema.key)
         else:
             raw = parsing.parse_lines(lines, name, schema.key)
-        return _validate(raw, name, backends, schema, resolve)
+        return _validated(raw, name, backends, schema, resolve)
 
 
 @contextmanager
@@ -70,7 +70,23 @@ def _not_too_deep(name: str) -> Iterator[None]:
         fail(f"{name}: is nested too deeply")
 
 
-def _validate(
+def validate(
+    raw: RawTasks,
+    name: str,
+    backends: Mapping[str, bool],
+    schema: FileSchema[Header],
+    resolve: Resolve = unchanged,
+) -> ParsedFile[Header]:
+    """Validate tasks that are in no file; the arguments are those of `parse`.
+
+    Raises:
+        TaskFileError: with all problems of the tasks.
+    """
+    with _not_too_deep(name):
+        return _validated(raw, name, backends, schema, resolve)
+
+
+def _validated(
     raw: RawTasks,
     name: str,
     backends: Mapping[str, bool],

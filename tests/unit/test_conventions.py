@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 import tomllib
 from functools import cache
@@ -11,8 +12,13 @@ from pathlib import Path
 import pytest
 
 import clinvk
+from clinvk.api import Options, Task
 from clinvk.backends import packaged_names
+from clinvk.cli.options import take_paths
+from clinvk.cli.submit import parallel
+from clinvk.commands.options import ParallelOptions
 from clinvk.store.keys import KEYS
+from clinvk.taskfile.task_validation import TASK_FIELDS
 from tests.harness import ROOT
 
 
@@ -43,7 +49,16 @@ def test_a_backends_name_stands_in_its_own_file(backend: str) -> None:
 
 
 def test_public_names() -> None:
-    assert sorted(clinvk.__all__) == ["__version__"]
+    """What is here is promised: it changes only with a line in CHANGELOG.md."""
+    assert clinvk.__all__ == [
+        *("BrokerError", "ClinvkError", "ConfigError", "ErrorKind", "Event", "Options"),
+        *("Results", "Run", "Step", "StepKind", "Stream", "Task", "TaskFileError", "TaskResult"),
+        *("TaskStatus", "Usage", "UsageError", "__version__", "run", "run_async", "stream"),
+    ]
+    assert all(getattr(clinvk, name) is not None for name in clinvk.__all__)
+    assert dir(clinvk) == clinvk.__all__
+    with pytest.raises(AttributeError, match="no attribute 'runn'"):
+        _ = clinvk.runn
 
 
 def test_each_package_says_that_it_is_typed() -> None:
@@ -106,3 +121,17 @@ def test_tests_of_the_store_run_over_a_real_server_too() -> None:
                 if f"from {module} import *" in twin.read_text()
             ]
             assert len(twins) == 1, f"{module} has no twin"
+
+
+def test_the_library_has_every_field_of_a_task_and_every_option() -> None:
+    """A new field of a task file, or option of `clinvk parallel`, is one of `clinvk.api`, too."""
+    fields = {entry.name for entry in dataclasses.fields(Task)}
+    assert fields == set(TASK_FIELDS), "see Task in clinvk/api.py"
+    printed = {"as_json", "quiet", "dry_run", "estimate", "no_step_summary"}
+    elsewhere = {"detach", "prompt", "each", "each_line", "backend"}
+    options = {str(parameter.name) for parameter in parallel.params}
+    wanted = options - printed - elsewhere
+    assert set(Options.__annotations__) == wanted | {"show"}, "see Options in clinvk/api.py"
+    given = take_paths(parallel.make_context("parallel", []).params)
+    del given["config"], given["paths"]
+    assert ParallelOptions(**given) == ParallelOptions()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from clinvk import __version__
+from clinvk.core.version import __version__
 from clinvk.store.store import Store
 from workers.observers import WorkerEvent, WorkerStarted
 

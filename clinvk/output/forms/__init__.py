@@ -44,7 +44,8 @@ class Form:
             UsageError: the form cannot write to its path.
         """
         place = self.path or (self.name if self.has_option else "")
-        if place and not presentation.view.paths.get(place):
+        view = presentation.view
+        if view.is_silent if not place else not view.paths.get(place):
             return None
         module = importlib.import_module(f"{__name__}.{self.name}")
         reporter: Reporter | None = module.make(presentation)

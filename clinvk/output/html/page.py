@@ -13,9 +13,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from clinvk import __version__
 from clinvk.core.durations import in_words
 from clinvk.core.timestamps import rfc3339_from_ms
+from clinvk.core.version import __version__
 from clinvk.output.html import timeline
 from clinvk.output.html.model import TEXT_CHARS, Contents, Steps, contents
 from clinvk.runs.report import Report

@@ -11,7 +11,7 @@ from clinvk.core.errors import BrokerError, ClinvkError, WireError
 from clinvk.core.spec import RunSummary, TaskResult, TaskSpec, TaskStatus
 from clinvk.runs import follow
 from clinvk.runs.client import Event, StepsWanted
-from clinvk.runs.interruption import Interruption
+from clinvk.runs.interruption import Interruption, Signals
 
 SPECS = [TaskSpec(backend="echo", prompt="x")] * 3
 NOW_MS = 1_767_323_045_000
@@ -78,7 +78,7 @@ def test_a_result_that_never_came_is_lost() -> None:
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with Interruption(print):
+        with Signals(print):
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
             assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN

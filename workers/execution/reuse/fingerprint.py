@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import clinvk
+import clinvk.core
 from clinvk.backends.base import Command, Confinement, build_command
 from clinvk.core.child_environment import COMMON, matches
 from clinvk.core.spec import TaskSpec

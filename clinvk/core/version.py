@@ -1,0 +1,3 @@
+"""The version of clinvk."""
+
+__version__ = "0.1.0"
