@@ -15,6 +15,7 @@ import psutil
 import redis
 
 from clinvk.local.server import find_server
+from tests import documents
 
 TIMEOUT_SECONDS = 60.0
 ROOT = Path(__file__).parent.parent
@@ -122,4 +123,5 @@ def clinvk(
         timeout=TIMEOUT_SECONDS * 2,
         check=False,
     )
+    documents.check(arguments, done.stdout)
     return Completed(done.returncode, done.stdout, done.stderr)

@@ -1,8 +1,8 @@
 """Write the JSON schemas of the reference from the types: `python -m tools.schemas`.
 
 `results.schema.json` is the document of `clinvk parallel --json`, `steps.schema.json` a line of
-`clinvk logs --json`, `task-file.schema.json` what `clinvk parallel` reads; an editor can check a
-task file with it.
+`clinvk logs --json`, `documents.schema.json` has what other commands print (`tools/documents.py`).
+`task-file.schema.json` is what `clinvk parallel` reads; an editor can check a task file with it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from clinvk.core.steps import StepRecord
 from clinvk.output.documents import ALWAYS, ENTRY_KEYS
 from clinvk.output.step_lines import STEP_ALWAYS, STEP_KEYS
 from clinvk.taskfile.schema import TASKS, WAIT_SCHEMA
+from tools import documents
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -67,6 +68,7 @@ def schemas() -> Mapping[str, Schema]:
     """Return each schema by the name of its file."""
     return {
         "results.schema.json": results(),
+        "documents.schema.json": documents_of_commands(),
         "steps.schema.json": steps(),
         "task-file.schema.json": task_file(),
     }
@@ -100,6 +102,16 @@ def results() -> Schema:
             },
         }
     )
+
+
+def documents_of_commands() -> Schema:
+    """Return the schemas of the other documents, each in `$defs`; later versions may add keys."""
+    defs = results()["$defs"]
+    return {
+        "$schema": DIALECT,
+        "title": "Documents of clinvk's commands, by name in $defs",
+        "$defs": documents.documents(defs["Entry"]) | defs,
+    }
 
 
 def steps() -> Schema:

@@ -15,7 +15,7 @@ import pytest
 from clinvk.cli.main import main
 from clinvk.local import reach, start
 from clinvk.store.store import Store
-from tests import harness
+from tests import documents, harness
 from tests.harness import Completed as Ended
 from tests.unit.fake_fleet import Clinvk, FakeFleet
 
@@ -76,6 +76,7 @@ def clinvk(
             main()
         printed = capsys.readouterr()
         assert isinstance(exit_.value.code, int)
+        documents.check(arguments, printed.out)
         return Ended(exit_.value.code, printed.out, printed.err)
 
     return run

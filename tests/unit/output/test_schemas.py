@@ -24,6 +24,7 @@ from clinvk.core.spec import (
 from clinvk.output import documents
 from clinvk.taskfile import reader
 from clinvk.taskfile.schema import TASKS
+from tests import documents as documents_of_tests
 from tests.harness import ROOT
 from tools import schemas
 
@@ -169,3 +170,18 @@ def test_a_task_file_fits_exactly_if_clinvk_reads_it(value: Any) -> None:
     except TaskFileError:
         is_read = False
     assert is_valid(value, TASK_FILE) == is_read
+
+
+@pytest.mark.parametrize("name", schemas.documents_of_commands()["$defs"])
+def test_a_document_of_a_command_has_a_valid_schema_that_refuses_what_it_does_not_name(
+    name: str,
+) -> None:
+    whole = schemas.documents_of_commands()
+    jsonschema.Draft202012Validator.check_schema(whole)
+    assert not is_valid("a text", {**whole, "$ref": f"#/$defs/{name}"})
+
+
+def test_a_key_that_is_not_described_is_a_mistake() -> None:
+    documents_of_tests.check(["parallel", "--json"], json.dumps(document(FULL)))
+    with pytest.raises(jsonschema.ValidationError, match="speed"):
+        documents_of_tests.check(["parallel", "--json"], json.dumps(document(FULL | {"speed": 1})))
