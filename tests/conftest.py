@@ -24,7 +24,7 @@ from tests import harness
 # How long an example takes says more about what else the machine does than about the code.
 # `tests/system/fuzz` has many more examples.
 settings.register_profile(
-    "clinvk", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "clinvk", max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("clinvk")
 
