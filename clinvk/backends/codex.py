@@ -81,8 +81,6 @@ _SHELL = re.compile(r"\S*\b(?:ba|z|da)?sh -l?c (?=['\"]|\S+$)")
 """How it wraps a command, which is then quoted."""
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _RETRYING = re.compile(r"Reconnecting\.\.\. ")
-_RETRIED = re.compile(r"Reconnecting\.\.\. \d+/\d+ \((.+)\)", re.DOTALL)
-"""What it says of an error that it tries again after: all that is left where it was ended then."""
 _NOISE = re.compile(r"^Reading (additional input|prompt) from stdin|^WARNING: ")
 
 
@@ -266,8 +264,6 @@ class _Reader(EventReader):
             )
         message = parsing.text(parsing.mapping(self.failed, "error"), "message") or self.last_error
         message = message or parsing.no_answer(process, _NOISE)
-        if retried := _RETRIED.fullmatch(message):
-            message = retried[1]
         outcome = _outcome(message, self.at or process.ended_at)
         return outcomes.failure(parsing.api_message(message), outcome, **known)
 

@@ -111,7 +111,7 @@ def _used_today(ledgers: list[tuple[str, Mapping[str, str]]]) -> dict[str, int]:
                 continue
             for scope in ("all", queue_of(row.backend), f"key {row.key}"):
                 used[f"{scope} cost"] += row.spending.micro_usd
-                used[f"{scope} tokens"] += row.spending.all_tokens
+                used[f"{scope} tokens"] += row.spending.total_tokens
     return dict(used)
 
 

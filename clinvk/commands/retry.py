@@ -162,7 +162,7 @@ class _Retrying:
         """
         spent = self._client.store.spending_of(self._run.id)
         cost = sum(row.spending.micro_usd for row in spent) + summary.assumed_micro_usd
-        tokens = sum(row.spending.all_tokens for row in spent) + summary.assumed_tokens
+        tokens = sum(row.spending.total_tokens for row in spent) + summary.assumed_tokens
         limit, most = self._budget.max_micro_usd, self._budget.max_total_tokens
         if limit is not None and limit <= cost:
             raise UsageError(

@@ -72,15 +72,11 @@ NO_FLAGS: Mapping[str, Any] = {}
 
 @dataclass(frozen=True, slots=True)
 class _FieldDefault:
-    """What the configuration says of a field; with `wins`, it beats the task's own value.
-
-    `nothing` is the value that asks for nothing special.
-    """
+    """What the configuration says of a field; with `wins`, it beats the task's own value."""
 
     field: str
     value: Any
     wins: bool
-    nothing: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +146,7 @@ class Precedence:
         for default in self._defaults(spec.backend):
             own = getattr(spec, default.field)
             value = default.value if default.wins or own is None else own
-            if value == default.nothing:  # a `TaskSpec` has None for it
-                value = None
+            value = _or_none(default.field, value)
             if value != own:
                 changes[default.field] = value
         backend = self.config.backends.get(spec.backend, UNSET_BACKEND)
@@ -175,7 +170,7 @@ class Precedence:
         value = CONVERTED.get(name, _same)(value_at(self.config, place))
         if name == "fallback":
             value = [entry for entry in value if self._is_enabled(entry.partition(":")[0])]
-        return _FieldDefault(name, value, bool(in_environment), TASK_SETTINGS[name][0])
+        return _FieldDefault(name, value, bool(in_environment))
 
     def _is_enabled(self, backend: str) -> bool:
         return self.config.backends.get(backend, UNSET_BACKEND).enabled

@@ -22,7 +22,5 @@ def over_wait(kind: ErrorKind, until_ms: int, max_wait_seconds: float, said: str
 
 def told(result: TaskResult, waited_ms: int, rejections: int) -> TaskResult:
     """Add to a result how long limits held its task up in all, and how often they refused it."""
-    if not (waited_ms or rejections or result.waited_seconds or result.rejections):
-        return result
     waited_seconds = round(waited_ms / 1000, 3) if waited_ms or rejections else None
     return replace(result, waited_seconds=waited_seconds, rejections=rejections)

@@ -102,7 +102,7 @@ class Wire:
         for name, default in _defaults(type(self)):  # type: ignore[arg-type]
             value = getattr(self, name)
             if value != default:
-                body[name] = value if value.__class__ in _PLAIN else _plain(value)
+                body[name] = _plain(value)
         try:
             return _COMPACT.encode(body).encode()
         except UnicodeEncodeError:  # half a surrogate pair, which only an escape can carry
@@ -144,9 +144,6 @@ class Wire:
         for _, wrong in wire_checks.problems(cls, body):
             raise WireError(wrong)
         return cls(**body)
-
-
-_PLAIN = frozenset({str, int, float, bool})
 
 
 def _plain(value: Any) -> Any:

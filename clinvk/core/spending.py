@@ -94,11 +94,6 @@ class Spending:
         return self.micro_usd / MICROS
 
     @property
-    def all_tokens(self) -> int:
-        """The tokens; those that are in no CLI's total count as well."""
-        return max(self.total_tokens, self.input_tokens + self.output_tokens)
-
-    @property
     def usage(self) -> Usage | None:
         """The tokens; None where none were counted."""
         usage = Usage(

@@ -124,8 +124,7 @@ def after(ended: Ended, claim: Claim, now_ms: int, random: Random) -> TaskResult
 
 def _whole(ended: Ended) -> TaskResult:
     """Add to a result which of several backends it is of, and what was tried before."""
-    assignment = ended.assignment
-    if assignment is None or not (assignment.spec.has_several or assignment.history.tried):
+    if (assignment := ended.assignment) is None:
         return ended.result
     return replace(
         ended.result,

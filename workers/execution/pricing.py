@@ -50,13 +50,13 @@ class Pricing:
         A CLI that counts tokens and does not name its model has run the one that was asked for.
         """
         if backend.is_demo:
-            return _costing(parsed, None), None
-        if parsed.model is None and parsed.usage is not None and spec.model is not None:
+            return replace(parsed, cost_usd=None), None
+        if parsed.model is None and parsed.usage is not None:
             parsed = replace(parsed, model=spec.model)
         if (cost_usd := plausible(parsed.cost_usd)) is not None:
-            return _costing(parsed, cost_usd), "cli"
+            return replace(parsed, cost_usd=cost_usd), "cli"
         cost_usd = self._estimated(backend.name, parsed.model, parsed.usage)
-        return _costing(parsed, cost_usd), "unknown" if cost_usd is None else "estimated"
+        return replace(parsed, cost_usd=cost_usd), "unknown" if cost_usd is None else "estimated"
 
     def _estimated(self, backend: str, model: str | None, usage: Usage | None) -> float | None:
         price = self._price(backend, model) if usage is not None else None
@@ -70,10 +70,6 @@ class Pricing:
             if model not in self._listed:
                 self._listed[model] = self._look_up(model)
             return self._listed[model]
-
-
-def _costing(parsed: ParsedOutput, cost_usd: float | None) -> ParsedOutput:
-    return parsed if parsed.cost_usd == cost_usd else replace(parsed, cost_usd=cost_usd)
 
 
 def listed_price(model: str) -> Price | None:

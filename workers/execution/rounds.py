@@ -137,8 +137,7 @@ class Rounds:
     @property
     def process(self) -> ProcessResult:
         """What the operating system said of the last one; the time is that of all."""
-        last, *_ = self._done[-1]
-        return last if self.count == 1 else replace(last, duration_seconds=self._spent_seconds())
+        return replace(self._done[-1][0], duration_seconds=self._spent_seconds())
 
     def add(
         self,

@@ -198,15 +198,18 @@ class Fleet:
         queues: str = "one,two",
         name: str = "w",
         variables: Mapping[str, str] = NO_VARIABLES,
+        *,
+        waits: bool = True,
     ) -> Any:
-        """Start a worker on a machine and wait until the fleet knows it."""
+        """Start a worker on a machine, and wait until the fleet knows it."""
         env = {**self.env, BROKER_URL: self.url(machine.gateway), **variables}
         known = set(self.store.workers())
         argv = [*harness.CLINVK, "worker", "--queues", queues, "--concurrency", str(slots)]
         process = machine.start(
             [*argv, "--name", f"{name}-{machine.name}"], env, self.folder / f"{machine.name}.log"
         )
-        harness.wait_until(lambda: set(self.store.workers()) - known, "the worker to be known")
+        if waits:
+            harness.wait_until(lambda: set(self.store.workers()) - known, "the worker to be known")
         return process
 
     def clinvk(self, *arguments: str, stdin: str | None = None) -> harness.Completed:

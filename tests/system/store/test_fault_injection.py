@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from clinvk.store import failure_detector
 from clinvk.store.scripts import Operation, operations
+from tests.unit.store import test_budgets
 from tests.unit.store.model import record
 from tests.unit.store.model.test_machine import QUEUES, Machine, Reaper, time_stands_still
 
@@ -191,3 +192,23 @@ def test_no_failure_leaves_half_of_an_operation(
         print(f"\n{total} faults in {len(store.points)} operations, {isolated} of them isolated")
         for name, count in sorted(store.points.items()):
             print(f"  {name:<14} {count:>7} {store.isolated[name]:>7}")
+
+
+@pytest.mark.usefixtures("time_stands_still")
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        test_budgets.test_what_would_go_over_is_not_started,
+        test_budgets.test_what_runs_is_stopped_where_that_is_asked,
+        test_budgets.test_a_run_whose_cost_nobody_knows_ends_at_its_first_result,
+        test_budgets.test_a_retry_goes_on_with_another_budget,
+        test_budgets.test_queues_and_submitters_have_budgets_of_their_own,
+        test_budgets.test_what_was_used_before_there_was_a_budget_counts,
+    ],
+)
+def test_nor_where_a_run_comes_to_a_budget(
+    redis_client: Any, scenario: Callable[[test_budgets.Fleet], None]
+) -> None:
+    store = FaultyStore(redis_client)
+    scenario(test_budgets.Fleet(store))
+    assert store.points["finish"] > 50

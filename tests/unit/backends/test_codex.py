@@ -105,10 +105,3 @@ def test_retries_of_the_users_providers_are_switched_off_unless_they_are_set() -
     )
     argv = confined("codex", Confinement(quiet=quiet)).argv
     assert argv[-len(quiet) - 1 :] == (*quiet, "-")
-
-
-def test_a_retry_that_it_was_ended_in_is_told_as_the_error_behind_it() -> None:
-    said = "rate limit exceeded: Please try again in 11.05s."
-    event = {"type": "error", "message": f"Reconnecting... 1/5 ({said})"}
-    parsed = parse("codex", -15, json.dumps(event).encode(), b"")
-    assert (parsed.error, parsed.error_kind) == (said, "rate_limited")

@@ -116,7 +116,6 @@ def test_table() -> None:
 def test_limits_that_other_models_do_not_share() -> None:
     assert {case.name for case in CASES if case.read()[0].limited_model} == {
         *("claude-opus", "claude-sonnet", "claude-fable", "claude-quoted_fable"),
-        *("claude-quoted_opus", "gemini-quoted_tip"),
         *("codex-quoted_model", "codex-stream_rate_day"),
         *("gemini-day", "gemini-day_after_look", "gemini-day_after_shell"),
         *("gemini-window", "gemini-window_no_time", "gemini-new_york"),

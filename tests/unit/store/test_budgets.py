@@ -42,8 +42,8 @@ def used(index: int, cost_usd: float | None, tokens: int = 1000, **fields: Any) 
 class Fleet:
     """A fleet on paper, with as many slots as it needs."""
 
-    def __init__(self, client: Any) -> None:
-        self.store = VirtualTimeStore(client)
+    def __init__(self, store: Any) -> None:
+        self.store = store
         self.out: list[Lease] = []
         self.claims: dict[Lease, Claim] = {}
         self.take(self.store.announce("w", {"slots": 99, "queues": ["clinvk.a", "clinvk.b"]}))
@@ -91,7 +91,7 @@ class Fleet:
         return taken
 
     def summary(self, run: str = RUN) -> RunSummary:
-        found = self.store.summary(run)
+        found: RunSummary | None = self.store.summary(run)
         assert found is not None
         return found
 
@@ -111,7 +111,7 @@ class Fleet:
 
 @pytest.fixture
 def fleet(redis_client: Any) -> Fleet:
-    return Fleet(redis_client)
+    return Fleet(VirtualTimeStore(redis_client))
 
 
 def tasks(count: int, backend: str = "a", **fields: Any) -> list[TaskSpec]:

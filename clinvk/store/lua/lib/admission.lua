@@ -167,7 +167,7 @@ end
 -- Let a run whose next task of a queue goes over a budget wait: for an end of what runs, or until a
 -- reaper finds that there is room again, or that the run has to end.
 local function wait_for_budget(run, queue)
-  leave_fair_queue(run, queue)
+  remove_member(fair_queue_key(queue), run)
   set_field(run_key(run), 'waits_for_budget', '1')
   record_of(run).waits_for_budget = true
   write(nil, 'SADD', at_budget_key(), run)

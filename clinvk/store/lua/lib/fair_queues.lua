@@ -21,19 +21,20 @@ end
 
 -- Leave one queue's order. What takes this back is to enter again, after everything else.
 local function leave_fair_queue(run, queue)
-  rejoin[run] = true
-  write(nil, 'ZREM', fair_queue_key(queue), run)
+  if write(nil, 'ZREM', fair_queue_key(queue), run) == 1 then rejoin[run] = true end
 end
 
 local function leave_fair_queues(run)
   for _, queue in ipairs(record_of(run).queues) do leave_fair_queue(run, queue) end
 end
 
--- Let those runs go back that left, in a script that is taken back.
+-- Let those runs go back that left, in a script that is taken back. One that waited for a budget had
+-- left before: a reaper lets it try again.
 local function rejoin_fair_queues()
   for run in pairs(rejoin) do
     pcall(function()
-      if redis.call('HGET', run_key(run), 'state') == 'running' then enter_fair_queues(run) end
+      local fields = redis.call('HMGET', run_key(run), 'state', 'waits_for_budget')
+      if fields[1] == 'running' and not fields[2] then enter_fair_queues(run) end
     end)
   end
 end

@@ -67,10 +67,9 @@ end
 
 -- Read what one execution used: its cost, nil where that is not known, and its tokens.
 local function amounts_of(spent)
-  local unknown, cli, estimated, input, output, total =
-    string.match(spent, '^%d+,(%d+),(%d+),(%d+),(%d+),%d+,(%d+),(%d+)$')
-  local cost = unknown == '0' and cli + estimated or nil
-  return cost, math.max(tonumber(total or 0), (input or 0) + (output or 0))
+  local unknown, cli, estimated, total =
+    string.match(spent, '^%d+,(%d+),(%d+),(%d+),%d+,%d+,%d+,(%d+)$')
+  return unknown == '0' and cli + estimated or nil, tonumber(total or 0)
 end
 
 local function number_in_histogram(letter, amount)
@@ -135,10 +134,9 @@ end
 
 -- Read a row: its cost as far as that is known, and its tokens; nil for what is no row.
 local function amounts_of_sums(sums)
-  local cli, estimated, input, output, total =
-    string.match(sums, '^%d+,%d+,(%d+),(%d+),(%d+),%d+,(%d+),(%d+)$')
+  local cli, estimated, total = string.match(sums, '^%d+,%d+,(%d+),(%d+),%d+,%d+,%d+,(%d+)$')
   if not total then return nil end
-  return cli + estimated, math.max(tonumber(total), input + output)
+  return cli + estimated, tonumber(total)
 end
 
 -- Return what a run has used so far: its cost as far as it is known, and its tokens.

@@ -26,6 +26,7 @@ class RunRecord:
     earlier: dict[int, bytes]
     events: list[tuple[str, ...]]
     ledger: dict[tuple[str, ...], Spending]
+    reserved: dict[str, str]
 
     def number(self, name: str) -> int:
         """A counter of its record."""
@@ -52,6 +53,7 @@ class Record:
     complete: set[str]
     slots: dict[str, int]
     lifetimes_ms: dict[str, int]
+    reserved: dict[str, str]
 
 
 def read(store: Store, runs: list[str], queues: list[str]) -> Record:
@@ -63,6 +65,7 @@ def read(store: Store, runs: list[str], queues: list[str]) -> Record:
         complete,
         {name.decode(): int(count) for name, count in store.redis.hgetall(key("capacity")).items()},
         _lifetimes(store),
+        _texts(store, key("all_reserved")),
     )
 
 
@@ -103,7 +106,13 @@ def _run(store: Store, run: str, queues: list[str]) -> RunRecord:
         {int(index): entry.partition(b":")[2] for index, entry in earlier.items()},
         [_event(fields) for _, fields in events],
         _ledger(store, run),
+        _texts(store, key("reserved", run)),
     )
+
+
+def _texts(store: Store, name: str) -> dict[str, str]:
+    found = store.redis.hgetall(name)
+    return {field.decode(): value.decode() for field, value in found.items()}
 
 
 def _queue_of(spec: bytes, tries: bytes | None) -> str:
@@ -155,6 +164,8 @@ def check(record: Record) -> None:
         _check_counts(run)
         _check_places(run)
         _check_events(run)
+        _check_budget(run)
+    _check_reserved(record)
     for queue in record.queues:
         _check_queue(record, queue)
     complete = {
@@ -216,6 +227,37 @@ def _check_places(run: RunRecord) -> None:
     assert len(run.in_flight) <= run.number("max_parallel")
 
 
+UNITS = ("cost", "tokens")
+
+
+def _check_budget(run: RunRecord) -> None:
+    """Only what is in flight has reserved anything, and what was spent is what the ledger says."""
+    entries = {name: amount for name, amount in run.reserved.items() if name not in UNITS}
+    assert set(map(int, entries)) <= set(run.in_flight)
+    for place, unit in enumerate(UNITS):
+        amounts = (int(entry.split(":")[place]) for entry in entries.values())
+        assert int(run.reserved.get(unit, 0)) == sum(amounts)
+    if "max_cost" in run.fields or "max_tokens" in run.fields:
+        spent = Spending.sum(run.ledger.values())
+        assert (run.number("spent_cost"), run.number("spent_tokens")) == (
+            spent.micro_usd,
+            spent.total_tokens,
+        )
+
+
+def _check_reserved(record: Record) -> None:
+    """What is reserved of budgets of the day is what runs have reserved of them."""
+    sums = Counter[str]()
+    for run in record.runs.values():
+        for name, entry in run.reserved.items():
+            if name in UNITS:
+                continue
+            cost, tokens, queue = entry.split(":")
+            for scope in ("all", queue, f"key {run.fields['user']}") if queue else ():
+                sums.update({f"{scope} cost": int(cost), f"{scope} tokens": int(tokens)})
+    assert {name: int(amount) for name, amount in record.reserved.items() if amount != "0"} == +sums
+
+
 def _check_events(run: RunRecord) -> None:
     """One `finished` for each result; `ended` once, last, where it is done; anew with each retry.
 
@@ -274,5 +316,7 @@ def _check_queue(record: Record, name: str) -> None:
         and waiting[run]
         and len(its.in_flight) < its.number("max_parallel")
     }
-    assert queue.fair_queue == wanting
-    assert queue.is_waiting or not wanting
+    # One that waits for a budget has left, or tries once more.
+    at_budget = {run for run, its in record.runs.items() if its.number("waits_for_budget")}
+    assert wanting - at_budget <= queue.fair_queue <= wanting
+    assert queue.is_waiting or not queue.fair_queue

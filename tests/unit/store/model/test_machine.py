@@ -58,6 +58,8 @@ SPECS = st.builds(
     model=st.sampled_from([None, "m"]),
     tags=st.sampled_from([[], [], ["t"], ["t", "u"]]),
 )
+ENOUGH = 1 << 52
+"""A budget that no example uses up: what is reserved and counted shows all the same."""
 COSTS: list[dict[str, Any]] = [
     {},
     {"cost_source": "unknown"},
@@ -73,6 +75,9 @@ OPTIONS = st.builds(
     priority=st.sampled_from([0, 0, 0, 1, -1]),
     max_attempts=st.integers(1, 3),
     keep_seconds=st.sampled_from([3600.0, 7 * 86400.0, 30 * 86400.0]),
+    max_micro_usd=st.sampled_from([None, None, ENOUGH]),
+    max_total_tokens=st.sampled_from([None, None, ENOUGH]),
+    allow_unknown_cost=st.just(True),
 )
 STATUSES = st.sampled_from([TaskStatus.OK, TaskStatus.OK, TaskStatus.FAILED, TaskStatus.TIMEOUT])
 SERVES = st.lists(st.sampled_from(QUEUES), min_size=1, max_size=3, unique=True)
@@ -203,6 +208,11 @@ class Machine(RuleBasedStateMachine):
     def rate_allows_again(self, queue: str) -> None:
         self.store.redis.hdel(key("queue", queue), "last_ms")
         self.model.queues[queue].is_used_up = False
+
+    @rule(is_limited=st.booleans())
+    def set_budgets(self, is_limited: bool) -> None:
+        limits = {"all cost": ENOUGH, "clinvk.a tokens": ENOUGH, "key * cost": ENOUGH}
+        self.store.set_budgets(limits if is_limited else {})
 
     @rule(queue=st.sampled_from(QUEUES))
     def reopen(self, queue: str) -> None:
