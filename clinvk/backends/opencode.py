@@ -94,6 +94,14 @@ says what went wrong, in its own form, and ends. By itself it tries six times an
 a minute or for as long as Retry-After says; after an answer that breaks off it asks again and
 again, without end. It has no setting for either."""
 
+UNTRUSTED = {
+    "OPENCODE_DISABLE_PROJECT_CONFIG": "1",
+    # Measured: without it, a file in `.opencode/plugin` still runs.
+    "OPENCODE_PURE": "1",
+}
+"""Measured: with these no plugin, tool, MCP server, provider or permission of the working directory
+counts. The user's own plugins do not either."""
+
 HARMLESS = frozenset(
     {
         *("glob", "grep", "invalid", "list", "lsp", "read", "skill", "todoread", "todowrite"),
@@ -146,6 +154,7 @@ _NOT_FOUND = re.compile(r"Model not found: [^\s\"\\]+")
 _COLORS = re.compile(r"\x1b\[[0-9;]*m")
 _USAGE = "opencode run ["
 """What it prints instead of a complaint about its command line."""
+_UNEXPECTED = "Unexpected error"
 _NOISE = re.compile(r"^timestamp=")
 _SAYS_NOTHING = "Unexpected server error"
 
@@ -222,7 +231,7 @@ class OpenCode(Backend):
         if not session.keep and not session.resume:
             env["OPENCODE_DB"] = ":memory:"
         if not confinement.project_settings:
-            env["OPENCODE_DISABLE_PROJECT_CONFIG"] = "1"
+            env |= UNTRUSTED
         return Command(
             argv=(*argv, *spec.extra),
             stdin=spec.prompt.encode("utf-8", "replace"),
@@ -326,6 +335,8 @@ class _Reader(EventReader):
         if said.stderr.text().startswith(_USAGE):
             return outcomes.failure("opencode knows no such argument", ErrorKind.INVALID, **known)
         message = parsing.no_answer(said, _NOISE)
+        if message.endswith(_UNEXPECTED):  # what it was comes below
+            message += f": {said.stderr.text().partition(_UNEXPECTED)[2].strip()}"
         kind = outcomes.kind_of_text(message, _TEXT_KINDS) or ErrorKind.FAILED
         at = self.at or process.ended_at
         return outcomes.failure(message, outcomes.outcome(message, kind, at), **known)

@@ -27,8 +27,11 @@ def attack(
 ) -> tuple[set[str], list[dict[str, Any]]]:
     """Run a task in each hostile repository; returns the attacks that worked, and the results."""
     folder, home = tmp_path / "repositories", tmp_path / "home"
-    fields = {"model": GEMINI} | ({"sandbox_mode": mode} if mode else {})
+    fields = {"sandbox_mode": mode} if mode else {}
     tasks = [{**fields, **task} for task in hostile.plant(folder)]
+    for task in tasks:
+        if task["backend"] == "gemini":
+            task["model"] = GEMINI
     (tmp_path / "tasks.json").write_text(json.dumps({"tasks": tasks}))
     (tmp_path / "policy.yaml").write_text(policy)
     settings = worker | ({"policy": str(tmp_path / "policy.yaml")} if policy else {})
@@ -77,4 +80,4 @@ def test_they_do_not_under_a_maximum_and_instructions_are_still_read(tmp_path: P
     assert {result["sandbox"]["mode"] for result in results} == {"workspace"}
     lines = (tmp_path / "home" / REQUESTS).read_text().splitlines()
     read = {marker for line in lines for marker in json.loads(line)["markers"]}
-    assert read == {"CLAUDE.md", "GEMINI.md"}
+    assert read == {"AGENTS.md", "CLAUDE.md", "GEMINI.md"}  # copilot reads all of them

@@ -8,13 +8,18 @@ from typing import Any
 import pytest
 
 from tests.system.realcli import fakeapi, limits
-from tests.system.realcli.test_end_to_end import BACKENDS, asked, run
+from tests.system.realcli.test_end_to_end import EVERY, asked, run
 from tests.system.realcli.test_tool_calls import PERMISSIONS
 from tests.system.realcli.toolcalls import prompt, shell
 
 pytestmark = pytest.mark.timeout(300)
 
-LIMITS = {"claude": "burst", "codex": "rate", "gemini": "minute_2"}
+LIMITS = {
+    "claude": "burst",
+    "codex": "rate",
+    "gemini": "minute_2",
+    "opencode": "chat_rate",
+}
 SANDBOXED = {"approval_mode": "none", "sandbox_mode": "workspace"}
 
 
@@ -28,7 +33,7 @@ def left(home: Path, session_id: str) -> list[Path]:
 @pytest.mark.parametrize("mode", ["full", "workspace"])
 def test_a_task_goes_on_in_its_session_of_which_nothing_stays(tmp_path: Path, mode: str) -> None:
     tasks: list[dict[str, Any]] = []
-    for backend in BACKENDS:
+    for backend in EVERY:
         folder = tmp_path / backend
         folder.mkdir()
         text = f"{prompt(backend, shell('echo ran >> runs.txt; echo noted'))} {limits.ONCE}"
@@ -36,9 +41,9 @@ def test_a_task_goes_on_in_its_session_of_which_nothing_stays(tmp_path: Path, mo
         task = {"backend": backend, "prompt": f"{text} limit:{LIMITS[backend]}", **permissions}
         tasks.append({**task, "workdir": str(folder)})
     status, document = run(tmp_path, tasks)
-    assert [result.get("error") for result in document["results"]] == [None] * 3
+    assert [result.get("error") for result in document["results"]] == [None] * len(EVERY)
     assert status == 0
-    for backend, result in zip(BACKENDS, document["results"], strict=True):
+    for backend, result in zip(EVERY, document["results"], strict=True):
         assert result["output"] == fakeapi.answer_to(backend)
         assert [each["error_kind"] for each in result["tried"]] == ["rate_limited"]
         assert result["usage"]["input_tokens"] == (20 if backend == "codex" else 10)

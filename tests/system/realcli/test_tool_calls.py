@@ -18,14 +18,16 @@ PERMISSIONS: dict[str, dict[str, Any]] = {
     "claude": {"approval_mode": "auto", "allowed_tools": ["Bash", "Edit", "Write"]},
     "codex": {"approval_mode": "none", "sandbox_mode": "full"},
     "gemini": {"approval_mode": "none"},
+    "copilot": {"approval_mode": "none"},
     "opencode": {"approval_mode": "none"},
 }
 """What lets each CLI use all of its tools."""
+CALLING = (*EVERY, "copilot")
 
 
 def test_each_cli_runs_reads_writes_and_edits_before_it_answers(tmp_path: Path) -> None:
     tasks = []
-    for backend in EVERY:
+    for backend in CALLING:
         folder = tmp_path / backend
         folder.mkdir()
         (folder / "edited.txt").write_text("one\ntwo\n")
@@ -38,8 +40,8 @@ def test_each_cli_runs_reads_writes_and_edits_before_it_answers(tmp_path: Path) 
         task = {"backend": backend, "prompt": prompt(backend, *calls), "workdir": str(folder)}
         tasks.append(task | PERMISSIONS[backend])
     status, document = run(tmp_path, tasks)
-    assert [result.get("error") for result in document["results"]] == [None] * len(EVERY)
-    for backend, result in zip(EVERY, document["results"], strict=True):
+    assert [result.get("error") for result in document["results"]] == [None] * len(CALLING)
+    for backend, result in zip(CALLING, document["results"], strict=True):
         folder = tmp_path / backend
         assert {path.name: path.read_text() for path in folder.iterdir()} == {
             "ran.txt": "done\n",
@@ -51,7 +53,7 @@ def test_each_cli_runs_reads_writes_and_edits_before_it_answers(tmp_path: Path) 
     last = [r["tool_results"] for r in asked(tmp_path) if len(r["tool_results"]) == 4]
     assert [("said" in results[0], "two" in results[2]) for results in last] == [
         (True, True)
-    ] * len(EVERY)
+    ] * len(CALLING)
     assert status == 0
 
 

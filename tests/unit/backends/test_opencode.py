@@ -64,9 +64,9 @@ def test_a_session_is_in_memory_unless_it_is_kept() -> None:
 
 
 def test_without_project_settings_it_reads_none() -> None:
-    name = "OPENCODE_DISABLE_PROJECT_CONFIG"
-    assert name not in command("opencode").env
-    assert confined("opencode", Confinement(project_settings=False)).env[name] == "1"
+    for name in ("OPENCODE_DISABLE_PROJECT_CONFIG", "OPENCODE_PURE"):
+        assert name not in command("opencode").env
+        assert confined("opencode", Confinement(project_settings=False)).env[name] == "1"
 
 
 def test_what_is_loaded_before_it_is_one_line() -> None:
@@ -172,3 +172,5 @@ def test_a_missing_model_is_named_in_its_log_alone() -> None:
 def test_a_complaint_is_read_without_its_colors() -> None:
     said = b"timestamp=x level=ERROR\n\x1b[91m\x1b[1mError: \x1b[0mSession not found\n"
     assert parse("opencode", 1, b"", said).error == "Error: Session not found"
+    said = b"\x1b[91m\x1b[1mError: \x1b[0mUnexpected error\n\nEEXIST: it exists\n"
+    assert parse("opencode", 1, b"", said).error == "Error: Unexpected error: EEXIST: it exists"
