@@ -206,7 +206,7 @@ def _check(more: Mapping[str, Schema]) -> Schema:
 
 def _worker() -> Schema:
     """Return the schema of what a worker announces; one of another version may say other things."""
-    return an_object(
+    announced = an_object(
         {"slots": COUNT, "queues": a_list(TEXT)},
         {
             "host": TEXT,
@@ -220,6 +220,7 @@ def _worker() -> Schema:
             "draining": FLAG,
         },
     )
+    return {**announced, "additionalProperties": True}
 
 
 def _dry_run() -> Schema:
