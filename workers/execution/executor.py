@@ -70,9 +70,9 @@ KEPT = frozenset({None, ErrorKind.INVALID_ANSWER, ErrorKind.VERIFY_FAILED})
 """With which kinds of errors, or none, a result has the answer: it has been paid for."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Execution:
-    """What came of one execution; `process` is None where no command was started.
+    """What came of one execution so far; `process` is None where no command was started.
 
     `session_usage` is what the CLI has counted in its session. `is_final`: it is not tried again.
     `reused` is the result of an earlier run that is taken instead.
@@ -94,6 +94,15 @@ class Execution:
     verification: Verification | None = None
     repairs: int = 0
     reused: TaskResult | None = None
+
+    def note(self, rounds: Rounds) -> None:
+        """Take note of what came of its rounds, of which there was one at least."""
+        self.parsed, self.process = rounds.parsed, rounds.process
+        self.session_usage, self.may_have_acted = rounds.session_usage, rounds.may_have_acted
+        self.is_final = rounds.is_final
+        self.cost_source, self.changes = rounds.cost_source, rounds.changes
+        self.data, self.verification = rounds.data, rounds.verification
+        self.repairs = rounds.count - 1
 
 
 class Executor:
@@ -249,7 +258,7 @@ class Executor:
         execution, masker = Execution(), NOTHING
         try:
             assignment = assigned(claim)
-            execution = replace(execution, assignment=assignment)
+            execution.assignment = assignment
             spec, session = assignment.begin(
                 self.name, self._resume_prompt, has_session=self._has_session(lease, assignment)
             )
@@ -259,17 +268,14 @@ class Executor:
             look = self._look(accepted, lease, claim, session) if spec.reuse else None
             if look is not None and look.found is not None:
                 accepted.close()
-                return replace(execution, reused=look.found)
+                execution.reused = look.found
+                return execution
             task = self._preparation.ready(accepted, session, lease, budget_usd)
             look = self._as_seen(look, task)
             unlimited = self._task_limits.warnings(task.spec.backend)
-            execution = replace(
-                execution,
-                session=session,
-                backend=task.backend,
-                warnings=(*task.warnings, *unlimited, *_told(look)),
-                sandbox=task.decision.enforcement,
-            )
+            execution.session, execution.backend = session, task.backend
+            execution.warnings = (*task.warnings, *unlimited, *_told(look))
+            execution.sandbox = task.decision.enforcement
             masker = masking.masker(self._environments.secrets(task.backend, task.command))
             watch = None if self._cli_retries else RetryWatch(stop)
             feed = StepFeed(lease, claim.attempts, task.spec.steps, masker, self._observers, watch)
@@ -289,29 +295,18 @@ class Executor:
                     rounds.fail(refusal.kind, str(refusal))
                     rounds.is_final = refusal.is_final
                     self._record_changes(rounds)
-            parsed = rounds.parsed
-            execution = replace(
-                execution,
-                process=rounds.process,
-                may_have_acted=rounds.may_have_acted,
-                session_usage=rounds.session_usage,
-                cost_source=rounds.cost_source,
-                changes=rounds.changes,
-                is_final=rounds.is_final,
-                data=rounds.data,
-                verification=rounds.verification,
-                repairs=rounds.count - 1,
-            )
-            self._offer(lease, look, execution, parsed)
+            execution.note(rounds)
+            self._offer(lease, look, execution, execution.parsed)
         except RefusedError as refusal:
-            parsed = ParsedOutput(error=str(refusal), error_kind=refusal.kind)
-            execution = replace(execution, is_final=refusal.is_final)
+            execution.parsed = ParsedOutput(error=str(refusal), error_kind=refusal.kind)
+            execution.is_final = refusal.is_final
         except Exception as error:  # a bug of ours must not cost the run, nor be tried again
             logger.exception("task %s", lease)
             reason = f"clinvk failed on worker {self.worker}: {type(error).__name__}: {error}"
-            parsed = ParsedOutput(error=reason, error_kind=ErrorKind.FAILED)
-            execution = replace(execution, is_final=True, cost_source="unknown")
-        return self._presentable(replace(execution, parsed=parsed), masker)
+            execution.parsed = ParsedOutput(error=reason, error_kind=ErrorKind.FAILED)
+            execution.is_final, execution.cost_source = True, "unknown"
+        self._make_presentable(execution, masker)
+        return execution
 
     def _run_rounds(
         self,
@@ -465,21 +460,21 @@ class Executor:
             return False
         return self._sessions is None or self._sessions.is_kept(lease)
 
-    def _presentable(self, execution: Execution, masker: Masker) -> Execution:
+    def _make_presentable(self, execution: Execution, masker: Masker) -> None:
         """Mask what comes of an execution, and then cut it to the limits of output."""
         process = execution.process
         is_cut = process is not None and process.stdout.size > self._limits.output_bytes
         parsed = masker.parsed(execution.parsed, is_cut=is_cut)
         if process is not None:
             parsed = cut(parsed, process.stdout, self._limits.output_bytes, self.worker)
-        warnings = tuple(map(masker.line, execution.warnings))
-        return replace(execution, parsed=parsed, warnings=warnings)
+        execution.parsed = parsed
+        execution.warnings = tuple(map(masker.line, execution.warnings))
 
     def _kept(
         self, lease: Lease, task: PreparedTask, session: Session
     ) -> AbstractContextManager[Kept]:
         """Keep the session of a task's CLI, if that is asked."""
-        if self._sessions is None or not session.keep:
+        if self._sessions is None or not (session.keep and task.backend.can_resume):
             return nullcontext(NOTHING_KEPT)
         environment = {**self._environments.decoded(task.backend), **task.command.env}
         return self._sessions.execution(
