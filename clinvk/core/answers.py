@@ -56,7 +56,6 @@ def read(text: str, schema: Schema) -> Answer:
         SchemaError: there can be none.
     """
     validator = _validator(schema)
-    wrong: Sequence[str] = ("has no JSON in it",)
     for pieces in _pieces(text):
         answers = [_validated(value, validator) for value in _parsed(pieces)]
         valid = [answer.data for answer in answers if not answer.problems]
@@ -64,9 +63,9 @@ def read(text: str, schema: Schema) -> Answer:
             return Answer(valid[0])
         if valid:
             return Answer(problems=[f"has {len(valid)} different JSON values that fit: keep one"])
-        if answers:
-            wrong = answers[-1].problems
-    return Answer(problems=wrong)
+        if answers:  # a part of what does not fit is no answer, though it may fit
+            return Answer(problems=answers[-1].problems)
+    return Answer(problems=["has no JSON in it"])
 
 
 # Schemas.

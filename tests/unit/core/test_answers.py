@@ -140,6 +140,11 @@ SCHEMAS = st.recursive(
 WORDS = st.sampled_from(["", "Sure:\n", "```json\n", "\n```", "{", "[{", '{"a": 1}', "NaN", "\n"])
 
 
+@pytest.mark.parametrize("text", ["[[{}]]", "Sure:\n[[{}]]", "```json\n[[{}]]\n```"])
+def test_a_part_of_an_answer_that_is_not_valid_is_no_answer(text: str) -> None:
+    assert answers.read(text, {"items": {"minItems": 2}}).problems
+
+
 @given(SCHEMAS.filter(lambda schema: isinstance(schema, dict)), VALUES, WORDS, WORDS)
 @settings(max_examples=300)
 def test_no_answer_is_taken_that_is_not_valid(
