@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from clinvk.backends.base import Confinement, Session
-from clinvk.core.spec import ErrorKind
+from clinvk.backends.claude import Claude
+from clinvk.core.spec import ErrorKind, TaskSpec
 from tests.unit.backends.commands import command, confined, each_mode, parse, resumed, unsupported
 
 START = (
@@ -112,3 +113,10 @@ def test_its_session_is_kept_and_gone_on_with() -> None:
     kept = resumed("claude", Session(keep=True)).argv
     assert "--no-session-persistence" not in kept
     assert resumed("claude", Session(keep=True, resume="id")).argv == (*kept, "--resume", "id")
+
+
+def test_it_is_told_what_a_budget_leaves() -> None:
+    spec = TaskSpec(backend="claude", prompt="x")
+    argv = Claude().command(spec, Confinement(budget_usd=1.25)).argv
+    assert argv[list(argv).index("--max-budget-usd") + 1] == "1.2500"
+    assert "--max-budget-usd" not in Claude().command(spec).argv
