@@ -630,6 +630,8 @@ class Machine(RuleBasedStateMachine):
         for run in self.model.runs.values():
             ends = [bool(task.result) + task.is_canceled for task in run.tasks]
             assert ends == [1] * len(run.tasks)
+        self.set_budgets(True)
+        assert self.store.expired_waits() == []
         found = record.read(self.store, list(self.model.runs), QUEUES)
         assert not any(queue.leases or queue.waiting for queue in found.queues.values())
 
