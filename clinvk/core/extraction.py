@@ -14,8 +14,11 @@ _FENCE = re.compile(
     r"^[ \t]*(?P<fence>`{3,}|~{3,})[^\n`]*\n(?P<inside>.*?)(?:^[ \t]*(?P=fence)[`~]*[ \t]*$|\Z)",
     re.MULTILINE | re.DOTALL,
 )
-_BEGINNING = re.compile(r'\{\s*"|\[[\s\[]*\{')
-"""The beginning of an object or of a list of objects, or of lists of them; other braces and brackets are prose."""
+_BEGINNING = re.compile(r'\{\s*"|\[[\s\[]{0,8}\{')
+"""The beginning of an object, of a list of objects, or of lists of them; others are prose.
+
+Bounded, because a text of brackets alone would take the square of its length.
+"""
 
 
 def fenced(text: str) -> Iterator[str]:
