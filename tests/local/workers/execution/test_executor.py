@@ -90,7 +90,7 @@ def test_what_a_result_tells(execute: Any) -> None:
         (
             TaskSpec(backend="nope", prompt="x"),
             ErrorKind.INVALID,
-            'worker w@h has no backend "nope" (it has claude, codex, echo, ',
+            'worker w@h has no backend "nope" (it has claude, codex, copilot, echo, ',
         ),
         (
             TaskSpec(backend="gone", prompt="x"),
