@@ -120,7 +120,7 @@ def _listed(
         tag, _, path = entry.partition(b" ")
         if is_passed_over is not None and is_passed_over(path):
             continue
-        if tag == b"R":
+        if tag == b"R" or (tag == b"C" and _is_behind_link(worktree, path)):
             gone[path] = None
         elif tag == b"?" and path.endswith(b"/"):
             nested.append(path)
@@ -133,6 +133,12 @@ def _listed(
             if kind == "other":
                 left_out.append(f"{os.fsdecode(path)} is neither a file nor a link")
     return _Listed(list(gone), [path for path in there if path not in gone], nested, left_out)
+
+
+def _is_behind_link(worktree: str, path: bytes) -> bool:
+    """Whether a directory that a file was in is a link now, behind which there is another file."""
+    parents = Path(os.fsdecode(path)).parents[:-1]
+    return any(Path(worktree, parent).is_symlink() for parent in parents)
 
 
 def _kind(worktree: str, path: bytes) -> Literal["file", "directory", "other"]:

@@ -44,6 +44,18 @@ def test_nothing_has_changed(checkout: Checkout) -> None:
     assert checkout.take() == snapshot.Snapshot(git(checkout.top, "rev-parse", "HEAD^{tree}"))
 
 
+def test_a_directory_that_became_a_link_to_one_with_the_same_names(checkout: Checkout) -> None:
+    (checkout.top / "src").rename(checkout.top / "lib")
+    (checkout.top / "lib" / "a.py").write_text("another one\n")
+    (checkout.top / "src").symlink_to("lib")
+    assert checkout.files() == {
+        ".gitignore": b"*.log\n",
+        "README": b"read me\n",
+        "lib/a.py": b"another one\n",
+        "src": b"lib",
+    }
+
+
 def test_ignored_files_are_left(checkout: Checkout) -> None:
     (checkout.top / ".git" / "info" / "exclude").write_text("*.mine\n")
     again = Checkout(checkout.top)
