@@ -24,12 +24,13 @@ TESTS = (
     "tests/local/store",
     "tests/local/broker",
     "tests/system/broker/test_acl.py",
+)
+LONG = (
     "tests/local/workers/liveness",
     "tests/local/test_local_mode.py",
     "tests/system/runs/test_lost_data.py",
 )
-LONG = ("tests/system/store/test_fault_injection.py",)
-"""Takes minutes: on the oldest server only, and with all other tests on clinvk's own."""
+"""Take longer: on the oldest server only, and with all other tests on clinvk's own."""
 
 
 def main() -> None:
