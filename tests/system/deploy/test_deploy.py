@@ -397,7 +397,7 @@ def test_the_health_check_finds_its_own_worker_only(broker_url: str) -> None:
 
 def test_the_image_has_the_versions_that_are_tested() -> None:
     found = dict(
-        re.findall(r"^\s+(@[\w-]+/[\w-]+)@([\d.]+)\b", DOCKERFILE.read_text(), re.MULTILINE)
+        re.findall(r"^\s+((?:@[\w-]+/)?[\w-]+)@([\d.]+)\b", DOCKERFILE.read_text(), re.MULTILINE)
     )
     assert found == PACKAGES
 

@@ -30,6 +30,7 @@ REASONS = {
     "needs the internet",
     "needs the real CLIs",
     "needs Docker",
+    "needs earlier runs",
     "needs systemd",
     "needs Kubernetes",
     "needs a Redis of your own",

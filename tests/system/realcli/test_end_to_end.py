@@ -69,7 +69,8 @@ def asked(tmp_path: Path) -> list[dict[str, Any]]:
 
 
 def test_each_answer_is_that_of_its_own_prompt(tmp_path: Path) -> None:
-    questions = [(backend, f"{backend}-{n}") for n in range(2) for backend in EVERY]
+    questions = [(backend, f"{backend}-{n}") for n in range(2) for backend in BACKENDS]
+    questions.append(("opencode", "opencode"))
     tasks = [
         {"backend": backend, "prompt": f"--help\nquestion:{question}"}
         for backend, question in questions
