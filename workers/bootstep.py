@@ -153,6 +153,8 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
                 signal.signal(number, self._abort)
             self.renewer.drain()
+            if context.is_set_up():
+                context.current().close_runs()
 
     def terminate(self, parent: Any) -> None:  # noqa: ARG002
         """Stop all commands and let other workers have their tasks."""

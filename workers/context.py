@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from typing import Any
+
+import redis
 
 from clinvk.broker.consumer import Consumer
 from clinvk.broker.dispatcher import Dispatcher
 from clinvk.core.error_log import ErrorLog
 from workers.execution.executor import Executor
 from workers.liveness.lease_renewer import LeaseRenewer
-from workers.observers import Observers
+from workers.observers import Observers, RunEnded
+
+MOST_UNCLOSED = 100
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """Set up once, as the worker starts; `worker` is Celery's own controller."""
+    """Set up once, as the worker starts; `worker` is Celery's own controller.
+
+    `unclosed` are runs whose last result was recorded here. The message that closes one may be left
+    in its queue when this worker stops.
+    """
 
     renewer: LeaseRenewer
     dispatcher: Dispatcher
@@ -23,12 +32,30 @@ class WorkerContext:
     observers: Observers
     errors: ErrorLog
     worker: Any
+    unclosed: deque[str] = field(default_factory=lambda: deque(maxlen=MOST_UNCLOSED))
 
     @property
     def consumer(self) -> Consumer:
         """Celery's consumer, which is another one after the worker has reconnected."""
         consumer: Consumer = self.worker.consumer
         return consumer
+
+    def close_run(self, run: str) -> None:
+        """Close a run whose results are all in; the second time changes nothing."""
+        if self.dispatcher.store.aggregate(run):
+            self.observers.notify(RunEnded(run))
+
+    def close_runs(self) -> None:
+        """Close the runs that may still be open: perhaps no worker is left to take the message."""
+        while True:
+            try:
+                run = self.unclosed.popleft()
+            except IndexError:
+                return
+            try:
+                self.close_run(run)
+            except redis.RedisError as error:  # a reaper closes it
+                self.errors.log(f"run {run}", error)
 
 
 _context: WorkerContext | None = None

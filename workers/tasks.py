@@ -19,7 +19,6 @@ from workers.execution import next_step
 from workers.execution.next_step import PutBack
 from workers.observers import (
     CommandEnded,
-    RunEnded,
     TaskClaimed,
     TaskEnded,
     TaskHeld,
@@ -53,8 +52,10 @@ def execute(run: str, index: int, dispatch: int) -> bool:
         here.executor.worktrees.leave(lease)
     if recorded is None or not recorded.ok:
         raise Ignore
-    if recorded.is_last and here.renewer.is_draining:
-        _close(here, run)  # perhaps no worker is left that would take the message of the body
+    if recorded.is_last:
+        here.unclosed.append(run)  # before the look, as a drain begins before it looks at these
+        if here.renewer.is_draining:
+            here.close_runs()
     if recorded.message is not None:
         here.consumer.take(*recorded.message)
     return recorded.is_last
@@ -115,10 +116,4 @@ def _finish(here: WorkerContext, lease: Lease, result: TaskResult) -> Recorded:
 @app.task(name=AGGREGATE)  # type: ignore[untyped-decorator]
 def aggregate(run: str) -> None:
     """Close the run: the chord's body."""
-    _close(context.current(), run)
-
-
-def _close(here: WorkerContext, run: str) -> None:
-    """Close a run whose results are all in; the second time changes nothing."""
-    if here.dispatcher.store.aggregate(run):
-        here.observers.notify(RunEnded(run))
+    context.current().close_run(run)

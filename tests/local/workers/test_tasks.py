@@ -125,6 +125,18 @@ def test_observers_see_a_task_from_its_claim_to_its_result(worker: Worker) -> No
     assert list(worker.store.results(RUN, [0])) == [ended.result]
 
 
+def test_a_drain_closes_the_runs_whose_message_nobody_may_take(worker: Worker) -> None:
+    worker.submit()
+    assert execute()
+    before = worker.store.summary(RUN)
+    worker.renewer.drain()
+    context.current().close_runs()
+    after = worker.store.summary(RUN)
+    assert before is not None
+    assert after is not None
+    assert (before.state, after.state) == ("running", "done")
+
+
 def test_the_end_is_seen_when_the_result_is_recorded(worker: Worker) -> None:
     recorded: list[Any] = []
 
