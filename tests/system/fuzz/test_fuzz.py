@@ -16,11 +16,11 @@ from tests import forged
 @pytest.mark.parametrize(
     ("examples", "strategy", "check"),
     [
-        (1000, forged.SPECS, forged.check_spec),
-        (1000, forged.messages(), forged.check_message),
-        (1000, forged.RESULTS, forged.check_result),
-        (500, forged.RUNS, forged.check_run),
-        (500, forged.WORKERS, forged.check_worker),
+        (500, forged.SPECS, forged.check_spec),
+        (500, forged.messages(), forged.check_message),
+        (500, forged.RESULTS, forged.check_result),
+        (250, forged.RUNS, forged.check_run),
+        (250, forged.WORKERS, forged.check_worker),
     ],
     ids=["specs", "messages", "results", "runs", "workers"],
 )

@@ -40,7 +40,7 @@ def test_a_task_goes_on_in_its_session_of_which_nothing_stays(tmp_path: Path, mo
         permissions = SANDBOXED if mode == "workspace" else PERMISSIONS[backend]
         task = {"backend": backend, "prompt": f"{text} limit:{LIMITS[backend]}", **permissions}
         tasks.append({**task, "workdir": str(folder)})
-    status, document = run(tmp_path, tasks)
+    status, document = run(tmp_path, tasks, "--max-parallel", str(len(tasks)))
     assert [result.get("error") for result in document["results"]] == [None] * len(EVERY)
     assert status == 0
     for backend, result in zip(EVERY, document["results"], strict=True):
