@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -264,6 +265,7 @@ def guarded(temporary: Path) -> Iterator[int]:
         env={**os.environ, **{name: f"{role}0" for name, role in variables.items()}},
         cwd=directory,
         stdout=subprocess.DEVNULL,
+        start_new_session=True,  # the shell and the server that it pipes into
     )
     try:
         with redis.Redis(port=port, username="monitor", password="monitor0") as client:
@@ -273,8 +275,10 @@ def guarded(temporary: Path) -> Iterator[int]:
             assert process.poll() is None
         yield port
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)
         process.wait()
+        with redis.Redis(port=port, username="monitor", password="monitor0") as client:
+            harness.wait_until(lambda: not harness.answers(client), "the server to end")
         shutil.rmtree(directory)
 
 
