@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -258,14 +257,14 @@ def guarded(temporary: Path) -> Iterator[int]:
         port: int = free.getsockname()[1]
     script = script.replace("$$", "$").replace("/etc/redis", str(DEPLOY))
     script = script.replace("exec redis-server", f"exec {harness.server_program()}")
-    assert script.endswith("redis.conf -")
-    script = f"{script.removesuffix('-')}--bind 127.0.0.1 --port {port} --dir {directory} -"
+    beginning, end, users = script.partition("redis.conf -")
+    assert end
+    script = f"{beginning}redis.conf --bind 127.0.0.1 --port {port} --dir {directory} -{users}"
     process = subprocess.Popen(
         [shell, option, script],
         env={**os.environ, **{name: f"{role}0" for name, role in variables.items()}},
         cwd=directory,
         stdout=subprocess.DEVNULL,
-        start_new_session=True,  # the shell and the server that it pipes into
     )
     try:
         with redis.Redis(port=port, username="monitor", password="monitor0") as client:
@@ -275,10 +274,8 @@ def guarded(temporary: Path) -> Iterator[int]:
             assert process.poll() is None
         yield port
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
-        with redis.Redis(port=port, username="monitor", password="monitor0") as client:
-            harness.wait_until(lambda: not harness.answers(client), "the server to end")
+        process.terminate()  # the server itself
+        assert process.wait() == 0
         shutil.rmtree(directory)
 
 
