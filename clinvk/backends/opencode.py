@@ -96,11 +96,11 @@ again, without end. It has no setting for either."""
 
 UNTRUSTED = {
     "OPENCODE_DISABLE_PROJECT_CONFIG": "1",
-    # Measured: without it, a file in `.opencode/plugin` still runs.
     "OPENCODE_PURE": "1",
 }
-"""Measured: with these no plugin, tool, MCP server, provider or permission of the working directory
-counts. The user's own plugins do not either."""
+"""Measured: with these no MCP server, provider or permission of the working directory counts. A
+file in `.opencode/plugin` runs all the same: 1.18.33 has a second loader of plugins that asks none
+of its settings. `docs/security.md` says so."""
 
 HARMLESS = frozenset(
     {

@@ -122,6 +122,9 @@ ATTACKS = {
     ),
 }
 
+NOT_HELD = {"opencode-plugin"}
+"""What works whatever is switched off, since the CLI has no setting; see docs/security.md."""
+
 
 def plant(folder: Path) -> list[dict[str, Any]]:
     """Make the repository of each attack, and return a task in each."""
