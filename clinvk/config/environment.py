@@ -16,7 +16,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from clinvk.backends import packaged_names
 from clinvk.config import paths
-from clinvk.config.models import BackendSection, Config, PriceSection, QueueSection
+from clinvk.config.models import (
+    BackendSection,
+    BudgetsSection,
+    Config,
+    DayBudget,
+    PriceSection,
+    QueueSection,
+)
 from clinvk.config.places import Place, model_at, settings_of
 from clinvk.core.suggestions import did_you_mean, nearest
 
@@ -61,12 +68,18 @@ def _all_places(values: Mapping[str, Any]) -> Iterator[Place]:
     backends = dict.fromkeys((*packaged_names(), *_names(values, "backends")), BackendSection())
     queues = dict.fromkeys((*backends, *_names(values, "queues")), QueueSection())
     prices = dict.fromkeys(_names(values, "prices"), PriceSection(input=0, output=0))
-    template = Config.model_construct(backends=backends, queues=queues, prices=prices)
+    budgets = BudgetsSection(
+        queues=dict.fromkeys(_names(values.get("budgets"), "queues"), DayBudget()),
+        keys=dict.fromkeys(_names(values.get("budgets"), "keys"), DayBudget()),
+    )
+    template = Config.model_construct(
+        backends=backends, queues=queues, prices=prices, budgets=budgets
+    )
     return (place for place, _ in settings_of(template))
 
 
-def _names(values: Mapping[str, Any], section: str) -> list[str]:
-    entries = values.get(section)
+def _names(values: Any, section: str) -> list[str]:
+    entries = values.get(section) if isinstance(values, dict) else None
     return [str(name) for name in entries] if isinstance(entries, dict) else []
 
 

@@ -11,7 +11,7 @@ from clinvk.config.models import UNSET_BACKEND, Config
 
 Place = tuple[str, ...]
 
-NAMED_SECTIONS = frozenset({"backends", "queues", "prices"})
+NAMED_SECTIONS = frozenset({"backends", "queues", "prices", "keys"})
 """Sections that have a section of their own for each name in them."""
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from clinvk.config import settings
 from clinvk.core.errors import ConfigError
 from clinvk.core.spec import TaskSpec
 from clinvk.output import config as render
+from clinvk.output.documents import dump
 from tests.unit.commands.known import KNOWN
 
 URL = "must be a URL like redis://host:6379/0, rediss://… or redis+socket:///path"
@@ -305,6 +307,16 @@ def test_prices_by_backend_and_model(load) -> None:  # type: ignore[no-untyped-d
         "codex:o": {"input": 0.0, "output": 0.0, "cached_input": 0.5},
     }
     assert ("prices.codex.output", 2.0, str(settings.path)) in list(settings.rows())
+
+
+def test_budgets_of_queues_and_keys_are_shown_one_by_one(load) -> None:  # type: ignore[no-untyped-def]
+    text = "budgets: {queues: {claude: {day: 30}}, keys: {'*': {day_tokens: 2M}, ann: {}}}"
+    settings = load(text, CLINVK_BUDGETS_KEYS_ANN_DAY="5")
+    document = json.loads(dump(render.document(settings.rows())))
+    shown = {place: row["value"] for place, row in document.items() if row["value"] is not None}
+    assert shown["budgets.queues.claude.day"] == 30
+    assert shown["budgets.keys.*.day_tokens"] == "2M"
+    assert shown["budgets.keys.ann.day"] == 5
 
 
 def test_transcripts_need_full_steps_unless_the_user_decides(load) -> None:  # type: ignore[no-untyped-def]
