@@ -55,7 +55,6 @@ EDITING = {**READING, "edit": "allow", "external_directory": "deny"}
 
 _TRY_ONCE = """
 import fs from 'node:fs';
-delete process.env.BUN_INSPECT_PRELOAD;
 const { fetch } = globalThis;
 const { parse } = JSON;
 let failed = {};
@@ -89,18 +88,44 @@ JSON.parse = (...text) => {
   return event;
 };
 """
-"""Loaded before the CLI, and not passed on to what the CLI starts: where it would try again, it
-says what went wrong, in its own form, and ends. By itself it tries six times and says nothing, for
+"""Loaded before the CLI: where it would try again, it says what went wrong, in its own form, and
+ends. By itself it tries six times and says nothing, for
 a minute or for as long as Retry-After says; after an answer that breaks off it asks again and
 again, without end. It has no setting for either."""
+
+_OWN_CODE = r"""
+const { env } = process;
+const escaped = (path) => path.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+const own = ['cache', 'config', 'data'].map((kind) => {
+  const home = { cache: '.cache', config: '.config', data: '.local/share' }[kind];
+  return `${env[`XDG_${kind.toUpperCase()}_HOME`] || `${env.HOME}/${home}`}/opencode/`;
+});
+const foreign = new RegExp(`^(?!${['/$bunfs/', ...own].map(escaped).join('|')})`);
+Bun.plugin({
+  name: 'clinvk',
+  setup: (build) =>
+    build.onLoad({ filter: foreign }, () => ({ contents: 'export {}', loader: 'js' })),
+});
+"""
+"""Loaded before the CLI: code that is not its own, and not in its own directories, is empty.
+
+The settings of UNTRUSTED do not reach `.opencode/plugin`: 1.18.33 has a second loader of plugins
+that asks none of them."""
+
+_PRELOAD = "BUN_INSPECT_PRELOAD"
 
 UNTRUSTED = {
     "OPENCODE_DISABLE_PROJECT_CONFIG": "1",
     "OPENCODE_PURE": "1",
 }
-"""Measured: with these no MCP server, provider or permission of the working directory counts. A
-file in `.opencode/plugin` runs all the same: 1.18.33 has a second loader of plugins that asks none
-of its settings. `docs/security.md` says so."""
+"""Measured: with these no MCP server, provider or permission of the working directory counts."""
+
+
+def _preload(*code: str) -> str:
+    """Return the module that the CLI loads first, and does not pass on to what it starts."""
+    whole = "".join((f"delete process.env.{_PRELOAD};\n", *code))
+    return "data:text/javascript;base64," + base64.b64encode(whole.encode()).decode()
+
 
 HARMLESS = frozenset(
     {
@@ -173,12 +198,7 @@ class OpenCode(Backend):
     pass_env = ("OPENCODE_*",)
 
     can_resume = True
-    quiet_env = MappingProxyType(
-        {
-            "BUN_INSPECT_PRELOAD": "data:text/javascript;base64,"
-            + base64.b64encode(_TRY_ONCE.encode()).decode()
-        }
-    )
+    quiet_env = MappingProxyType({_PRELOAD: _preload(_TRY_ONCE)})
     sandbox_modes = frozenset({"read-only"})
 
     def sandbox_paths(self, environment: Mapping[str, str]) -> SandboxPaths:
@@ -231,7 +251,8 @@ class OpenCode(Backend):
         if not session.keep and not session.resume:
             env["OPENCODE_DB"] = ":memory:"
         if not confinement.project_settings:
-            env |= UNTRUSTED
+            quiet = [] if confinement.quiet is None else [_TRY_ONCE]
+            env |= UNTRUSTED | {_PRELOAD: _preload(_OWN_CODE, *quiet)}
         return Command(
             argv=(*argv, *spec.extra),
             stdin=spec.prompt.encode("utf-8", "replace"),

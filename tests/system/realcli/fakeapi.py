@@ -32,8 +32,10 @@ from tests.system.realcli.toolcalls import HANG, Call
 Json = dict[str, Any]
 
 STATUSES = {"400": 400, "401": 401, "403": 403, "404": 404, "429": 429, "500": 500, "503": 503}
-SCENARIOS = (*STATUSES, "refusal", "cut", "quota", "slow", "empty", "long", "tool")
-"""`slow` is answered when the server closes; `tool` asks for a tool, again and again (claude)."""
+SCENARIOS = (*STATUSES, "refusal", "cut", "quota", "slow", "late", "empty", "long", "tool")
+"""`slow` is answered when the server closes, `late` after LATE_SECONDS; `tool` asks for a tool,
+again and again (claude)."""
+LATE_SECONDS = 10
 LONG_LINES = 5000
 SAY = "say:"
 """Before a text that `replies` has for the model's turn."""
@@ -237,7 +239,8 @@ class Handler(BaseHTTPRequestHandler):
             limit = None
         if limit and "count_tokens" not in self.path and self._limit(limit):
             return
-        self.server.api.closing.wait(self.server.api.answer_seconds)
+        usual = self.server.api.answer_seconds
+        self.server.api.closing.wait(LATE_SECONDS if scenario == "late" else usual)
         if "/messages" in self.path:
             self._anthropic(body, scenario, question, call)
         elif "/responses" in self.path:

@@ -68,14 +68,14 @@ def test_they_work_where_the_policy_allows_project_settings(tmp_path: Path) -> N
 
 def test_they_do_not_where_the_mode_restricts_the_task(tmp_path: Path) -> None:
     worked, results = attack(tmp_path, "read-only", CLI_ALONE)
-    assert worked == hostile.NOT_HELD
+    assert worked == set()
     assert answers(results) == ANSWERS
 
 
 def test_they_do_not_under_a_maximum_and_instructions_are_still_read(tmp_path: Path) -> None:
     """Tasks that name no mode get the maximum, in a sandbox."""
     worked, results = attack(tmp_path, None, {}, "max_sandbox_mode: workspace\n")
-    assert worked == hostile.NOT_HELD
+    assert worked == set()
     assert answers(results) == ANSWERS
     assert {result["sandbox"]["mode"] for result in results} == {"workspace"}
     lines = (tmp_path / "home" / REQUESTS).read_text().splitlines()

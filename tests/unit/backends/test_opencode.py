@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -69,12 +70,27 @@ def test_without_project_settings_it_reads_none() -> None:
         assert confined("opencode", Confinement(project_settings=False)).env[name] == "1"
 
 
-def test_what_is_loaded_before_it_is_one_line() -> None:
-    loaded = REGISTRY.get("opencode").quiet_env["BUN_INSPECT_PRELOAD"]
+def preloaded(environment: Mapping[str, str | None]) -> str:
+    loaded = environment["BUN_INSPECT_PRELOAD"]
     assert loaded is not None
     start, _, code = loaded.partition("base64,")
     assert start == "data:text/javascript;"
-    assert b"delete process.env.BUN_INSPECT_PRELOAD" in base64.b64decode(code)
+    return base64.b64decode(code).decode()
+
+
+def test_what_is_loaded_before_it_is_not_passed_on() -> None:
+    untrusted = confined("opencode", Confinement(project_settings=False)).env
+    for environment in (REGISTRY.get("opencode").quiet_env, untrusted):
+        assert preloaded(environment).startswith("delete process.env.BUN_INSPECT_PRELOAD")
+
+
+def test_without_project_settings_code_of_the_project_is_not_loaded() -> None:
+    """Nor does it try again then, unless it may."""
+    assert "BUN_INSPECT_PRELOAD" not in command("opencode").env
+    may_retry = confined("opencode", Confinement(project_settings=False)).env
+    quiet = confined("opencode", Confinement(project_settings=False, quiet=())).env
+    assert ["build.onLoad" in preloaded(env) for env in (may_retry, quiet)] == [True, True]
+    assert ["globalThis.fetch" in preloaded(env) for env in (may_retry, quiet)] == [False, True]
 
 
 def test_its_directories_are_those_of_xdg() -> None:
