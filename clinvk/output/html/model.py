@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from clinvk.core.changes import Changes, Commit
 from clinvk.core.sanitize import multi_line, one_line
-from clinvk.core.spec import TaskResult, TaskSpec
+from clinvk.core.spec import TaskResult, TaskSpec, Try, Verification
 from clinvk.output.html.markdown import rendered
-from clinvk.output.text_width import fit, title
+from clinvk.output.text_width import first_line, fit, title
 from clinvk.runs.report import FAILED, Report
 
 TEXT_CHARS = 2_000_000
-"""For all prompts, answers and steps together: as HTML they are about twice as long."""
+"""For all texts of all tasks together: as HTML they are about twice as long."""
 TASK_CHARS = 100_000
 """For one of these texts, however few there are."""
 TITLE_CELLS = 120
@@ -58,8 +60,11 @@ class Contents:
 
 
 def contents(report: Report, steps: Steps, text_chars: int = TEXT_CHARS) -> Contents:
-    """Make what the page shows of a run, with at most `text_chars` of prompts, answers, steps."""
-    limit = _limit(report, steps, text_chars)
+    """Make what the page shows of a run, with at most `text_chars` of texts (`_texts`)."""
+    sizes = (
+        len(text) for spec, result in report.rows() for text in _texts(spec, result, steps).values()
+    )
+    limit = _limit(sorted(sizes), text_chars)
     return Contents(
         counts=Counter(str(result.status) for result in report.results),
         failures=list(_failures(report)),
@@ -101,13 +106,30 @@ def _costs(result: TaskResult) -> Iterator[float]:
     yield from (cost for cost in costs if cost is not None)
 
 
-def _limit(report: Report, steps: Steps, text_chars: int) -> int:
-    """Return to how many characters each text is cut, so that all fit."""
-    sizes = sorted(
-        len(text)
-        for spec, result in report.rows()
-        for text in (spec.prompt, result.output or "", "\n".join(steps.get(result.index, ())))
-    )
+def _texts(spec: TaskSpec, result: TaskResult, steps: Steps) -> dict[str, str]:
+    """Return the texts of a task that may be long, as they are before they are cut."""
+    return {
+        "prompt": spec.prompt,
+        "data": "" if result.data is None else _as_json(result.data),
+        "answer": result.output or "",
+        "verify": result.verify.output if result.verify else "",
+        "patch": _patch(result.changes) if result.changes else "",
+        "steps": "\n".join(steps.get(result.index, ())),
+    }
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _patch(changes: Changes) -> str:
+    if changes.patch is None and changes.patch_bytes:
+        return f"[{changes.patch_bytes:,} bytes: clinvk diff prints them]"
+    return changes.patch or ""
+
+
+def _limit(sizes: Sequence[int], text_chars: int) -> int:
+    """Return to how many characters each text is cut, so that all fit; `sizes` are sorted."""
     left, limit = text_chars, TASK_CHARS
     for position, size in enumerate(sizes):
         share = left // (len(sizes) - position)
@@ -119,6 +141,9 @@ def _limit(report: Report, steps: Steps, text_chars: int) -> int:
 
 def _row(spec: TaskSpec, result: TaskResult, steps: Steps, limit: int) -> dict[str, Any]:
     """Return a task for the page's script; what says nothing is left out."""
+    texts = {
+        name: multi_line(_cut(text, limit)) for name, text in _texts(spec, result, steps).items()
+    }
     values = {
         "n": result.index + 1,
         "title": fit(title(spec), TITLE_CELLS),
@@ -135,18 +160,37 @@ def _row(spec: TaskSpec, result: TaskResult, steps: Steps, limit: int) -> dict[s
         "worker": result.worker,
         "start": result.start_time,
         "attempts": result.attempts if result.attempts > 1 else None,
+        "repairs": result.repairs or None,
+        "reused": result.reused,
+        "opens": result.retry_at,
         "error": one_line(result.error or "") or None,
-        "prompt": _cut(multi_line(spec.prompt), limit),
-        "answer": rendered(_cut(result.output, limit)) if result.output else None,
-        "steps": _cut("\n".join(steps.get(result.index, ())), limit),
-        "tried": [_tried(each.to_dict()) for each in result.tried],
+        **texts,
+        "answer": rendered(texts["answer"]) if texts["answer"] else None,
+        "verified": _verified(result.verify) if result.verify else None,
+        "changes": _changes(result.changes) if result.changes and result.changes.any else None,
+        "commits": [_commit(each) for each in result.changes.commits] if result.changes else None,
+        "tried": [_tried(each) for each in result.tried],
         "warnings": [one_line(warning) for warning in result.warnings],
     }
     return {name: value for name, value in values.items() if value not in (None, "", [])}
 
 
-def _tried(values: Mapping[str, Any]) -> str:
-    parts = (values.get("backend"), values.get("error_kind"), values.get("error"))
+def _verified(verification: Verification) -> str:
+    code = verification.exit_code
+    return "passed" if code == 0 else "stopped" if code < 0 else f"failed, exit code {code}"
+
+
+def _changes(changes: Changes) -> str:
+    files = f"{changes.files:,} {'file' if changes.files == 1 else 'files'}"
+    return f"{files}, +{changes.insertions:,} -{changes.deletions:,}"
+
+
+def _commit(commit: Commit) -> str:
+    return f"{one_line(commit.sha[:12])} {first_line(commit.message)}"
+
+
+def _tried(each: Try) -> str:
+    parts = (each.backend, each.error_kind, each.error)
     return one_line(": ".join(str(part) for part in parts if part))
 
 

@@ -22,7 +22,7 @@
   const number = (value, digits) => value === undefined ? "" :
     value.toLocaleString("en", {minimumFractionDigits: digits, maximumFractionDigits: digits});
   const text = task => [task.n, task.title, task.id, task.backend, task.model, task.status, task.kind,
-    task.error, task.worker, task.prompt, task.answer, (task.tags || []).join(" ")].join("\n").toLowerCase();
+    task.error, task.worker, task.prompt, task.data, task.answer, task.verify, task.patch, (task.tags || []).join(" ")].join("\n").toLowerCase();
   const texts = new Map();
   const matches = (task, words) => {
     if (!texts.has(task)) texts.set(task, text(task));
@@ -74,6 +74,7 @@
       return made;
     };
     if (task.prompt) part("Prompt", pre(task.prompt));
+    if (task.data) part("Data", pre(task.data));
     if (task.answer) {
       const answer = element("div", undefined, "answer");
       answer.tabIndex = 0;
@@ -81,9 +82,16 @@
       for (const link of answer.querySelectorAll("a")) link.rel = "noopener noreferrer nofollow";
       part("Answer", answer);
     }
+    if (task.verified) part(`Verify: ${task.verified}`, pre(task.verify || "(it printed nothing)"));
+    if (task.changes) part("Changes", element("p", task.changes));
+    if (task.patch) cell.append(pre(task.patch));
+    if (task.commits) part("Commits", list(task.commits));
     if (task.steps) part("Steps", pre(task.steps));
     const facts = [["id", task.id], ["tags", (task.tags || []).join(", ")], ["attempts", task.attempts],
-      ["began", task.start]].filter(([, value]) => value).map(([name, value]) => `${name}: ${value}`);
+      ["handed back", task.repairs && `${task.repairs}×`], ["result of", task.reused], ["began", task.start],
+      ["waited", task.waited && number(task.waited, 0) + " s"], ["limit opens", task.opens],
+      ["tokens", task.tokens && number(task.tokens, 0)], ["cost", task.cost && "$" + number(task.cost, 4)],
+      ["worker", task.worker]].filter(([, value]) => value).map(([name, value]) => `${name}: ${value}`);
     if (facts.length) cell.append(element("p", facts.join(" · "), "quiet"));
     made.append(cell);
     return made;

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus
+from clinvk.core.changes import Changes, Commit
+from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus, Try, Verification
 from clinvk.output.html.page import page
 from clinvk.runs.report import Report
 from tests import harness
@@ -53,6 +54,17 @@ def text() -> str:
             model=HOSTILE,
             waited_seconds=1.5,
             warnings=[HOSTILE],
+            data={HOSTILE: [HOSTILE]},
+            verify=Verification(exit_code=index, output=HOSTILE),
+            tried=[Try(backend=HOSTILE, error=HOSTILE)],
+            reused=HOSTILE,
+            changes=Changes(
+                base="b",
+                start="s",
+                tree="t",
+                patch=HOSTILE,
+                commits=[Commit(sha=HOSTILE, author=HOSTILE, message=HOSTILE)],
+            ),
             start_time=f"2026-01-01T00:00:0{index}.000Z",
             end_time=f"2026-01-01T00:00:0{index + 1}.500Z",
         )
@@ -95,6 +107,8 @@ def test_hostile_texts_are_shown_and_do_nothing(tmp_path: Path, text: str) -> No
         assert "<img" not in re.sub(r"<script.*?</script>", "", document, flags=re.DOTALL)
         assert document.count(html.escape(HOSTILE, quote=False)) > 5
         assert 'class="detail"' in document
+        for part in ("Data", "Verify", "Changes", "Commits", "Tried before"):
+            assert f"<h3>{part}" in document
 
 
 def test_a_script_that_got_in_would_not_run(tmp_path: Path, text: str) -> None:

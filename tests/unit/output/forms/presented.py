@@ -7,7 +7,15 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from clinvk.core.spec import ErrorKind, RunOptions, TaskResult, TaskSpec, TaskStatus, Usage
+from clinvk.core.spec import (
+    ErrorKind,
+    RunOptions,
+    TaskResult,
+    TaskSpec,
+    TaskStatus,
+    Usage,
+    Verification,
+)
 from clinvk.output.kinds import formatter_of
 from clinvk.output.reporter import Presentation, View
 from clinvk.output.streams import Output, Streams
@@ -37,6 +45,8 @@ def results(draw: st.DrawFn, index: int) -> TaskResult:
         error_kind=kind,
         usage=draw(st.none() | st.builds(Usage, total_tokens=st.integers(0, 10**9))),
         cost_usd=draw(st.none() | st.floats(0, 100)),
+        data=draw(st.none() | TEXTS | st.lists(TEXTS, max_size=2)),
+        verify=draw(st.none() | st.builds(Verification, exit_code=st.integers(), output=TEXTS)),
         warnings=draw(st.lists(TEXTS, max_size=2)),
     )
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 from hypothesis import given
 
-from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus, Try
+from clinvk.core.changes import Changes, Commit
+from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus, Try, Verification
 from clinvk.output.html import page as module
 from clinvk.output.html.page import page
 from clinvk.runs.report import Report
@@ -109,6 +111,50 @@ def test_what_a_row_has() -> None:
     assert "waited for limits" in text
 
 
+@pytest.mark.parametrize(
+    ("result", "shown"),
+    [
+        ({"data": {"a": ["ü"]}}, {"data": '{\n  "a": [\n    "ü"\n  ]\n}'}),
+        ({"data": False}, {"data": "false"}),
+        ({"repairs": 2}, {"repairs": 2}),
+        ({"verify": Verification(exit_code=0)}, {"verified": "passed"}),
+        (
+            {"verify": Verification(exit_code=3, output="1 failed\x1b[0m")},
+            {"verified": "failed, exit code 3", "verify": "1 failed"},
+        ),
+        ({"verify": Verification(exit_code=-1)}, {"verified": "stopped"}),
+        ({"reused": "r0/4", "retry_at": "2026-01-01"}, {"reused": "r0/4", "opens": "2026-01-01"}),
+        (
+            {
+                "changes": Changes(
+                    base="b",
+                    start="s",
+                    tree="t",
+                    files=1,
+                    insertions=1200,
+                    commits=[Commit(sha="c" * 40, author="A", message="Mend\n\nIt was broken")],
+                    patch="+<b>\udc80",
+                    patch_bytes=5,
+                )
+            },
+            {"changes": "1 file, +1,200 -0", "commits": ["c" * 12 + " Mend..."], "patch": "+<b> "},
+        ),
+        (
+            {"changes": Changes(base="b", start="s", tree="t", files=2, patch_bytes=9_000_000)},
+            {"changes": "2 files, +0 -0", "patch": "[9,000,000 bytes: clinvk diff prints them]"},
+        ),
+        ({"changes": Changes(base="b", start="s", tree="s")}, {}),
+    ],
+)
+def test_what_came_of_a_task_beside_its_answer(
+    result: dict[str, Any], shown: dict[str, Any]
+) -> None:
+    run = presented.report(TaskStatus.OK)
+    plain = rows(page(run, "Total", {}))[0]
+    changed = replace(run, results=[replace(run.results[0], **result)])
+    assert rows(page(changed, "Total", {}))[0] == plain | shown
+
+
 def test_failures_are_grouped() -> None:
     text = page(presented.report(*[TaskStatus.FAILED] * 12, error="<no>"), "Total", {})
     assert "<strong>failed</strong>: 12 tasks" in text
@@ -119,11 +165,14 @@ def test_failures_are_grouped() -> None:
 def test_a_page_is_never_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     run = presented.report(*[TaskStatus.OK] * 20)
     long = [TaskSpec(backend="a", prompt="**x** " * 9000) for _ in run.specs]
-    run = Report(run_id="r", specs=long, results=run.results, started_ms=0, ended_ms=1)
+    results = [replace(result, data="y " * 9000) for result in run.results]
+    run = Report(run_id="r", specs=long, results=results, started_ms=0, ended_ms=1)
     whole = page(run, "Total", {})
     assert "cut to" not in whole
     monkeypatch.setattr(module, "MOST_CHARS", 60_000)
     cut = page(run, "Total", {})
     assert len(cut) <= 60_000
     assert "are cut to" in cut
-    assert all("more characters are in the results]" in row["prompt"] for row in rows(cut))
+    for row in rows(cut):
+        assert "more characters are in the results]" in row["prompt"]
+        assert "more characters are in the results]" in row["data"]
