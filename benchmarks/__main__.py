@@ -191,8 +191,13 @@ def main() -> None:
     parser.add_argument(
         "--seeds", type=int, default=200, metavar="N", help="how many runs `durable` kills"
     )
+    parser.add_argument(
+        "--first-seed", type=int, default=0, metavar="N", help="the first seed of `durable`"
+    )
     options = parser.parse_args()
-    BENCHMARKS["durable"] = partial(measured, "durable", seeds=options.seeds)
+    BENCHMARKS["durable"] = partial(
+        measured, "durable", seeds=options.seeds, first_seed=options.first_seed
+    )
     for name in ("steps", "waiting"):
         BENCHMARKS[name] = partial(measured, name, seconds=options.seconds)
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"

@@ -19,9 +19,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -59,6 +60,19 @@ class Counts:
     wrong: list[str] = field(default_factory=list)
     repeated_at_kill: list[float] = field(default_factory=list)
     resume_seconds: list[float] = field(default_factory=list)
+
+    def problems(self) -> list[str]:
+        """Return a line for each thing that must not be, with its seed."""
+        return [
+            f"{start} {what}"
+            for what, starts in (
+                ("is lost", self.lost),
+                ("was paid twice", self.paid_twice),
+                ("is left", self.left),
+                ("are the outputs", self.wrong),
+            )
+            for start in starts
+        ]
 
 
 class KilledRun:
@@ -238,20 +252,26 @@ def left_in(folder: Path) -> list[str]:
     return found
 
 
-def kill_runs(seeds: Sequence[int]) -> Counts:
-    """Carry out a run for each seed."""
+def kill_runs(seeds: Sequence[int], note: Callable[[str], object] = lambda _: None) -> Counts:
+    """Carry out a run for each seed; `note` gets a line as each one has ended."""
     counts = Counts()
     for seed in seeds:
+        kills = counts.kills.copy()
         with tempfile.TemporaryDirectory(prefix="k", dir="/tmp") as name:
             KilledRun(seed, Path(name), counts).carry_out()
+        victims = ", ".join(
+            f"{name} {count}" for name, count in sorted((counts.kills - kills).items())
+        )
+        problems = [line for line in counts.problems() if line.startswith(f"seed {seed}: ")]
+        note("\n".join([f"seed {seed}: killed {victims or 'nothing'}", *problems]))
     return counts
 
 
-def measure(seeds: int = 200) -> Iterator[tuple[object, ...]]:
-    """Yield what was lost, paid twice and left over all seeds."""
-    counts = kill_runs(range(seeds))
-    for problem in (*counts.lost, *counts.paid_twice, *counts.left, *counts.wrong):
-        print(problem, file=sys.stderr)
+def measure(seeds: int = 200, first_seed: int = 0) -> Iterator[tuple[object, ...]]:
+    """Yield what was lost, paid twice and left over all seeds; say of each what was killed."""
+    counts = kill_runs(
+        range(first_seed, first_seed + seeds), partial(print, file=sys.stderr, flush=True)
+    )
     kills = ", ".join(f"{name} {count}" for name, count in sorted(counts.kills.items()))
     yield f"killed runs ({kills})", counts.runs, "runs"
     yield "results lost", len(counts.lost) + len(counts.wrong), "results"
