@@ -9,7 +9,7 @@ import redis
 from celery.exceptions import Ignore
 
 from clinvk.broker.message import AGGREGATE, EXECUTE
-from clinvk.core.spec import StepDetail, TaskResult
+from clinvk.core.spec import ErrorKind, StepDetail, TaskResult
 from clinvk.store.decoding import earlier
 from clinvk.store.types import Claim, Lease, Recorded
 from workers import context
@@ -107,6 +107,8 @@ def _take(
 
 
 def _finish(here: WorkerContext, lease: Lease, result: TaskResult) -> Recorded:
+    if result.error_kind is ErrorKind.CANCELED and here.dispatcher.ended_by_budget(lease.run):
+        result = result.at_budget()
     recorded = here.dispatcher.finish(lease, result, here.consumer.serves())
     if recorded.ok:
         here.observers.notify(TaskEnded(lease, result))

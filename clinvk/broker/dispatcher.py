@@ -127,6 +127,10 @@ class Dispatcher:
         """Return who submitted a run; waits for Redis as well."""
         return self._retry(lambda: self.store.submitter_of(run))
 
+    def ended_by_budget(self, run: str) -> bool:
+        """Whether a run was canceled because it came to a budget; waits for Redis as well."""
+        return self._retry(lambda: self.store.ended_by_budget(run))
+
     def piece(self, submitter: str, name: str) -> bytes | None:
         """Read a piece of what a client has shipped; waits for Redis as well."""
         return self._retry(lambda: self.store.piece(submitter, name))
@@ -179,6 +183,8 @@ class Dispatcher:
         is_canceled = summary is None or summary.canceled_run
         make = TaskResult.canceled_and_lost if is_canceled else TaskResult.lost
         result = make(exhausted.lease.index, exhausted.reason, exhausted.worker_losses)
+        if summary is not None and summary.ended_by_budget:
+            result = result.at_budget()
         self._record_end(exhausted.lease, result)
 
     def _record_end(self, lease: Lease, result: TaskResult) -> None:

@@ -524,6 +524,13 @@ class TaskResult(Wire):
             result, error="not started: it would go over a budget", error_kind=ErrorKind.BUDGET
         )
 
+    def at_budget(self) -> Self:
+        """Return a canceled task's result as it is where its run came to a budget."""
+        if self.error_kind is not ErrorKind.CANCELED:
+            return self
+        error = f"{self.error} (its run came to a budget)"
+        return replace(self, error=error, error_kind=ErrorKind.BUDGET)
+
     @classmethod
     def not_tried_again(cls, index: int, tried: list[Try], losses: int) -> Self:
         """Make the result of a task whose run was canceled before it was tried again."""

@@ -13,7 +13,7 @@ from annotated_types import Ge
 from clinvk.core import limit_waits, wire_checks
 from clinvk.core.errors import WireError
 from clinvk.core.history import History
-from clinvk.core.spec import ErrorKind, RunSummary, TaskResult, TaskSpec, Try
+from clinvk.core.spec import RunSummary, TaskResult, TaskSpec, Try
 from clinvk.core.spending import Spending
 from clinvk.store.failure_detector import Overdue
 from clinvk.store.types import (
@@ -161,7 +161,7 @@ def never_ended(
         return found
     if not found.attempts:
         return TaskResult.never_started(index, is_over_budget=True)
-    return replace(found, error_kind=ErrorKind.BUDGET)
+    return found.at_budget()
 
 
 def _never_ended(

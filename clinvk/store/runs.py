@@ -253,6 +253,11 @@ class Runs(Connection):
         for index, wire in zip(indexes, wires, strict=True):
             yield None if wire is None else self._load_large(run, decoding.result(index, wire))
 
+    def ended_by_budget(self, run: str) -> bool:
+        """Whether a run was canceled because it came to a budget, its own or one of the day."""
+        reason = self.redis.hget(key("run", run), "cancel_reason")
+        return decoding.text(reason or b"") in BUDGET_REASONS
+
     def never_ended(self, run: str, indexes: Sequence[int]) -> Iterator[TaskResult]:
         """Make the results of tasks that have none in a canceled run that is done.
 

@@ -36,6 +36,15 @@ def test_results_that_no_cli_gave(
     assert TaskResult.from_wire(result.to_wire()) == result
 
 
+def test_what_a_budget_ended_says_so() -> None:
+    lost = TaskResult.canceled_and_lost(3, "gone", 2).at_budget()
+    assert (lost.status, lost.error_kind) == (TaskStatus.CANCELED, ErrorKind.BUDGET)
+    assert lost.error == "canceled; gone (its run came to a budget)"
+    assert lost.at_budget() == lost
+    failed = TaskResult.lost(3, "gone", 1)
+    assert failed.at_budget() == failed
+
+
 @pytest.mark.parametrize(
     ("error", "exit_code"),
     [
