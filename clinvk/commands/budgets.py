@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from clinvk.backends import BackendRegistry
@@ -12,18 +10,14 @@ from clinvk.commands.options import given_cost, given_tokens
 from clinvk.core.amounts import micro_usd_of, tokens_of
 from clinvk.core.errors import UsageError
 from clinvk.core.estimates import Estimates
-from clinvk.core.spec import RunOptions, queue_of
+from clinvk.core.spec import RunOptions
+from clinvk.local import budgets as local
 from clinvk.local import reach
-from clinvk.store import decoding
-from clinvk.store.types import DAY_MS
 
 if TYPE_CHECKING:
     from clinvk.commands.options import CommonOptions
     from clinvk.config.settings import Settings
     from clinvk.runs.celery_client import CeleryClient
-
-NEWEST = 1000
-"""How many local runs are looked at for what was spent today, and what tasks use."""
 
 
 def of_run(
@@ -72,47 +66,23 @@ def _check_known(settings: Settings, backends: Iterable[str], limit: str) -> Non
         )
 
 
-def prepare(settings: Settings, client: Any, options: RunOptions) -> None:
-    """Tell a private server what only the records of this machine's other runs say.
+def prepare(settings: Settings, client: Any, run: str, options: RunOptions) -> None:
+    """Tell the private server of a run what only the records of this machine's other runs say.
 
-    That is what was used today, where the configuration limits a day, and what such tasks used.
+    That is what was used today, where the configuration limits a day, and what such tasks used. A
+    new run has no name yet.
     """
     limits = settings.config.budgets.limits()
-    if not limits and not options.has_budget:
-        return
-    ledgers = list(_ledgers(settings))
-    store = client.store
-    with client.reaching_broker():
-        if limits:
-            store.set_budgets(limits, _used_today(ledgers))
-        store.remember(Estimates(ledger for _, ledger in ledgers).dump())
+    if limits or options.has_budget:
+        records = reach.records_of(settings)
+        with client.reaching_broker():
+            local.tell(client.store, records, run, limits, has_own=options.has_budget)
 
 
-def prepare_retry(settings: Settings, client: CeleryClient, options: RunOptions) -> None:
+def prepare_retry(settings: Settings, client: CeleryClient, run: str, options: RunOptions) -> None:
     """Do the same for a run that goes on; a fleet has a server of its own for all runs."""
     if client.is_private:
-        prepare(settings, client, options)
-
-
-def _ledgers(settings: Settings) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """Yield the ledgers of this machine's local runs, the newest first."""
-    for summary in reach.records_of(settings).newest(NEWEST):
-        if summary.ledger:
-            yield summary.run.run_id, summary.ledger
-
-
-def _used_today(ledgers: list[tuple[str, Mapping[str, str]]]) -> dict[str, int]:
-    """Return what runs used today, by scope and unit."""
-    used, today = Counter[str](), time.time_ns() // 1_000_000 // DAY_MS
-    for run, ledger in ledgers:
-        for labels, sums in ledger.items():
-            row = decoding.ledger_row(run, labels.encode(), sums.encode())
-            if row is None or row.day != today:
-                continue
-            for scope in ("all", queue_of(row.backend), f"key {row.key}"):
-                used[f"{scope} cost"] += row.spending.micro_usd
-                used[f"{scope} tokens"] += row.spending.total_tokens
-    return dict(used)
+        prepare(settings, client, run, options)
 
 
 def estimates(settings: Settings, broker_url: str | None) -> Estimates:
@@ -122,7 +92,7 @@ def estimates(settings: Settings, broker_url: str | None) -> Estimates:
         BrokerError: the broker cannot be reached.
     """
     if broker_url is None:
-        return Estimates(ledger for _, ledger in _ledgers(settings))
+        return Estimates(ledger for _, ledger in local.ledgers(reach.records_of(settings)))
     from clinvk.commands import fleet
 
     with fleet.fleet(settings, broker_url) as client:

@@ -217,7 +217,7 @@ class _Retrying:
         if not (self._options.wait_for_workers or self._client.is_private):
             self._client.check_served(self._choices(specs, chosen))
         presenter = self._presenter(summary, specs, len(chosen.indexes))
-        prepare_retry(self._settings, self._client, self._budget)
+        prepare_retry(self._settings, self._client, self._run.id, self._budget)
         with presenter.interruption() as interruption:
             retried = self._client.retry(
                 self._run,

@@ -306,7 +306,7 @@ def _submit(
         if planned.broker_url is not None and not planned.wait_for_workers:
             client.check_served(work.choices)
         if planned.broker_url is None:
-            budgets.prepare(settings, client, work.run_options)
+            budgets.prepare(settings, client, "", work.run_options)
         client.ship_bytes = settings.config.worktrees.ship_bytes
         run = client.submit(work.specs, work.run_options, planned.run_key, planned.given)
         if key is not None:

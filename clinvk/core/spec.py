@@ -722,6 +722,11 @@ class RunSummary:
         return self.cancel_reason is not None
 
     @property
+    def has_budget(self) -> bool:
+        """Whether it may use only so much, by a budget of its own."""
+        return self.max_micro_usd is not None or self.max_total_tokens is not None
+
+    @property
     def ended_by_budget(self) -> bool:
         """Whether a budget kept the tasks that have no result from starting."""
         return self.cancel_reason in BUDGET_REASONS

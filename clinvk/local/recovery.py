@@ -8,15 +8,17 @@ import time
 from typing import TYPE_CHECKING
 
 from clinvk.broker.dispatcher import Dispatcher
-from clinvk.local import server
+from clinvk.core.errors import WireError
+from clinvk.local import budgets, server
 from clinvk.store.leases import REAP_LIMIT
 from workers.execution import process_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import psutil
 
+    from clinvk.local.records import Records
     from clinvk.store.store import Store
 
 WORKERS_END_SECONDS = 15.0
@@ -91,14 +93,21 @@ def _is_of(process: psutil.Process, run: str, socket_directory: str) -> bool:
     return (process_tree.tag_of(process, process_tree.TASK_TAG) or "").startswith(f"{run}:")
 
 
-def requeue(store: Store, run: str) -> None:
+def requeue(store: Store, run: str, records: Records, limits: Mapping[str, int]) -> None:
     """Make pending again what was in flight, or end it as lost, as its attempts allow.
+
+    `limits` are those of a day from now on: what other runs have used since counts before any task
+    is started.
 
     Raises:
         redis.RedisError: the server does not answer.
     """
     from workers.app import app
 
+    has_own = False
+    with contextlib.suppress(WireError):  # the reaper removes a run with such a record
+        has_own = (summary := store.summary(run)) is not None and summary.has_budget
+    budgets.tell(store, records, run, limits, has_own=has_own)
     dispatcher = Dispatcher(app, store)
     for _ in range(store.disown(run) // REAP_LIMIT + 1):
         dispatcher.reap()

@@ -187,15 +187,18 @@ class LocalSupervisor:
         """Get a run ready that was interrupted; False where its server cannot read its record."""
         from pathlib import Path
 
+        from clinvk.core.worker_config import WorkerConfig
         from clinvk.local import recovery
         from clinvk.store.connection import retry
 
+        assert self._records is not None
         if not self._server_answers():
             return False
         run = Path(first["record"]).name
         self._store = standing_store()
         retry(self._store.redis.ping, LOAD_SECONDS)
-        recovery.requeue(self._store, run)
+        limits = WorkerConfig.load(first["config"]).budgets
+        recovery.requeue(self._store, run, self._records, limits or {})
         report(ready=True)
         return True
 

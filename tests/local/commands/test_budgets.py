@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import harness, limited_claude, priced_claude
+from tests.local.commands.test_durable_runs import kill_all
 from tests.meter import Allowance
 
 pytestmark = pytest.mark.usefixtures("temporary")
@@ -20,7 +24,11 @@ class Runs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._path = limited_claude.install(folder, Allowance(), priced_claude.__name__)
+        path = limited_claude.install(folder, Allowance(), priced_claude.__name__)
+        self._environment = {
+            "PATH": f"{path}{os.pathsep}{os.environ['PATH']}",
+            "CLINVK_CONFIG": str(folder / "config.yaml"),
+        }
         self.configure()
 
     def configure(self, **budgets: object) -> None:
@@ -29,18 +37,41 @@ class Runs:
         (self.folder / "config.yaml").write_text(json.dumps(config))
 
     def run(self, *arguments: str, prompts: tuple[str, ...] = ()) -> harness.Completed:
-        tasks = [{"backend": "claude", "prompt": prompt} for prompt in prompts]
-        env = {
-            "PATH": f"{self._path}{os.pathsep}{os.environ['PATH']}",
-            "CLINVK_CONFIG": str(self.folder / "config.yaml"),
-        }
-        stdin = json.dumps(tasks) if tasks else None
-        return harness.clinvk(*arguments, stdin=stdin, cwd=self.folder, env=env)
+        stdin = tasks(prompts) if prompts else None
+        return harness.clinvk(*arguments, stdin=stdin, cwd=self.folder, env=self._environment)
+
+    @contextlib.contextmanager
+    def started(self, *arguments: str, prompts: tuple[str, ...]) -> Iterator[subprocess.Popen[str]]:
+        """Have a run go on."""
+        (self.folder / "tasks.json").write_text(tasks(prompts))
+        process = subprocess.Popen(
+            [*harness.CLINVK, *arguments, "--file", "tasks.json"],
+            stdout=subprocess.DEVNULL,
+            text=True,
+            cwd=self.folder,
+            env=os.environ | self._environment,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
 
     def json(self, *arguments: str, prompts: tuple[str, ...] = ()) -> Any:
         done = self.run(*arguments, "--json", prompts=prompts)
         assert done.stdout, done.stderr
         return json.loads(done.stdout)
+
+    def started_tasks(self) -> list[str]:
+        """Return the tasks that were started, in order."""
+        log = self.folder / "costs.log"
+        rows = (line.split() for line in log.read_text().splitlines()) if log.exists() else ()
+        return [name for what, name, _ in rows if what == "start"]
+
+
+def tasks(prompts: tuple[str, ...]) -> str:
+    return json.dumps([{"backend": "claude", "prompt": prompt} for prompt in prompts])
 
 
 @pytest.fixture
@@ -63,3 +94,26 @@ def test_what_a_budget_stops_says_so(runs: Runs) -> None:
         "canceled (its run came to a budget)",
         "not started: it would go over a budget",
     ]
+
+
+def test_a_resumed_run_counts_what_others_spent_since(runs: Runs) -> None:
+    runs.configure(day=1)
+    options = ("parallel", "--max-wait", "0", "--max-parallel", "1")
+    with runs.started(*options, prompts=("one 5 0.1", "two 0 0.1")) as client:
+        harness.wait_until(lambda: runs.started_tasks() == ["one"], "the first task")
+        kill_all(client)
+    (interrupted,) = runs.json("runs")
+    assert interrupted["state"] == "interrupted"
+    runs.run(*options, prompts=("dear 0 0.9",))
+    resumed = runs.run("resume", interrupted["run_id"], "--json")
+    assert ends(json.loads(resumed.stdout)) == [("canceled", "budget")] * 2
+    assert "today's budget is used up" in resumed.stderr
+    assert runs.started_tasks() == ["one", "dear"]
+
+
+def test_a_retried_run_counts_its_own_spending_once(runs: Runs) -> None:
+    runs.configure(day=1)
+    run = runs.json("parallel", "--max-wait", "0", prompts=("one 0 0.4",))["run_id"]
+    document = runs.json("retry", run, "--all")
+    assert ends(document) == [("ok", None)]
+    assert document["cost_usd"] == 0.8
