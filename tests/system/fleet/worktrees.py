@@ -7,6 +7,7 @@ root on Linux, and prints what was lost, left and sent; `test_worktrees.py` does
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -16,10 +17,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from tests import harness
 from tests.system.fleet.machines import Fleet, Machine
@@ -99,7 +101,8 @@ class Scene:
                 found[1].kill()
             case "all":
                 for each in found:
-                    each.kill()
+                    with contextlib.suppress(psutil.NoSuchProcess):  # it may end with its parent
+                        each.kill()
             case _:
                 found[0].kill()
         process.wait()
@@ -204,7 +207,7 @@ def play(scene: Scene, kills: int, every_seconds: float, seed: int = 1) -> Outco
     return outcome
 
 
-@contextmanager
+@contextlib.contextmanager
 def _patience() -> Iterator[None]:
     """Go on where something does not come: the outcome says so."""
     try:

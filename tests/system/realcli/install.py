@@ -1,4 +1,7 @@
-"""Install the three CLIs from npm into a cache: `python -m tests.system.realcli.install`."""
+"""Install the CLIs from npm into a cache: `python -m tests.system.realcli.install`.
+
+It needs nothing but Python and npm.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests import harness
-
+ROOT = Path(__file__).parents[3]
 MANIFEST = Path(__file__).parent / "package.json"
 PACKAGES: dict[str, str] = json.loads(MANIFEST.read_text())["dependencies"]
 
 
 def cache() -> Path:
     """Return where they are: CLINVK_CLI_CACHE, or below the project."""
-    return Path(os.environ.get("CLINVK_CLI_CACHE", harness.ROOT / ".cache" / "clis"))
+    return Path(os.environ.get("CLINVK_CLI_CACHE", ROOT / ".cache" / "clis"))
 
 
 def bin_directory() -> Path:

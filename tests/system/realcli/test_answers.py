@@ -32,7 +32,7 @@ REPLIES: dict[str, tuple[Any, ...]] = {
 
 
 def test_an_answer_in_plain_text_is_asked_for_again(tmp_path: Path) -> None:
-    kinds = [(backend, mode) for backend in BACKENDS for mode in ("full", "read-only")]
+    kinds = list(zip(BACKENDS, ("full", "read-only", "full"), strict=True))
     tasks = [
         {
             "backend": backend,
@@ -55,7 +55,7 @@ def test_an_answer_in_plain_text_is_asked_for_again(tmp_path: Path) -> None:
     assert used == {"claude": 30, "codex": 20, "gemini": 20}, "what all rounds used, each once"
     for backend in BACKENDS:
         of_it = [r["prompt"] for r in asked(tmp_path) if fakeapi.backend_of(r["path"]) == backend]
-        assert sum("has no JSON in it" in text for text in of_it) >= 2
+        assert sum("has no JSON in it" in text for text in of_it) >= 1
         told = any("Answer with JSON alone" in text for text in of_it)
         assert told == (backend == "gemini"), "the others take it as an argument"
     assert not [*(tmp_path / "home/.clinvk/state/sessions").glob("*/*")]

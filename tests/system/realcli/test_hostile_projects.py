@@ -66,14 +66,8 @@ def test_they_work_where_the_policy_allows_project_settings(tmp_path: Path) -> N
     assert worked == set(hostile.ATTACKS)
 
 
-def test_they_do_not_where_the_mode_restricts_the_task(tmp_path: Path) -> None:
-    worked, results = attack(tmp_path, "read-only", CLI_ALONE)
-    assert worked == set()
-    assert answers(results) == ANSWERS
-
-
 def test_they_do_not_under_a_maximum_and_instructions_are_still_read(tmp_path: Path) -> None:
-    """Tasks that name no mode get the maximum, in a sandbox."""
+    """Tasks that name no mode get the maximum, in a sandbox, in which a CLI may do all it can."""
     worked, results = attack(tmp_path, None, {}, "max_sandbox_mode: workspace\n")
     assert worked == set()
     assert answers(results) == ANSWERS

@@ -174,7 +174,7 @@ def test_no_failure_leaves_half_of_an_operation(
     store = FaultyStore(redis_client)
     monkeypatch.setattr(failure_detector, "loss_reason", store.loss_reason)
     profile = settings(
-        max_examples=int(EXAMPLES or 8),
+        max_examples=int(EXAMPLES or 6),
         stateful_step_count=25,
         phases=[Phase.generate],
         derandomize=EXAMPLES is None,
