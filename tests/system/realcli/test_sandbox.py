@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -24,17 +23,22 @@ SETTINGS = {
     "claude": ".claude/settings.json",
     "codex": ".codex/config.toml",
     "gemini": ".gemini/settings.json",
+    "copilot": ".copilot/settings.json",
+    "opencode": ".config/opencode/opencode.json",
 }
+OF = {"read-only": BACKENDS, "workspace": tuple(SETTINGS)}
+"""The CLIs that try to leave each mode; each of the slow ones is started once."""
 
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Iterator[Path]:
     """What no task may reach: a sibling's directory, a key, a server."""
-    for name in ("sibling", "home/.ssh", "home/.claude"):
+    for name in ("sibling", "home/.ssh", "home/.claude", "home/.copilot"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "sibling/secret").write_text("of a sibling\n")
     (tmp_path / "home/.ssh/id_ed25519").write_text("key\n")
-    (tmp_path / "home/.claude/settings.json").write_text("{}\n")
+    for cli in ("claude", "copilot"):
+        (tmp_path / "home" / SETTINGS[cli]).write_text("{}\n")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "s"))
         server.listen()
@@ -72,9 +76,17 @@ def attack(tmp_path: Path, folder: Path, mode: str) -> str:
     return f"echo {shlex.quote(json.dumps(world))} | {python} -I -S escapes.py"
 
 
+WORK = (
+    shell("git add -A && git -c user.name=a -c user.email=a@b commit -qm x && echo did"),
+    write("made.txt", "a line\n"),
+    read("kept"),
+    edit("kept", "two", "three"),
+)
+
+
 @pytest.mark.parametrize("mode", ["read-only", "workspace"])
-def test_no_attempt_succeeds(outside: Path, mode: str) -> None:
-    folders = {backend: checkout(outside, backend) for backend in BACKENDS}
+def test_no_attempt_succeeds_and_they_work_in_a_workspace(outside: Path, mode: str) -> None:
+    folders = {backend: checkout(outside, backend) for backend in OF[mode]}
     secrets = {path: path.read_text() for path in (outside / "sibling").iterdir()}
     tasks = [
         {
@@ -82,9 +94,10 @@ def test_no_attempt_succeeds(outside: Path, mode: str) -> None:
             "approval_mode": "none",
             "sandbox_mode": mode,
             "workdir": str(folder),
-            "timeout_seconds": 60,
+            "timeout_seconds": 120,
             "prompt": prompt(
                 f"{backend}-{mode}",
+                *(WORK if mode == "workspace" else ()),  # first: an attack breaks its .gitconfig
                 shell(attack(outside, folder, mode)),
                 write(str(outside / "sibling/by_its_own_tool"), "planted\n"),
                 write(str(outside / "home" / SETTINGS[backend]), "planted\n"),
@@ -94,12 +107,17 @@ def test_no_attempt_succeeds(outside: Path, mode: str) -> None:
         for backend, folder in folders.items()
     ]
     _, document = run(outside, tasks)
-    for backend, result in zip(BACKENDS, document["results"], strict=True):
+    for backend, result in zip(folders, document["results"], strict=True):
         assert result.get("error") is None, backend
+        assert result["output"] == fakeapi.answer_to(f"{backend}-{mode}")
         assert result["sandbox"] == {"mode": mode, "by": "bwrap+landlock", "gaps": []}
-    tried = [found for request in asked(outside) if (found := attempts(request["tool_results"]))]
-    assert tried
-    for found in tried:
+    tried = {
+        fakeapi.backend_of(request["path"]): found
+        for request in asked(outside)
+        if (found := attempts(request["tool_results"]))
+    }
+    assert tried.keys() == folders.keys()
+    for found in tried.values():
         assert set(found) == {attempt.__name__ for attempt in escapes.ATTEMPTS}
         assert {name: how for name, how in found.items() if how is not None} == {}
     assert {path: path.read_text() for path in (outside / "sibling").iterdir()} == secrets
@@ -107,6 +125,20 @@ def test_no_attempt_succeeds(outside: Path, mode: str) -> None:
         assert "planted" not in (outside / "home" / settings).read_text()
     for folder in folders.values():
         assert not (folder / ".git/hooks/pre-commit").exists()
+        has_worked = did_work(folder)
+        assert has_worked == (mode == "workspace"), folder
+
+
+def did_work(folder: Path) -> bool:
+    """Whether all of WORK came of a task in this checkout; False where none of it did."""
+    log = ["git", "log", "--oneline"]
+    found = {
+        (folder / "made.txt").exists() and (folder / "made.txt").read_text() == "a line\n",
+        (folder / "kept").read_text() == "one\nthree\n",
+        subprocess.run(log, cwd=folder, capture_output=True, check=False).stdout != b"",
+    }
+    assert len(found) == 1, folder
+    return found.pop()
 
 
 def attempts(results: list[str]) -> dict[str, str | None]:
@@ -117,39 +149,6 @@ def attempts(results: list[str]) -> dict[str, str | None]:
         if start >= 0:
             return dict(json.JSONDecoder().raw_decode(text[start:])[0])
     return {}
-
-
-def test_they_work_in_a_workspace(tmp_path: Path) -> None:
-    tasks: list[dict[str, Any]] = []
-    for backend in BACKENDS:
-        folder = checkout(tmp_path, backend)
-        calls = (
-            shell("git add -A && git -c user.name=a -c user.email=a@b commit -qm x && echo did"),
-            write("made.txt", "a line\n"),
-            read("kept"),
-            edit("kept", "two", "three"),
-        )
-        tasks.append(
-            {
-                "backend": backend,
-                "approval_mode": "none",
-                "sandbox_mode": "workspace",
-                "workdir": str(folder),
-                "timeout_seconds": 60,
-                "prompt": prompt(backend, *calls),
-            }
-        )
-    status, document = run(tmp_path, tasks)
-    assert [result.get("error") for result in document["results"]] == [None] * 3
-    for backend, result in zip(BACKENDS, document["results"], strict=True):
-        assert result["output"] == fakeapi.answer_to(backend)
-        assert (tmp_path / backend / "made.txt").read_text() == "a line\n"
-        assert (tmp_path / backend / "kept").read_text() == "one\nthree\n"
-        log = subprocess.run(
-            ["git", "log", "--oneline"], cwd=tmp_path / backend, capture_output=True, check=True
-        )
-        assert log.stdout
-    assert status == 0
 
 
 def test_an_mcp_server_of_the_user_works(tmp_path: Path) -> None:
