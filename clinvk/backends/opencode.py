@@ -167,6 +167,8 @@ _TEXT_KINDS = (
     (r"model not found|must provide a message|agent not found", ErrorKind.INVALID),
     (r"unknown argument|invalid values|not enough", ErrorKind.INVALID),
     (r"exhausted|unavailable|cut off", ErrorKind.OVERLOADED),
+    # All that start at once in a new home set up the same database; some then end before they ask.
+    (r"failed query:|database is locked", ErrorKind.OVERLOADED),
 )
 _ENDS = {
     "length": ("stopped at the limit of output tokens", ErrorKind.TOO_LARGE),

@@ -190,3 +190,16 @@ def test_a_complaint_is_read_without_its_colors() -> None:
     assert parse("opencode", 1, b"", said).error == "Error: Session not found"
     said = b"\x1b[91m\x1b[1mError: \x1b[0mUnexpected error\n\nEEXIST: it exists\n"
     assert parse("opencode", 1, b"", said).error == "Error: Unexpected error: EEXIST: it exists"
+
+
+def test_one_of_many_that_set_up_the_database_at_once_is_tried_again() -> None:
+    """Recorded from 1.18.33: six were started in a new home, and one ended so."""
+    said = (
+        b"\x1b[91m\x1b[1mError: \x1b[0mUnexpected error\n\nFailed query: \n"
+        b"        CREATE TABLE `workspace` (\n          `id` text PRIMARY KEY,\n"
+        b"          `time_used` integer NOT NULL\n        );\n      \nparams: \n"
+    )
+    parsed = parse("opencode", 1, b"", said)
+    assert (parsed.error_kind, parsed.acted) == (ErrorKind.OVERLOADED, False)
+    assert (parsed.error or "").startswith("Error: Unexpected error: Failed query: CREATE TABLE")
+    assert not parsed.at_capacity  # so the provider's gate learns nothing of it
