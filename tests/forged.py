@@ -243,21 +243,27 @@ BYTES = st.one_of(
         [b"", b"-1", b"nan", b"1e9", b"9" * 5000, b"9" * 30, b"\xff", b"\x9b31m", b"3"]
     ),
 )
+Run = tuple[dict[bytes, bytes], list[bytes], tuple[bytes, bytes | None]]
+"""A run's record, its entries of tasks in flight, and what these have reserved."""
 RUNS = st.tuples(
     st.dictionaries(
-        st.one_of(st.sampled_from([*GENUINE_RUN, b"ok", b"ended_ms", b"kind", b"lost"]), BYTES),
+        st.one_of(
+            st.sampled_from([*GENUINE_RUN, b"ok", b"ended_ms", b"kind", b"lost", b"max_cost"]),
+            BYTES,
+        ),
         BYTES,
         max_size=4,
     ),
     st.lists(BYTES, max_size=2),
+    st.tuples(BYTES, st.one_of(st.none(), BYTES)),
 )
 
 
-def check_run(record: tuple[dict[bytes, bytes], list[bytes]]) -> None:
+def check_run(record: Run) -> None:
     """A run's record is refused as one that cannot be read, or is shown."""
-    fields, in_flight = record
+    fields, in_flight, reserved = record
     try:
-        run = decoding.summary(RUN, {**GENUINE_RUN, **fields}, in_flight)
+        run = decoding.summary(RUN, {**GENUINE_RUN, **fields}, in_flight, reserved)
     except WireError:
         return
     assert run is not None

@@ -23,11 +23,13 @@ TIME: Schema = {"type": "string", "format": "date-time"}
 USAGE: Schema = {"$ref": "#/$defs/Usage"}
 RESULT: Schema = {"$ref": "#/$defs/Entry"}
 
+BUDGET: Schema = {"$ref": "#/$defs/Budget"}
 SUMS = {
     "waited_seconds": AMOUNT,
     "cost_usd": AMOUNT,
     "unknown_costs": COUNT,
     "usage": USAGE,
+    "budget": BUDGET,
 }
 """What a document of results has only if it has something to say."""
 SPENDING = {
@@ -98,6 +100,8 @@ STATUS_OF_CHAIN = {
     "start_time": TIME,
 }
 END = {"end_time": TIME}
+STATE = END | {"budget": BUDGET}
+"""What a document of a run's state has only if it has something to say."""
 PERCENTILES = an_object(dict.fromkeys(("p50", "p90", "p99", "max"), AMOUNT))
 MEASURES = dict.fromkeys(("waiting_seconds", "running_seconds", "tokens", "cost_usd"), PERCENTILES)
 CLOSING = {
@@ -127,10 +131,25 @@ COMPARISON = {
 }
 
 
+def budget() -> Schema:
+    """Return the schema of what a run has used of its budget (`clinvk.output.documents.budget`)."""
+    parts = ("limit", "spent", "assumed", "reserved", "left")
+    return an_object(
+        {"stopped": FLAG},
+        {
+            "cost_usd": an_object(dict.fromkeys(parts, AMOUNT)),
+            "total_tokens": an_object(dict.fromkeys(parts, COUNT)),
+            "stopped_by": one_of(["run", "day", "unknown_cost"]),
+            "queue": TEXT,
+            "key": TEXT,
+        },
+    )
+
+
 def documents(entry: Schema) -> dict[str, Schema]:
     """Return the schemas by name; `entry` is that of a result of `clinvk parallel`."""
     step = _step(entry)
-    of_tasks, of_chain = an_object(STATUS_OF_TASKS, END), an_object(STATUS_OF_CHAIN, END)
+    of_tasks, of_chain = an_object(STATUS_OF_TASKS, STATE), an_object(STATUS_OF_CHAIN, STATE)
     return {
         "status": {"anyOf": [of_tasks, of_chain]},
         "runs": a_list(of_tasks),

@@ -44,6 +44,7 @@ SUMS = {
     "cost_usd": {"type": "number", "minimum": 0},
     "unknown_costs": COUNT,
     "usage": {"$ref": "#/$defs/Usage"},
+    "budget": documents.BUDGET,
 }
 """What it has there only if it has something to say."""
 ROUTE_PATTERN = r"^[^:]+(:.*\S.*)?$"
@@ -97,6 +98,7 @@ def results() -> Schema:
                 required=[*HEAD, "results"],
             ),
             "$defs": {
+                "Budget": documents.budget(),
                 "Entry": _object(entry, required=sorted(ALWAYS)),
                 **schemas_of[TaskResult]["$defs"],
             },

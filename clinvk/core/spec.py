@@ -679,8 +679,9 @@ class RunSummary:
     milliseconds since the epoch by the Redis server's clock. The run was retried `retries` times;
     for `idle_ms` in all, it had ended before it was. It may use `max_micro_usd` and
     `max_total_tokens` in all, and has used what `spent_…` says, as far as that is known; for the
-    rest, `assumed_…` counts. `budget_of` is whose budget ended it: `run`, or a scope of those of a
-    day (`all`, a queue, `key NAME`); `unpriced` is a backend, or model, whose cost nobody knows.
+    rest, `assumed_…` counts, and `reserved_…` is held back for what runs. `budget_of` is whose
+    budget ended it: `run`, or a scope of those of a day (`all`, a queue, `key NAME`); `unpriced` is
+    a backend, or model, whose cost nobody knows.
     """
 
     run_id: str
@@ -708,6 +709,8 @@ class RunSummary:
     spent_tokens: int = 0
     assumed_micro_usd: int = 0
     assumed_tokens: int = 0
+    reserved_micro_usd: int = 0
+    reserved_tokens: int = 0
     budget_of: str | None = None
     unpriced: str | None = None
 

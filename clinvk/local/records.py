@@ -291,9 +291,10 @@ class Record:
 
 def interrupted(run: RunSummary) -> RunSummary:
     """Return the counts of a run of which no process is left."""
-    return (
-        run if run.ended_ms is not None else replace(run, state=INTERRUPTED, running=0, in_flight=0)
-    )
+    if run.ended_ms is not None:
+        return run
+    run = replace(run, state=INTERRUPTED, running=0, in_flight=0)
+    return replace(run, reserved_micro_usd=0, reserved_tokens=0)
 
 
 def check_is_own(path: Path) -> None:

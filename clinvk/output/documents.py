@@ -22,6 +22,7 @@ from clinvk.core.spec import (
     TaskSpec,
     TaskStatus,
     Usage,
+    backend_of,
 )
 from clinvk.core.spending import Spending
 from clinvk.core.timestamps import rfc3339_from_ms
@@ -95,7 +96,60 @@ def sums(report: Report) -> dict[str, Any]:
     """Return the sums over a run's results that have something to say."""
     waited_seconds = round(report.waited_seconds or 0, 3)
     waited = {"waited_seconds": waited_seconds} if waited_seconds else {}
-    return {**waited, **used(Spending.sum(report.spending.values()))}
+    of_run = {} if report.summary is None else budget(report.summary)
+    return {**waited, **used(Spending.sum(report.spending.values())), **of_run}
+
+
+def budget(run: RunSummary) -> dict[str, Any]:
+    """Return what a run has used of its budget, and whether one stopped it; {} without any.
+
+    What is spent, assumed, reserved and left is the limit, unless that is gone over.
+    """
+    if not (run.has_budget or run.ended_by_budget):
+        return {}
+    amounts = {
+        "cost_usd": (
+            run.max_micro_usd,
+            (run.spent_micro_usd, run.assumed_micro_usd, run.reserved_micro_usd),
+            MICROS,
+        ),
+        "total_tokens": (
+            run.max_total_tokens,
+            (run.spent_tokens, run.assumed_tokens, run.reserved_tokens),
+            1,
+        ),
+    }
+    units = {
+        name: _left(limit, counted, divisor)
+        for name, (limit, counted, divisor) in amounts.items()
+        if limit is not None
+    }
+    return {"budget": {**units, "stopped": run.ended_by_budget, **_stopped_by(run)}}
+
+
+def _left(limit: int, counted: tuple[int, int, int], divisor: int) -> dict[str, int | float]:
+    values = (limit, *counted, max(0, limit - sum(counted)))
+    names = ("limit", "spent", "assumed", "reserved", "left")
+    return {
+        name: value / divisor if divisor > 1 else value
+        for name, value in zip(names, values, strict=True)
+    }
+
+
+def _stopped_by(run: RunSummary) -> dict[str, str]:
+    """Say which budget stopped a run, and of a day's whose it is, if it is not everybody's."""
+    if not run.ended_by_budget:
+        return {}
+    if run.cancel_reason == "unknown_cost":
+        return {"stopped_by": "unknown_cost"}
+    scope = run.budget_of or "run"
+    if scope == "run":
+        return {"stopped_by": "run"}
+    if scope == "all":
+        return {"stopped_by": "day"}
+    if scope.startswith("key "):
+        return {"stopped_by": "day", "key": scope.removeprefix("key ")}
+    return {"stopped_by": "day", "queue": backend_of(scope)}
 
 
 def used(spending: Spending) -> dict[str, Any]:
@@ -146,7 +200,9 @@ def status(run: RunSummary) -> dict[str, Any]:
         "max_parallel": run.max_parallel,
         "fail_fast": run.fail_fast,
         "start_time": rfc3339_from_ms(run.created_ms),
-    } | ({"end_time": rfc3339_from_ms(ended_ms)} if ended_ms else {})
+        **({"end_time": rfc3339_from_ms(ended_ms)} if ended_ms else {}),
+        **budget(run),
+    }
 
 
 def entry(spec: TaskSpec, result: TaskResult) -> dict[str, Any]:

@@ -198,7 +198,10 @@ def costs(by: str, sums: Mapping[str, Spending], total: Spending) -> Iterator[st
 
 
 def status(values: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the fields of a run's state, a line each."""
+    """Yield the fields of a run's state, a line each; those of an object as `object.name`."""
     for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from status({f"{name}.{inner}": part for inner, part in value.items()})
+            continue
         shown = str(value).lower() if isinstance(value, bool) else str(value)
         yield f"{name}: {one_line(shown)}"

@@ -185,6 +185,8 @@ class CeleryClient:
                 kind=options.kind,
                 max_parallel=options.max_parallel,
                 fail_fast=options.fail_fast,
+                max_micro_usd=options.max_micro_usd,
+                max_total_tokens=options.max_total_tokens,
                 created_ms=time.time_ns() // 1_000_000,
                 user=login_name(),
             )

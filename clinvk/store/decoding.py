@@ -214,9 +214,14 @@ def _between(least: int, value: bytes | str | float, most: int) -> int:
 
 
 def summary(
-    run: str, fields: Mapping[bytes, bytes], in_flight: Sequence[bytes]
+    run: str,
+    fields: Mapping[bytes, bytes],
+    in_flight: Sequence[bytes],
+    reserved: Sequence[bytes | None] = (None, None),
 ) -> RunSummary | None:
     """Decode a run's record, and its entries of tasks in flight; None where there is no run.
+
+    `reserved` is what these have reserved of budgets: the cost, and tokens.
 
     Raises:
         WireError: it cannot be read.
@@ -227,6 +232,7 @@ def summary(
             return None
         counters = ("total", "ok", "failed", "canceled", "timeout", "lost")
         ended_ms = record.get("ended_ms")
+        cost, tokens = (_between(0, amount or 0, MOST_AMOUNT) for amount in _list(reserved))
         return RunSummary(
             run_id=run,
             **{name: _between(0, record.get(name, "0"), MOST_TASKS) for name in counters},
@@ -243,6 +249,8 @@ def summary(
             budget_of=record.get("budget_of"),
             unpriced=record.get("unpriced"),
             **_amounts(record),
+            reserved_micro_usd=cost,
+            reserved_tokens=tokens,
             in_flight=len(in_flight),
             running=sum(entry.split(b":", 2)[1] == b"r" for entry in in_flight),
         )
@@ -271,6 +279,13 @@ def _amounts(record: Mapping[str, str]) -> dict[str, Any]:
 def _mapping(answer: Any) -> Mapping[Any, Any]:
     """Return the answer to HGETALL; an error stands for a key of another type."""
     if not isinstance(answer, Mapping):
+        raise TypeError(str(answer))
+    return answer
+
+
+def _list(answer: Any) -> Sequence[Any]:
+    """Return the answer to HMGET; an error stands for a key of another type."""
+    if not isinstance(answer, Sequence):
         raise TypeError(str(answer))
     return answer
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import Any
 
 import redis
 
@@ -324,13 +325,12 @@ class Runs(Connection):
         names = [decoding.text(name) for name in self.redis.zrevrange(key("runs"), 0, limit - 1)]
         with self.redis.pipeline(transaction=False) as pipeline:
             for name in names:
-                pipeline.hgetall(key("run", name))
-                pipeline.hvals(key("in_flight", name))
+                _read_summary(pipeline, name)
             answers = iter(all_but_wrong_types(pipeline))
         found = []
-        for name, record, in_flight in zip(names, answers, answers, strict=True):
+        for name, *parts in zip(names, answers, answers, answers, strict=True):
             try:
-                found.append(decoding.summary(name, record, in_flight))
+                found.append(decoding.summary(name, *parts))
             except WireError as error:
                 on_unreadable(str(error))
         return [summary for summary in found if summary is not None]
@@ -342,9 +342,15 @@ class Runs(Connection):
             WireError: its record cannot be read.
         """
         with self.redis.pipeline(transaction=False) as pipeline:
-            pipeline.hgetall(key("run", run))
-            pipeline.hvals(key("in_flight", run))
+            _read_summary(pipeline, run)
             return decoding.summary(run, *all_but_wrong_types(pipeline))
+
+
+def _read_summary(pipeline: Any, run: str) -> None:
+    """Ask for what `decoding.summary` takes."""
+    pipeline.hgetall(key("run", run))
+    pipeline.hvals(key("in_flight", run))
+    pipeline.hmget(key("reserved", run), "cost", "tokens")
 
 
 def _budget(options: RunOptions) -> dict[str, str | int]:

@@ -94,6 +94,12 @@ def test_what_a_budget_stops_says_so(runs: Runs) -> None:
         "canceled (its run came to a budget)",
         "not started: it would go over a budget",
     ]
+    budget = document["budget"]
+    assert budget.pop("cost_usd")["limit"] == 1
+    assert budget == {"stopped": True, "stopped_by": "run"}
+    assert runs.json("status", "last")["budget"] == document["budget"] | {
+        "cost_usd": {"limit": 1, "spent": 2.0, "assumed": 0.01, "reserved": 0, "left": 0}
+    }
 
 
 def test_a_resumed_run_counts_what_others_spent_since(runs: Runs) -> None:

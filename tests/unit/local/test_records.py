@@ -34,7 +34,12 @@ def make(records: Records, run: str = RUN, **more: object) -> tuple[Record, int]
 
 
 def summary(run: str, **more: object) -> RunSummary:
-    fields: dict[str, object] = {"created_ms": 1, "running": 2, "in_flight": 2} | more
+    fields: dict[str, object] = {
+        "created_ms": 1,
+        "running": 2,
+        "in_flight": 2,
+        "reserved_tokens": 9,
+    } | more
     return RunSummary(run_id=run, total=3, ok=1, **fields)  # type: ignore[arg-type]
 
 
@@ -43,7 +48,8 @@ def test_a_run_is_interrupted_where_nobody_has_its_lock(records: Records) -> Non
     assert record.summary().run.state == "running"
     os.close(lock_fd)
     found = record.summary().run
-    assert (found.state, found.ok, found.running) == ("interrupted", 1, 0)
+    assert (found.state, found.ok) == ("interrupted", 1)
+    assert (found.running, found.in_flight, found.reserved_tokens) == (0, 0, 0)
 
 
 def test_a_run_that_has_ended_is_not_interrupted(records: Records) -> None:

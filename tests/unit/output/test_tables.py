@@ -137,7 +137,10 @@ def test_a_limit_of_one_model_has_a_row_of_its_own() -> None:
 
 
 def test_a_state_says_true_as_its_json_does() -> None:
-    assert list(tables.status({"state": "done", "fail_fast": False})) == [
+    budget = {"cost_usd": {"left": 0.5}, "stopped": True}
+    assert list(tables.status({"state": "done", "fail_fast": False, "budget": budget})) == [
         "state: done",
         "fail_fast: false",
+        "budget.cost_usd.left: 0.5",
+        "budget.stopped: true",
     ]

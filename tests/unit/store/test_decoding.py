@@ -11,7 +11,7 @@ from tests import forged
 
 
 @given(forged.RUNS)
-def test_any_run(record: tuple[dict[bytes, bytes], list[bytes]]) -> None:
+def test_any_run(record: forged.Run) -> None:
     forged.check_run(record)
 
 
