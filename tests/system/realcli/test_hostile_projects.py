@@ -35,7 +35,9 @@ def attack(
     (tmp_path / "tasks.json").write_text(json.dumps({"tasks": tasks}))
     (tmp_path / "policy.yaml").write_text(policy)
     settings = worker | ({"policy": str(tmp_path / "policy.yaml")} if policy else {})
-    (tmp_path / "config.yaml").write_text(json.dumps({"worker": settings}))
+    # Two that start at once in a new home set up one database.
+    config = {"worker": settings, "queues": {"opencode": {"max_concurrency": 1}}}
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
     clinvk = [sys.executable, "-m", "clinvk", "parallel", "--json", "-q"]
     files = ["--config", str(tmp_path / "config.yaml"), "-f", str(tmp_path / "tasks.json")]
     done = subprocess.run(
