@@ -6,8 +6,8 @@ them; the chord's body closes the run (`clinvk/broker/result_backend.py`).
 
 from __future__ import annotations
 
+import itertools
 import logging
-import secrets
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -39,6 +39,8 @@ from clinvk.store.types import (
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_nonces = itertools.count()  # an owner is one process
 
 
 class Dispatcher:
@@ -79,7 +81,7 @@ class Dispatcher:
 
     def claim(self, lease: Lease, owner: str) -> Claim:
         """Ask to run a task; waits for Redis, if need be: a late claim is refused."""
-        nonce = secrets.token_hex(4)
+        nonce = str(next(_nonces))
         return self._retry(lambda: self.store.claim(lease, owner, nonce))
 
     def release(self, lease: Lease, owner: str) -> None:

@@ -61,7 +61,7 @@ def entry_of(spec: TaskSpec, queue: str, model: str) -> str:
     """
     for entry in spec.entries:
         is_queue = queue in {"", queue_of(entry.partition(":")[0])}
-        if is_queue and model in {"", variant_of(spec, entry).model}:
+        if is_queue and (not model or model == variant_of(spec, entry).model):
             return entry
     wanted = f"{queue} with model {model}" if model else queue
     raise ForeignQueueError(f"the task came through the queue {wanted}, which is none of its own")

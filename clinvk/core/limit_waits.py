@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from clinvk.core.durations import in_words
 from clinvk.core.limit_words import limit_name
+from clinvk.core.replaced import replaced
 from clinvk.core.spec import ErrorKind, TaskResult
 
 
@@ -23,4 +23,4 @@ def over_wait(kind: ErrorKind, until_ms: int, max_wait_seconds: float, said: str
 def told(result: TaskResult, waited_ms: int, rejections: int) -> TaskResult:
     """Add to a result how long limits held its task up in all, and how often they refused it."""
     waited_seconds = round(waited_ms / 1000, 3) if waited_ms or rejections else None
-    return replace(result, waited_seconds=waited_seconds, rejections=rejections)
+    return replaced(result, waited_seconds=waited_seconds, rejections=rejections)

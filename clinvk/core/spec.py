@@ -283,7 +283,7 @@ class TaskSpec(Wire):
     @property
     def has_several(self) -> bool:
         """Whether it may run as more than one of them."""
-        return len(self.entries) > 1
+        return bool(self.alternatives or self.fallback)
 
     @property
     def backends(self) -> tuple[str, ...]:

@@ -69,11 +69,12 @@ def assigned(claim: Claim) -> Assignment:
     spec = _decoded(claim.spec)
     try:
         history, entry = History.read(claim.history), entry_of(spec, claim.queue, claim.model)
+        variant = variant_of(spec, entry)
     except ForeignQueueError as error:
         raise RefusedError(ErrorKind.REFUSED, str(error)) from error
     except WireError as error:
         raise RefusedError(ErrorKind.INVALID, str(error)) from error
-    return Assignment(spec=spec, variant=variant_of(spec, entry), entry=entry, history=history)
+    return Assignment(spec=spec, variant=variant, entry=entry, history=history)
 
 
 def _decoded(wire: bytes | None) -> TaskSpec:

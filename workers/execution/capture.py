@@ -173,7 +173,9 @@ class Stderr:
     def captured(self) -> Captured:
         """Return the end of what was written."""
         size = self.trim()
-        rest = _read(self.fd, max(0, size - self._last_bytes), self._last_bytes)
+        rest = b""
+        if self.written_bytes:
+            rest = _read(self.fd, max(0, size - self._last_bytes), self._last_bytes)
         end = (self._before + rest)[-self._last_bytes :]
         return Captured(head=end, size=self._dropped_bytes + size)
 

@@ -27,6 +27,7 @@ class Environments:
     def __init__(self, config: WorkerConfig) -> None:
         self._config = config
         self._of = lru_cache(self._make)
+        self._decoded = lru_cache(lambda backend: decoded(self._of(backend)))
         self._secrets_of = lru_cache(self._find_secrets)
 
     def of(self, backend: Backend) -> Mapping[bytes, bytes]:
@@ -35,9 +36,9 @@ class Environments:
         # fifth of the time that it takes to start one.
         return self._of(backend)
 
-    def decoded(self, backend: Backend) -> dict[str, str]:
+    def decoded(self, backend: Backend) -> Mapping[str, str]:
         """Return the same as text."""
-        return decoded(self._of(backend))
+        return self._decoded(backend)
 
     def secrets(self, backend: Backend, command: Command) -> frozenset[str]:
         """Return the values in a command's environment that must not be seen (`masking`)."""

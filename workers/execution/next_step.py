@@ -14,6 +14,7 @@ from datetime import datetime
 
 from clinvk.core.history import History, routes
 from clinvk.core.limit_waits import over_wait, told
+from clinvk.core.replaced import replaced
 from clinvk.core.spec import MOST_TRIES, ErrorKind, TaskResult, TaskSpec, Try, Usage, backend_of
 from clinvk.core.steps import Step, StepKind
 from clinvk.store.types import Claim, Hold
@@ -126,7 +127,7 @@ def _whole(ended: Ended) -> TaskResult:
     """Add to a result which of several backends it is of, and what was tried before."""
     if (assignment := ended.assignment) is None:
         return ended.result
-    return replace(
+    return replaced(
         ended.result,
         backend=assignment.variant.backend if assignment.spec.has_several else None,
         tried=list(assignment.history.tried),

@@ -25,11 +25,12 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from clinvk.backends.base import RESTRICTED_MODES, Backend, Confinement
+from clinvk.core.replaced import replaced
 from clinvk.core.shell import shown
 from clinvk.core.spec import TaskSpec
 from workers.execution.directory import Directory, OutsideError, open_directory
@@ -102,7 +103,7 @@ class Policy:
             match self.max_sandbox_mode:
                 case "read-only" | "workspace":
                     mode = self.max_sandbox_mode
-        return replace(
+        return replaced(
             spec,
             sandbox_mode=mode,
             timeout_seconds=_given(spec.timeout_seconds, self.max_timeout_seconds),

@@ -9,12 +9,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from clinvk.backends.base import Backend, ParsedOutput
 from clinvk.core.error_log import ErrorLog
 from clinvk.core.prices import Price, plausible
+from clinvk.core.replaced import replaced
 from clinvk.core.spec import CostSource, TaskSpec, Usage
 
 PRICE_LIST = Path(__file__).with_name("price_list.py")
@@ -50,13 +50,13 @@ class Pricing:
         A CLI that counts tokens and does not name its model has run the one that was asked for.
         """
         if backend.is_demo:
-            return replace(parsed, cost_usd=None), None
+            return replaced(parsed, cost_usd=None), None
         if parsed.model is None and parsed.usage is not None:
-            parsed = replace(parsed, model=spec.model)
+            parsed = replaced(parsed, model=spec.model)
         if (cost_usd := plausible(parsed.cost_usd)) is not None:
-            return replace(parsed, cost_usd=cost_usd), "cli"
+            return replaced(parsed, cost_usd=cost_usd), "cli"
         cost_usd = self._estimated(backend.name, parsed.model, parsed.usage)
-        return replace(parsed, cost_usd=cost_usd), "unknown" if cost_usd is None else "estimated"
+        return replaced(parsed, cost_usd=cost_usd), "unknown" if cost_usd is None else "estimated"
 
     def _estimated(self, backend: str, model: str | None, usage: Usage | None) -> float | None:
         price = self._price(backend, model) if usage is not None else None

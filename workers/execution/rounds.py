@@ -14,6 +14,7 @@ from typing import Any
 
 from clinvk.backends.base import NO_SESSION, SESSION_ID, ParsedOutput, ProcessResult, Session
 from clinvk.core.changes import Changes
+from clinvk.core.replaced import replaced
 from clinvk.core.spec import CostSource, ErrorKind, Usage, Verification
 from workers.execution.preparation import PreparedTask
 
@@ -137,7 +138,7 @@ class Rounds:
     @property
     def process(self) -> ProcessResult:
         """What the operating system said of the last one; the time is that of all."""
-        return replace(self._done[-1][0], duration_seconds=self._spent_seconds())
+        return replaced(self._done[-1][0], duration_seconds=self._spent_seconds())
 
     def add(
         self,

@@ -221,6 +221,8 @@ class SessionStore:
             case WorkerStarted():
                 if self._base.exists():
                     self._do(self.sweep)
+            case _ if not self._has_directory:  # most tasks end without a look at the disk
+                pass
             case TaskEnded(lease) | TaskReleased(lease) | TaskLost(lease):
                 self._remove([self._own / _name(lease)])
             case RunEnded(run) | RunCanceled(run):
@@ -254,8 +256,6 @@ class SessionStore:
 
     def _remove(self, places: Iterable[Path]) -> None:
         """Remove what is kept of tasks, except of those that run."""
-        if not self._has_directory:  # most tasks end without a look at the disk
-            return
         for place in places:
             if place.name not in self._active and place.exists():
                 self._retire(place)
