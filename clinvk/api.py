@@ -121,7 +121,8 @@ class Task:
 class Options(TypedDict, total=False):
     """What may be said of a run: the options of `clinvk parallel`, without the two dashes.
 
-    `show` prints what the command prints, `verbose` also the steps of agents.
+    `show` prints what the command prints, `verbose` also the steps of agents. `requires` is that of
+    a task file.
     """
 
     file: PathLike
@@ -132,6 +133,7 @@ class Options(TypedDict, total=False):
     max_cost: float | str
     max_tokens_total: float | str
     allow_unknown_cost: bool
+    requires: Mapping[str, str | Sequence[str]]
     reuse: bool
     priority: int
     run_key: str

@@ -99,8 +99,13 @@ STATUS_OF_CHAIN = {
     "stop_on_failure": FLAG,
     "start_time": TIME,
 }
+REQUIRES = {
+    "type": "object",
+    "properties": {"tags": a_list(TEXT)},
+    "additionalProperties": TEXT,
+}
 END = {"end_time": TIME}
-STATE = END | {"budget": BUDGET}
+STATE = END | {"budget": BUDGET, "requires": REQUIRES}
 """What a document of a run's state has only if it has something to say."""
 PERCENTILES = an_object(dict.fromkeys(("p50", "p90", "p99", "max"), AMOUNT))
 MEASURES = dict.fromkeys(("waiting_seconds", "running_seconds", "tokens", "cost_usd"), PERCENTILES)
@@ -155,8 +160,8 @@ def documents(entry: Schema) -> dict[str, Schema]:
         "runs": a_list(of_tasks),
         "results": {
             "anyOf": [
-                an_object({**STATUS_OF_TASKS, "results": a_list(RESULT)}, END | SUMS),
-                an_object({**STATUS_OF_CHAIN, "results": a_list(step)}, END | SUMS),
+                an_object({**STATUS_OF_TASKS, "results": a_list(RESULT)}, STATE | SUMS),
+                an_object({**STATUS_OF_CHAIN, "results": a_list(step)}, STATE | SUMS),
             ]
         },
         "chain": an_object({**CHAIN, "results": a_list(step)}, SUMS),
@@ -233,7 +238,9 @@ def _worker() -> Schema:
             "version": TEXT,
             "python": TEXT,
             "started_ms": COUNT,
+            "owner": TEXT,
             "clis": a_map(nullable(TEXT)),
+            "tags": a_list(TEXT),
             "sandbox": {"type": "object"},
             "checks": a_list(_check({})),
             "draining": FLAG,
@@ -259,7 +266,7 @@ def _dry_run() -> Schema:
         },
         {"alternatives": other, "fallback": other, "estimate": estimate},
     )
-    return an_object({"tasks": a_list(task)}, {"estimate": estimate})
+    return an_object({"tasks": a_list(task)}, {"estimate": estimate, "requires": REQUIRES})
 
 
 def _stats() -> Schema:

@@ -120,7 +120,7 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         observers.add(LimitReporter(quick.store, worker_of(owner)))
         observers.add(StepPublisher(Store.connect(url, ANSWER_SECONDS)))
         limits = {queue_of(queue): limits for queue, limits in config.queues.items()}
-        entry = worker_info.entry(slots, queues)
+        entry = worker_info.entry(owner, slots, queues, config)
         announcement = Announcement(quick.store, worker_of(owner), entry, limits, config.budgets)
         connection = LivenessConnection(url)
         self.renewer = LeaseRenewer(

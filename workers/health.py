@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -108,6 +108,21 @@ def clis(
 
     with ThreadPoolExecutor(max(1, len(backends))) as pool:
         return list(pool.map(look, backends))
+
+
+def versions(
+    backends: Iterable[Backend], environment_of: Callable[[Backend], Mapping[bytes, bytes]]
+) -> dict[str, str | None]:
+    """Return what the CLI of each backend says of its version; None where nobody can tell."""
+    asked = [backend for backend in backends if backend.version_argv]
+
+    def version(backend: Backend) -> str | None:
+        said, code = ask(backend.version_argv, environment_of(backend))
+        return said if code == 0 else None
+
+    with ThreadPoolExecutor(max(1, len(asked))) as pool:
+        names = [backend.name for backend in asked]
+        return dict(zip(names, pool.map(version, asked), strict=True))
 
 
 def _cli(

@@ -32,13 +32,13 @@ def execute(run: str, index: int, dispatch: int) -> bool:
     """Run one dispatch of one task. Returns whether it is the last of its chord to end.
 
     Raises:
-        Ignore: this dispatch is not, or no longer, the one that counts: somebody else returns
-            to the chord for the task.
+        Ignore: this dispatch is not, or no longer, the one that counts, or this worker does not
+            have what the run requires: somebody else returns to the chord for the task.
     """
     here, lease = context.current(), Lease(run, index, dispatch)
     try:
         claim = here.dispatcher.claim(lease, here.executor.owner)
-        if claim.verdict == "stale":
+        if claim.verdict in {"stale", "unmet"}:
             raise Ignore
         if claim.verdict == "canceled":
             return False

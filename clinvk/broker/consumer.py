@@ -14,6 +14,11 @@ from typing import Any
 
 from celery.worker import consumer
 
+from clinvk.core.spec import queue_of
+
+OWN_QUEUE = queue_of("@")
+"""What the name of a worker's own queue begins with."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -30,7 +35,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         acknowledge(*args)
 
     def serves(self) -> list[str]:
-        """Return the queues that this worker takes from just now, in random order.
+        """Return the queues that this worker takes from just now: its own, then others at random.
 
         There are none while the worker shuts down, and none in the loop's own thread (the pool
         `solo`), where the next task would begin inside the one that just ends.
@@ -39,8 +44,8 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
             return []
         channel = self._channel()
         queues = list(channel.active_queues) if channel is not None else []
-        random.shuffle(queues)  # no queue comes first for ever
-        return queues
+        random.shuffle(queues)  # no queue comes first for ever, but what nobody else may take
+        return sorted(queues, key=lambda queue: not queue.startswith(OWN_QUEUE))
 
     def take(self, queue: str, message: bytes) -> None:
         """Receive a message. Where that fails, the reaper publishes it again."""

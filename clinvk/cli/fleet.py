@@ -35,10 +35,22 @@ if TYPE_CHECKING:
     show_default=True,
     help="Name this worker NAME@HOST.",
 )
+@click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="TAG",
+    help="Tag this worker, for runs that require it; may be repeated.",
+)
 @broker_option
 @config_option
 def worker(
-    config: str | None, broker: str | None, queues: str | None, concurrency: int, name: str
+    config: str | None,
+    broker: str | None,
+    queues: str | None,
+    concurrency: int,
+    name: str,
+    tags: tuple[str, ...],
 ) -> int:
     """Run tasks of a fleet on this machine.
 
@@ -47,7 +59,7 @@ def worker(
     from clinvk.commands import worker
     from clinvk.config import settings
 
-    worker.run(settings.load(config), broker, queues, concurrency, name)
+    worker.run(settings.load(config), broker, queues, concurrency, name, tags)
 
 
 @fleet_command("workers")

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from clinvk.commands.submission import Work, carry_out, plan_run, resolver
+from clinvk.core.requirements import Requirements
 from clinvk.core.spec import RunOptions
 from clinvk.taskfile import chain, sources
 
@@ -26,7 +27,12 @@ def run(settings: Settings, options: ChainOptions) -> int:
         backends=parsed.backends,
         choices=parsed.choices,
         has_fallback=parsed.has_fallback,
-        run_options=RunOptions(kind="chain", max_parallel=1, fail_fast=header.stop_on_failure),
+        run_options=RunOptions(
+            kind="chain",
+            max_parallel=1,
+            fail_fast=header.stop_on_failure,
+            requires=Requirements.of(header.requires or {}),
+        ),
         output_dir=header.output_dir,
         max_cost_usd=header.max_cost_usd,
         max_tokens_total=header.max_tokens_total,

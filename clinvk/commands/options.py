@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from clinvk.core.amounts import micro_usd_of, tokens_of
 from clinvk.core.durations import wait_seconds
@@ -85,7 +85,10 @@ def given_tokens(text: str | None) -> int | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParallelOptions(CommonOptions):
-    """The options of `clinvk parallel`. With a `prompt` there is no file of tasks."""
+    """The options of `clinvk parallel`. With a `prompt` there is no file of tasks.
+
+    `requires` is one of programs alone; it is instead of that of a file.
+    """
 
     prompt: str | None = None
     each: tuple[str, ...] = ()
@@ -94,6 +97,7 @@ class ParallelOptions(CommonOptions):
     max_parallel: int | None = None
     fail_fast: bool | None = None
     lenient: bool = False
+    requires: Mapping[str, Any] | None = None
 
     def own_files(self) -> list[str]:
         """Return the files and directories that the command line names."""

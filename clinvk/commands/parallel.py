@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from clinvk.backends import BackendRegistry
 from clinvk.commands.submission import Work, carry_out, plan_run, resolver
 from clinvk.core.errors import UsageError
+from clinvk.core.requirements import Requirements
 from clinvk.core.spec import RunOptions
 from clinvk.taskfile import each, reader, sources
 from clinvk.taskfile.raw_tasks import RawTasks, list_numbering
+from clinvk.taskfile.routes import requirement_problems
 from clinvk.taskfile.schema import TASKS, ParsedFile, TaskFileHeader
 
 if TYPE_CHECKING:
@@ -63,11 +65,27 @@ def _work(settings: Settings, options: ParallelOptions, parsed: ParsedFile[TaskF
         run_options=RunOptions(
             max_parallel=pick(options.max_parallel, header.max_parallel, "parallel", "max_workers"),
             fail_fast=pick(options.fail_fast, header.fail_fast, "parallel", "fail_fast"),
+            requires=_requires(settings, options.requires, header.requires),
         ),
         output_dir=header.output_dir,
         max_cost_usd=header.max_cost_usd,
         max_tokens_total=header.max_tokens_total,
     )
+
+
+def _requires(
+    settings: Settings, given: Mapping[str, Any] | None, in_file: Mapping[str, Any] | None
+) -> Requirements:
+    """Return what a program requires, or else a file.
+
+    Raises:
+        UsageError: what the program requires is not valid.
+    """
+    if given is None:
+        return Requirements.of(in_file or {})
+    for at, what in requirement_problems(given, settings.backends):
+        raise UsageError(f"{at}: {what}")
+    return Requirements.of(given)
 
 
 def _opened(

@@ -14,6 +14,7 @@ from clinvk.commands.budgets import prepare_retry
 from clinvk.commands.options import given_cost, given_tokens, parse_kinds
 from clinvk.core import exit_codes
 from clinvk.core.errors import ClinvkError, UsageError
+from clinvk.core.requirements import Requirements
 from clinvk.core.spec import ErrorKind, RunOptions, RunSummary, TaskSpec
 from clinvk.local import reach
 from clinvk.output.kinds import formatter_of
@@ -215,7 +216,9 @@ class _Retrying:
             specs = [changed.get(index, spec) for index, spec in enumerate(specs)]
         self._settings.load_backends({name for spec in changed.values() for name in spec.backends})
         if not (self._options.wait_for_workers or self._client.is_private):
-            self._client.check_served(self._choices(specs, chosen))
+            self._client.check_served(
+                self._choices(specs, chosen), Requirements.of(summary.requires)
+            )
         presenter = self._presenter(summary, specs, len(chosen.indexes))
         prepare_retry(self._settings, self._client, self._run.id, self._budget)
         with presenter.interruption() as interruption:

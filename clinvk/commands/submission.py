@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from clinvk.backends import BackendRegistry
 from clinvk.commands import budgets
@@ -17,7 +17,7 @@ from clinvk.core import exit_codes
 from clinvk.core.errors import UsageError
 from clinvk.core.sanitize import one_line
 from clinvk.core.spec import RunOptions, StepDetail, TaskSpec, queue_of
-from clinvk.local import reach
+from clinvk.local import reach, requirements
 from clinvk.output import documents, estimate_words, plan
 from clinvk.output.formatter import Formatter
 from clinvk.output.kinds import formatter_of
@@ -195,6 +195,7 @@ def print_plan(settings: Settings, planned: PlannedRun, estimates: Estimates | N
     registry = BackendRegistry.from_config(settings.worker.backends)
     warnings: dict[str, None] = {}
     total = estimates and estimates.total(planned.work.specs)
+    requires = planned.work.run_options.requires
 
     quiet = Environments(settings.worker).quiet_arguments
     is_here = planned.broker_url is None
@@ -212,10 +213,12 @@ def print_plan(settings: Settings, planned: PlannedRun, estimates: Estimates | N
             yield item
 
     def lines() -> Iterator[str]:
+        yield from [f"requires {requires}"] if requires else ()
         yield from plan.lines(rows())
         yield from estimate_words.total_lines(total) if total else ()
 
-    head = {"estimate": estimate_words.total_document(total)} if total else {}
+    head: dict[str, Any] = {"estimate": estimate_words.total_document(total)} if total else {}
+    head |= {"requires": requires.to_dict()} if requires else {}
     Output(sys.stdout).write_all(
         documents.listing(head, "tasks", plan.entries(rows()))
         if planned.view.as_json
@@ -224,6 +227,9 @@ def print_plan(settings: Settings, planned: PlannedRun, estimates: Estimates | N
     if planned.broker_url is None:
         missing = settings.missing(sorted(planned.work.backends))
         warnings.update({f"{name} is not installed here: {hint}": None for name, hint in missing})
+        warnings.update(
+            dict.fromkeys(requirements.unmet(settings, requires, _choices(planned.work))[1])
+        )
     for warning in warnings:
         note(f"warning: {one_line(warning)}")
     return exit_codes.OK
@@ -250,7 +256,7 @@ def _for_fleet(planned: PlannedRun, broker_url: str) -> PlannedRun:
     work = planned.work
     if not work.has_fallback or planned.wait_for_workers:
         return planned
-    served = reach.served(broker_url)
+    served = reach.served(broker_url, work.run_options.requires)
     _note_unserved(work, served)
     return replace(planned, work=beginning_with_served(work, served), given=work.specs)
 
@@ -288,12 +294,15 @@ def _submit(
     key: tuple[RunKey, str] | None,
     audience: Audience,
 ) -> int:
-    work = planned.work
+    work, requires = planned.work, planned.work.run_options.requires
     presenter = _presenter(planned, work.specs, audience)
+    worker = settings.worker
+    if planned.broker_url is None:
+        worker = requirements.checked(settings, requires, _choices(work))
     with (
         reach.connect(
             planned.broker_url,
-            worker=replace(settings.worker, reuse_ignores=planned.own_files),
+            worker=replace(worker, reuse_ignores=planned.own_files),
             queues=sorted(map(queue_of, work.backends)),
             slots=min(work.run_options.max_parallel, len(work.specs)),
             server=settings.config.local.server,
@@ -304,7 +313,7 @@ def _submit(
         audience.interruption(lambda line: presenter.note(line)) as interruption,
     ):
         if planned.broker_url is not None and not planned.wait_for_workers:
-            client.check_served(work.choices)
+            client.check_served(work.choices, requires)
         if planned.broker_url is None:
             budgets.prepare(settings, client, "", work.run_options)
         client.ship_bytes = settings.config.worktrees.ship_bytes
@@ -318,6 +327,12 @@ def _submit(
             presenter.submitted(run.id)
             return exit_codes.OK
         return presenter.show(run, interruption)
+
+
+def _choices(work: Work) -> list[tuple[str, ...]]:
+    """Return the backends of which one has to be there for each task, or for going on with it."""
+    own = {name for names in work.choices for name in names}
+    return [*work.choices, *((name,) for name in work.backends if name not in own)]
 
 
 def _presenter(planned: PlannedRun, specs: Sequence[TaskSpec], audience: Audience) -> Presenter:

@@ -12,6 +12,7 @@ from clinvk.config.paths import RUNS_DIR
 from clinvk.core.amounts import micro_usd_of, tokens_of
 from clinvk.core.broker_url import broker_problem
 from clinvk.core.network import NetworkAccess
+from clinvk.core.requirements import tags_of
 from clinvk.core.spec import (
     DEFAULT_MAX_WAIT_SECONDS,
     DEFAULT_RETRIES,
@@ -209,6 +210,7 @@ class WorkerSection(_Section):
     remote_control: bool = False
     state_dir: UserPath = WorkerConfig().state_dir
     sandbox: Annotated[SandboxChoice | Literal["require"], BeforeValidator(_off)] = "auto"
+    tags: Annotated[list[str], AfterValidator(tags_of)] = []
 
 
 class SandboxSection(_Section):

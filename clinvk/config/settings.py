@@ -78,6 +78,7 @@ class Settings:
             budgets=self.config.budgets.limits() if self.sets_budgets else None,
             policy_file=self.config.worker.policy,
             state_dir=self.config.worker.state_dir,
+            tags=self.config.worker.tags,
             sandbox="auto" if chosen == "require" else chosen,
             sandbox_require=chosen == "require" or self.config.sandbox.require,
             network=self.config.sandbox.network,

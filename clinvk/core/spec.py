@@ -27,6 +27,7 @@ from clinvk.core.changes import Changes
 from clinvk.core.errors import WireError
 from clinvk.core.nesting import Shallow
 from clinvk.core.network import NetworkAccess
+from clinvk.core.requirements import NOTHING, Requirements
 from clinvk.core.schemas import DEEPEST
 
 WIRE_VERSION = 1
@@ -148,7 +149,7 @@ class Wire:
 
 def _plain(value: Any) -> Any:
     """Return a field's value as what JSON has for it."""
-    if isinstance(value, Usage | Enforcement | Changes | Verification):
+    if isinstance(value, Usage | Enforcement | Changes | Verification | Requirements):
         return value.to_dict()
     if isinstance(value, list) and value and isinstance(value[0], Try):
         return [entry.to_dict() for entry in value]
@@ -644,6 +645,7 @@ class RunOptions(Wire):
     its last change. `max_micro_usd` and `max_total_tokens` are the run's budget, for all executions
     of its tasks; with `allow_unknown_cost`, executions that nobody can price count as estimated.
     `estimate_micro_usd` and `estimate_tokens` are what is taken for one of which nothing is known.
+    `requires` is what the workers that run its tasks must have.
     """
 
     max_parallel: int = 3
@@ -658,6 +660,7 @@ class RunOptions(Wire):
     allow_unknown_cost: bool = False
     estimate_micro_usd: int | None = None
     estimate_tokens: int | None = None
+    requires: Requirements = NOTHING
 
     @property
     def has_budget(self) -> bool:
@@ -682,6 +685,7 @@ class RunSummary:
     rest, `assumed_…` counts, and `reserved_…` is held back for what runs. `budget_of` is whose
     budget ended it: `run`, or a scope of those of a day (`all`, a queue, `key NAME`); `unpriced` is
     a backend, or model, whose cost nobody knows.
+    `requires` is what its workers must have, in the form of a file (`Requirements.of`).
     """
 
     run_id: str
@@ -713,6 +717,7 @@ class RunSummary:
     reserved_tokens: int = 0
     budget_of: str | None = None
     unpriced: str | None = None
+    requires: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def ended(self) -> int:

@@ -45,6 +45,7 @@ class WorkerConfig:
     `worktrees_dir` has at most `worktrees_count` worktrees of tasks, of `worktrees_bytes` in all;
     one that has what no result has is kept for `worktrees_keep_days`. `changes_bytes` is how large
     the patch of a task may be, `ship_bytes` how much a client sends of a checkout.
+    `tags` are announced, and `clis`, the versions of CLIs, by a worker that does not look itself.
     `prices` are `{backend or backend:model: {input, output, cached_input}}`. `budgets` are the
     limits of a day by scope and unit (`Queues.set_budgets`); None leaves those that there are.
     Results of tasks are taken again for `reuse_keep_days`. They are kept on the broker, or with
@@ -63,6 +64,8 @@ class WorkerConfig:
     task_limits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     budgets: Mapping[str, int] | None = None
+    tags: Sequence[str] = ()
+    clis: Mapping[str, str | None] = field(default_factory=dict)
     reports_versions: bool = True
     has_supervisor: bool = True
     checks_server: bool = True

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clinvk.core.errors import BrokerError, UsageError, WireError
+from clinvk.core.requirements import NOTHING, Requirements
 from clinvk.core.spec import backend_of, queue_of
 from clinvk.core.worker_config import WorkerConfig
-from clinvk.local import start
+from clinvk.local import requirements, start
 from clinvk.local.records import INTERRUPTED, Record, Records, RunKey, Summary
 from clinvk.local.running import running_runs
 from clinvk.local.server import broker_url, bundled_server, find_server, is_up
@@ -30,8 +31,8 @@ ANSWER_SECONDS = 10.0
 POLL_SECONDS = 0.02
 
 
-def served(broker: str) -> set[str]:
-    """Return the queues that the live workers of a broker serve.
+def served(broker: str, requires: Requirements = NOTHING) -> set[str]:
+    """Return the queues of those live workers of a broker that have what is required of them.
 
     Raises:
         BrokerError: the broker cannot be reached.
@@ -40,7 +41,7 @@ def served(broker: str) -> set[str]:
 
     with closing(CeleryClient(broker)) as client:
         client.check_server()
-        return client.served()
+        return client.served(requires)
 
 
 @contextmanager
@@ -284,16 +285,22 @@ def resumed(
 
     Raises:
         RunTakenError: it goes on already.
-        BrokerError: its record cannot be read or written.
+        BrokerError: its record cannot be read or written, or this machine does not have what the
+            run requires.
     """
     assert local.record is not None
     summary = local.record.summary()
     queues = list(dict.fromkeys([*summary.queues, *map(queue_of, backends)]))
     settings.load_backends(backend_of(queue) for queue in queues)
+    worker = requirements.checked(
+        settings,
+        Requirements.of(summary.run.requires),
+        [[backend_of(queue)] for queue in summary.queues],
+    )
     place = start.Place(local.run, records_of(settings), resumes=True)
     slots = min(max_parallel or summary.run.max_parallel, summary.run.total)
     program = settings.config.local.server
-    with _private(settings.worker, place, queues, slots, program) as (client, private):
+    with _private(worker, place, queues, slots, program) as (client, private):
         yield client
         if detach:
             private.detach()

@@ -202,6 +202,7 @@ def status(run: RunSummary) -> dict[str, Any]:
         "start_time": rfc3339_from_ms(run.created_ms),
         **({"end_time": rfc3339_from_ms(ended_ms)} if ended_ms else {}),
         **budget(run),
+        **({"requires": dict(run.requires)} if run.requires else {}),
     }
 
 

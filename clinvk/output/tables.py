@@ -30,14 +30,15 @@ def columns(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[s
 
 
 def workers(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Yield the workers with their slots, queues, version and CLIs."""
+    """Yield the workers with their slots, queues, tags, version and CLIs."""
     yield from columns(
-        ("WORKER", "SLOTS", "QUEUES", "VERSION", "SANDBOX", "CLIS"),
+        ("WORKER", "SLOTS", "QUEUES", "TAGS", "VERSION", "SANDBOX", "CLIS"),
         (
             (
                 name,
                 entry["slots"],
                 ",".join(backend_of(queue) for queue in entry["queues"]),
+                ",".join(entry.get("tags", [])),
                 entry.get("version", ""),
                 _sandbox(entry.get("sandbox")),
                 ", ".join(f"{k} {v}" for k, v in entry.get("clis", {}).items() if v),

@@ -11,9 +11,9 @@ import os
 import pwd
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import kombu.exceptions
 import redis
@@ -22,7 +22,8 @@ from clinvk.broker.app import create_app
 from clinvk.broker.dispatcher import Dispatcher
 from clinvk.core.broker_url import mask_password
 from clinvk.core.errors import BrokerError, ClinvkError, UsageError
-from clinvk.core.spec import RunOptions, RunSummary, TaskSpec, queue_of
+from clinvk.core.requirements import NOTHING, Requirements
+from clinvk.core.spec import RunOptions, RunSummary, TaskSpec, backend_of, queue_of
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.runs.celery_run import CeleryRun, RetriedRun
 from clinvk.runs.client import LAST, PrivateFleet, key_problem, new_run_id
@@ -35,6 +36,8 @@ from clinvk.store.store import Store
 if TYPE_CHECKING:
     from clinvk.runs.shipping import Shipping
 
+MOST_SHOWN = 5
+"""Of how many workers it is said what they have."""
 LOOK_BACK_RUNS = 1000
 """Among how many of the newest runs the user's newest is looked for."""
 
@@ -189,6 +192,7 @@ class CeleryClient:
                 max_total_tokens=options.max_total_tokens,
                 created_ms=time.time_ns() // 1_000_000,
                 user=login_name(),
+                requires=options.requires.to_dict(),
             )
         )
         return run
@@ -250,29 +254,31 @@ class CeleryClient:
                     return run.run_id, run.created_ms
         raise UsageError(f"last: no run of {user} here (clinvk runs lists the runs)")
 
-    def served(self) -> set[str]:
-        """Return the queues that live workers serve."""
+    def served(self, requires: Requirements = NOTHING) -> set[str]:
+        """Return the queues of live workers that have what is required of them."""
         with self.reaching_broker():
-            workers = self.store.workers()
-        return {queue for entry in workers.values() for queue in entry["queues"]}
+            return _served(self.store.workers().values(), requires)
 
-    def check_served(self, choices: Iterable[Sequence[str]]) -> None:
-        """Make sure that live workers serve one backend of each choice.
+    def check_served(
+        self, choices: Iterable[Sequence[str]], requires: Requirements = NOTHING
+    ) -> None:
+        """Make sure that live workers serve one backend of each choice, and have what is required.
 
         Raises:
-            BrokerError: nobody serves any of one.
+            BrokerError: nobody serves any of one, or those who do have other things.
         """
-        served = self.served()
-        unserved = [
-            names for names in choices if not any(queue_of(name) in served for name in names)
-        ]
-        missing = sorted({name for names in unserved for name in names})
-        if missing:
+        with self.reaching_broker():
+            workers = self.store.workers()
+        choices = list(choices)
+        if missing := _missing(choices, _served(workers.values(), NOTHING)):
             raise BrokerError(
                 f"no live worker serves {', '.join(missing)}: start one with "
                 f"`clinvk worker --queues {','.join(missing)}`, or submit anyway with "
                 "--wait-for-workers"
             )
+        if unmet := _missing(choices, _served(workers.values(), requires)):
+            lines = [_unmet(name, requires, workers) for name in unmet]
+            raise BrokerError(f"{'; '.join(lines)} (--wait-for-workers submits anyway)")
 
     @contextmanager
     def reaching_broker(self) -> Iterator[None]:
@@ -283,6 +289,35 @@ class CeleryClient:
             self.check_health()
             url = mask_password(self._broker_url)
             raise BrokerAwayError(f"cannot use the broker {url}: {error}") from error
+
+
+def _served(entries: Iterable[Mapping[str, Any]], requires: Requirements) -> set[str]:
+    return {
+        queue
+        for entry in entries
+        for queue in entry["queues"]
+        if requires.are_met(backend_of(queue), entry)
+    }
+
+
+def _missing(choices: Iterable[Sequence[str]], served: Collection[str]) -> list[str]:
+    """Return the backends of those choices of which none is served."""
+    unserved = [names for names in choices if not any(queue_of(name) in served for name in names)]
+    return sorted({name for names in unserved for name in names})
+
+
+def _unmet(name: str, requires: Requirements, workers: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say what is required of a backend's workers, and what they have."""
+    have = [
+        f"{worker} has {requires.found(name, entry)}"
+        for worker, entry in sorted(workers.items())
+        if queue_of(name) in entry["queues"]
+    ]
+    more = [f"and {len(have) - MOST_SHOWN} more"] if len(have) > MOST_SHOWN else []
+    return (
+        f"no live worker that serves {name} has what the run requires "
+        f"({requires.of_backend(name)}): {'; '.join([*have[:MOST_SHOWN], *more])}"
+    )
 
 
 def digest_of(specs: Sequence[TaskSpec], options: RunOptions) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, Protocol
 
+from clinvk.core.requirements import Requirements
 from clinvk.core.spec import RunOptions, RunSummary, TaskResult, TaskSpec
 from clinvk.core.steps import StepRecord
 from clinvk.runs.waiting import Wait
@@ -114,8 +115,12 @@ class Client(Protocol):
         The key stands for the tasks that were `given`, if these are others.
         """
 
-    def check_served(self, choices: Iterable[Sequence[str]]) -> None:
-        """Make sure that live workers serve one backend of each choice; raises BrokerError."""
+    def check_served(self, choices: Iterable[Sequence[str]], requires: Requirements) -> None:
+        """Make sure that live workers serve one backend of each choice, and have what is required.
+
+        Raises:
+            BrokerError: they do not.
+        """
 
 
 def new_run_id() -> str:

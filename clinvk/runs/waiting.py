@@ -10,7 +10,9 @@ from clinvk.core.spec import backend_of
 from clinvk.store.types import Explanation, PendingReason
 
 MAX_WORKERS = 3
-NORMAL = frozenset({"run", "busy", "limit", "rate", "turn", "limited", "held", "budget"})
+NORMAL = frozenset(
+    {"run", "busy", "limit", "rate", "turn", "limited", "held", "budget", "occupied"}
+)
 """Reasons that pass by themselves as tasks end."""
 REASONS = {
     "paused": "queue {} is paused",
@@ -22,6 +24,8 @@ REASONS = {
     "run": "the run has reached max_parallel",
     "turn": "another run has its turn in queue {}",
     "budget": "{} is kept from starting by a budget",
+    "unmet": "no live worker that serves {} has what the run requires",
+    "occupied": "all workers for {} that have what the run requires are busy",
     "held": "{} is to be tried again",
 }
 
@@ -85,8 +89,7 @@ def describe(explanation: Explanation) -> str:
     if explanation.dispatched:
         parts.append(f"{explanation.dispatched} published but not claimed")
     parts += [
-        f"{pending.count} waiting: {_why(pending, explanation.now_ms)}"
-        for pending in explanation.pending
+        f"{pending.count} waiting: {_why(pending, explanation)}" for pending in explanation.pending
     ]
     if explanation.state == "canceled":
         parts.append("the run is canceled, running tasks are being stopped")
@@ -95,12 +98,17 @@ def describe(explanation: Explanation) -> str:
     return ", ".join(parts) or "no task is running or waiting"
 
 
-def _why(pending: PendingReason, now_ms: int) -> str:
+def _why(pending: PendingReason, explanation: Explanation) -> str:
+    now_ms, backend = explanation.now_ms, backend_of(pending.queue)
     if pending.reason == "limited" and pending.until_ms is not None:
         until = closed_until(pending.until_ms, now_ms)
         return f"{_name(pending)} is limited {until}, {limit_name(pending.kind)}"
     until = f" {_UNTIL[pending.reason]} {when(pending.until_ms)}" if pending.until_ms else ""
-    return REASONS[pending.reason].format(backend_of(pending.queue)) + until
+    if pending.reason in {"unmet", "occupied"}:
+        names = backend.split("|")
+        required = explanation.requires
+        until = f" ({required.of_backend(names[0]) if len(names) == 1 else required})"
+    return REASONS[pending.reason].format(backend) + until
 
 
 _UNTIL = {"paused": "until", "held": "at"}

@@ -13,6 +13,7 @@ from annotated_types import Ge
 from clinvk.core import limit_waits, wire_checks
 from clinvk.core.errors import WireError
 from clinvk.core.history import History
+from clinvk.core.requirements import NOTHING, Requirements
 from clinvk.core.spec import RunSummary, TaskResult, TaskSpec, Try
 from clinvk.core.spending import Spending
 from clinvk.store.failure_detector import Overdue
@@ -93,6 +94,13 @@ def pending_reason(row: Sequence[Any]) -> PendingReason:
         text(kind),
         text(worker),
     )
+
+
+def requirements(text: bytes) -> Requirements:
+    """Decode what a run requires; what cannot be read is shown as nothing."""
+    with suppress(ValueError, TypeError, AttributeError, RecursionError):
+        return Requirements.of(json.loads(text or b"{}"))
+    return NOTHING
 
 
 def overdue(row: Sequence[Any]) -> Overdue:
@@ -248,6 +256,7 @@ def summary(
             idle_ms=_between(0, record.get("idle_ms", "0"), LATEST_MS),
             budget_of=record.get("budget_of"),
             unpriced=record.get("unpriced"),
+            requires=Requirements.of(json.loads(record.get("requires", "{}"))).to_dict(),
             **_amounts(record),
             reserved_micro_usd=cost,
             reserved_tokens=tokens,
@@ -310,7 +319,7 @@ def worker(name: str, entry: bytes) -> dict[str, Any]:
     with _reading(f"worker {name}"):
         fields = json.loads(entry)
         needed = {key: fields[key] for key in ("slots", "queues")}
-        shown = {key: fields[key] for key in ("version", "clis") if key in fields}
+        shown = {key: fields[key] for key in ("version", "clis", "tags") if key in fields}
         for _, wrong in wire_checks.problems(_WorkerEntry, needed | shown):
             raise ValueError(wrong)
         return dict(fields)
@@ -324,6 +333,7 @@ class _WorkerEntry:
     queues: list[str]
     version: str | None = None
     clis: dict[str, str | None] = field(default_factory=dict)
+    tags: list[str] = field(default_factory=list)
 
 
 def queue(

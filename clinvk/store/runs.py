@@ -141,6 +141,8 @@ class Runs(Connection):
             record["has_tags"] = 1
         if options.has_budget:
             record |= _budget(options)
+        if options.requires:
+            record["requires"] = json.dumps(options.requires.to_dict())
         self.redis.hset(key("submission", submission), mapping=record)
         self.redis.pexpire(key("submission", submission), SUBMITTING_MS)
 
@@ -186,7 +188,7 @@ class Runs(Connection):
         answer = self.call("explain", run=run)
         if not answer:
             return None
-        state, remaining, running, dispatched, pending, now_ms = answer
+        state, remaining, running, dispatched, pending, now_ms, requires = answer
         return Explanation(
             state=state.decode(),
             remaining=remaining,
@@ -194,6 +196,7 @@ class Runs(Connection):
             dispatched=dispatched,
             pending=[decoding.pending_reason(row) for row in pending],
             now_ms=int(now_ms),
+            requires=decoding.requirements(requires),
         )
 
     # What happened.

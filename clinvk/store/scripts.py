@@ -21,6 +21,7 @@ LIBRARY = (
     "transaction",
     "records",
     "lifetimes",
+    "workers",
     "gates",
     "tries",
     "pending",

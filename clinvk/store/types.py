@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
+from clinvk.core.requirements import NOTHING, Requirements
 from clinvk.core.spending import LOST, Spending
 
 if TYPE_CHECKING:
@@ -405,7 +406,10 @@ class PendingReason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """What a run waits for, at `now_ms` by the server. `running` counts claimed tasks by worker."""
+    """What a run waits for, at `now_ms` by the server. `running` counts claimed tasks by worker.
+
+    `requires` is what its workers must have.
+    """
 
     state: str
     remaining: int
@@ -413,3 +417,4 @@ class Explanation:
     dispatched: int = 0
     pending: Sequence[PendingReason] = ()
     now_ms: int = field(default=0, compare=False)
+    requires: Requirements = NOTHING

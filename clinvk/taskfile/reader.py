@@ -21,7 +21,7 @@ from clinvk.runs.spool import Spool
 from clinvk.taskfile import answer_fields, parsing
 from clinvk.taskfile.answer_fields import Schemas
 from clinvk.taskfile.raw_tasks import RawTasks, SourceLocations
-from clinvk.taskfile.routes import fallback_problems
+from clinvk.taskfile.routes import fallback_problems, requirement_problems
 from clinvk.taskfile.schema import FileSchema, Header, ParsedFile
 from clinvk.taskfile.sources import decode_lines, fail
 from clinvk.taskfile.task_validation import check_task, place_of
@@ -177,6 +177,7 @@ def _header(
     fields, found = answer_fields.plain(given, schemas)
     fields = {**fields, **dict.fromkeys(at for at, _ in found)}
     found += fallback_problems(given.get("fallback"), backends)
+    found += requirement_problems(given.get("requires"), backends)
     problems = [f"{at}: {what}" for at, what in found]
     try:
         header = schema.header.model_validate(fields)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clinvk.core.durations import wait_seconds
+from clinvk.core.requirements import TAGS, Requirements
 from clinvk.core.spec import not_blank
 from clinvk.core.suggestions import did_you_mean
 from clinvk.core.validation_errors import shown
@@ -93,6 +94,18 @@ def fallback_problems(
         seen.add(route)
         if problem is not None:
             yield f"fallback[{place}]", problem
+
+
+def requirement_problems(given: Any, backends: Mapping[str, bool]) -> Iterator[Problem]:
+    """Yield what is wrong with what a file requires. What is no mapping is left to the types."""
+    for name, value in given.items() if isinstance(given, dict) else ():
+        if name != TAGS and (problem := backend_problem(name, backends)):
+            yield f"requires.{name}", problem
+            continue
+        try:
+            Requirements.of({name: value})
+        except ValueError as error:
+            yield f"requires.{name}", f"{error} (got {shown(value)})"
 
 
 def _route(entry: str, backends: Mapping[str, bool]) -> tuple[Route, str | None]:

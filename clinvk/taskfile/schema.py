@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from clinvk.core.amounts import TOKENS_PATTERN, tokens_of
 from clinvk.core.durations import FOR_EVER, PATTERN, wait_seconds
 from clinvk.core.prices import MOST_USD
+from clinvk.core.requirements import TAG_PATTERN, TAGS
 from clinvk.core.spec import RetryKind, TaskSpec, Workspace
 from clinvk.taskfile.raw_tasks import RawTasks
 
@@ -56,10 +57,25 @@ TokenCount = Annotated[
 """A number of tokens, `500k` or `2M`; kept as it is written."""
 
 
+Requires = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "properties": {
+                TAGS: {"type": "array", "items": {"type": "string", "pattern": f"^{TAG_PATTERN}$"}}
+            },
+            "additionalProperties": {"type": "string"},
+        }
+    ),
+]
+"""What workers must have; `requirement_problems` says what is wrong with one."""
+
+
 class FileHeader(BaseModel):
     """What a file sets beside its tasks. None is what it does not set.
 
-    The fields after `max_tokens_total` are defaults of its tasks. `schema` and `verify` are as
+    The fields after `requires` are defaults of its tasks. `schema` and `verify` are as
     `answer_fields` has made them.
     """
 
@@ -68,6 +84,7 @@ class FileHeader(BaseModel):
     output_dir: Annotated[str, Field(min_length=1)] | None = None
     max_cost_usd: Annotated[float, Field(gt=0, le=MOST_USD, allow_inf_nan=False)] | None = None
     max_tokens_total: TokenCount | None = None
+    requires: Requires | None = None
     max_wait: MaxWait | None = None
     retries: Retries | None = None
     retry_on: list[RetryKind] | None = None

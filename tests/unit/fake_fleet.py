@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clinvk.core.errors import BrokerError
+from clinvk.core.requirements import NOTHING, Requirements
 from clinvk.core.spec import ErrorKind, RunOptions, RunSummary, TaskResult, TaskSpec, TaskStatus
 from clinvk.runs.client import Event, StepsWanted
 from tests.harness import Completed as Ended
@@ -57,7 +58,9 @@ class FakeFleet:
 
     outlives_client = False
 
-    def check_served(self, choices: Iterable[Sequence[str]]) -> None:
+    def check_served(
+        self, choices: Iterable[Sequence[str]], requires: Requirements = NOTHING
+    ) -> None:
         """Say that all is served."""
 
     def submit(

@@ -131,7 +131,9 @@ def test_the_library_has_every_field_of_a_task_and_every_option() -> None:
     elsewhere = {"detach", "prompt", "each", "each_line", "backend"}
     options = {str(parameter.name) for parameter in parallel.params}
     wanted = options - printed - elsewhere
-    assert set(Options.__annotations__) == wanted | {"show"}, "see Options in clinvk/api.py"
+    assert set(Options.__annotations__) == wanted | {"show", "requires"}, (
+        "see Options in clinvk/api.py"
+    )
     given = take_paths(parallel.make_context("parallel", []).params)
     del given["config"], given["paths"]
     assert ParallelOptions(**given) == ParallelOptions()

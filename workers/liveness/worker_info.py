@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from clinvk.core.version import __version__
+from clinvk.core.worker_config import WorkerConfig
 from clinvk.store.store import Store
 from workers.observers import WorkerEvent, WorkerStarted
 
@@ -73,8 +74,11 @@ class Announcement:
             self._store.drain(self._worker)
 
 
-def entry(slots: int, queues: Sequence[str]) -> dict[str, Any]:
-    """Return the entry of a worker of this process: where, what, how much at once."""
+def entry(owner: str, slots: int, queues: Sequence[str], config: WorkerConfig) -> dict[str, Any]:
+    """Return the entry of a worker of this process: where, what, how much at once.
+
+    `owner` is what it claims tasks as (`Store.claim`).
+    """
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -83,7 +87,9 @@ def entry(slots: int, queues: Sequence[str]) -> dict[str, Any]:
         "slots": slots,
         "queues": list(queues),
         "started_ms": int(time.time() * 1000),
-        "clis": {},
+        "owner": owner,
+        "clis": dict(config.clis),
+        "tags": list(config.tags),
     }
 
 

@@ -81,7 +81,11 @@ class Chain(Formatter):
             "canceled_steps": whole.pop("canceled"),
             "current_step": current,
             "stop_on_failure": whole.pop("fail_fast"),
-        } | {name: whole[name] for name in ("start_time", "end_time", "budget") if name in whole}
+        } | {
+            name: whole[name]
+            for name in ("start_time", "end_time", "budget", "requires")
+            if name in whole
+        }
 
     def title(self, spec: TaskSpec, result: TaskResult) -> str:
         """Return the line above an output that follows in full."""

@@ -12,6 +12,7 @@
 --             what budgets leave for it, in millionths of a dollar, '' without one.
 --             Also the answer to the same call again: the first answer may have been lost on the way
 --   canceled  the run was canceled before anyone claimed the task
+--   unmet     this worker does not meet what the run requires: the task is pending again
 --   stale     another dispatch has the task or its result, or the run is gone
 local claim = owner .. '/' .. nonce
 local run_state = redis.call('HGET', run_key(run), 'state')
@@ -21,6 +22,14 @@ local is_repeated = current == dispatch and state == 'r' and claimed == claim
 if run_state == 'canceled' and not is_repeated then return {'canceled'} end
 if not is_repeated and (run_state ~= 'running' or current ~= dispatch or state ~= 'd') then
   return {'stale'}
+end
+
+if not is_repeated and record_of(run).requires
+    and not requirements().may_run(run, queue, string.match(owner, '^[^/]*'), owner) then
+  local waits_in = queue_of_task(run, index)
+  begin_wait(run, waits_in, index, tries_of(run, index))
+  unpublish(run, index, dispatch, queue, entry, waits_in)
+  return {'unmet'}
 end
 
 -- Whether tasks of a run may be somewhere else than their specs say.

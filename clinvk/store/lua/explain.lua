@@ -1,6 +1,6 @@
 -- explain(run)
 --   -> {state, remaining, {{worker, running}, ...}, dispatched,
---       {{queue, model, waiting, reason, until_ms, kind, worker}, ...}, now_ms}
+--       {{queue, model, waiting, reason, until_ms, kind, worker}, ...}, now_ms, what it requires}
 -- Say what a run waits for: who runs how many of its tasks, how many are dispatched and not
 -- claimed, and for each queue how many wait and why. Writes nothing.
 -- Reasons: those of why_closed() in lib/admission.lua; 'run' where the run's own max_parallel is
@@ -9,7 +9,7 @@
 --   until_ms      until when, 0 where that is not known
 --   kind, worker  of a limit of the provider: what it is, and who met it
 local MOST_HELD = 1000  -- how many tasks that are held are looked at, one by one
-local fields = redis.call('HMGET', run_key(run), 'state', 'remaining')
+local fields = redis.call('HMGET', run_key(run), 'state', 'remaining', 'requires')
 if not fields[1] then return {} end
 local running, dispatched, in_flight = {}, 0, redis.call('HVALS', in_flight_key(run))
 for _, entry in ipairs(in_flight) do
@@ -47,7 +47,7 @@ local function first_gate(queue)
 end
 
 local function add_pending(queue, count)
-  local reason = why_closed(queue, admission)
+  local reason = why_closed(queue, admission, run)
                  or (#in_flight >= record_of(run).max_parallel and 'run')
                  or (record_of(run).waits_for_budget and 'budget') or 'turn'
   local gate = reason == 'limited' and first_gate(queue) or nil
@@ -78,4 +78,4 @@ for i = 1, #held, 2 do
   add_held(held[i], tonumber(held[i + 1]), i == #held - 1 and unseen + 1 or 1)
 end
 for worker, count in pairs(running) do workers[#workers + 1] = {worker, count} end
-return {fields[1], tonumber(fields[2]), workers, dispatched, rows, now_ms()}
+return {fields[1], tonumber(fields[2]), workers, dispatched, rows, now_ms(), fields[3] or ''}

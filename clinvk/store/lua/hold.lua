@@ -70,6 +70,16 @@ end
 local is_known = {}
 for _, known in ipairs(record_of(run).queues) do is_known[known] = true end
 
+local admission_of_routes = new_admission(claim_timeout_ms)
+
+-- Whether a live worker serves a queue, and meets what the run requires.
+local function is_served(to_queue)
+  if redis.call('HEXISTS', capacity_key(), to_queue) == 0 then return false end
+  if not record_of(run).requires then return true end
+  local worker, reason = requirements().choose(run, to_queue, admission_of_routes)
+  return worker ~= nil or reason == 'occupied'
+end
+
 -- Choose where to go on: where it was, if that opens in time, else the first other route that is open
 -- now, else the first that opens in time.
 local function choose_route()
@@ -82,7 +92,7 @@ local function choose_route()
   end
   for i = 1, #routes, 2 do
     if is_known[routes[i]] and opens_ms(routes[i], routes[i + 1], 0) <= now
-        and redis.call('HEXISTS', capacity_key(), routes[i]) == 1 then
+        and is_served(routes[i]) then
       return routes[i], routes[i + 1], now, 0
     end
   end

@@ -51,6 +51,11 @@ def test_no_queue_comes_first_for_ever() -> None:
     assert len({tuple(in_a_thread(worker.serves)) for _ in range(100)}) == 2
 
 
+def test_what_nobody_else_may_take_comes_first() -> None:
+    worker = consumer(Channel("clinvk.0", "clinvk.@w@h", "clinvk.a"))
+    assert {in_a_thread(worker.serves)[0] for _ in range(20)} == {"clinvk.@w@h"}
+
+
 def test_in_the_loops_own_thread_the_loop_takes() -> None:
     assert consumer(Channel("clinvk.a")).serves() == []
 

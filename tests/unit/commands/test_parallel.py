@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from clinvk.core.requirements import Requirements
 from clinvk.core.spec import ErrorKind, RunOptions, TaskStatus, Usage
 from clinvk.local import reach
 from tests.unit.fake_fleet import Clinvk, FakeFleet, bad, ok
+from workers import health
 
 SEED = {
     "tasks": [
@@ -454,6 +456,60 @@ def test_a_prompt_that_is_not_for_each(
     assert problem in ended.stderr
 
 
+REQUIRED = json.dumps({**SEED, "requires": {"claude": ">=2.1.150, <3", "tags": ["gpu"]}})
+
+
+@pytest.fixture
+def versions(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
+    """What the CLIs of this machine say of their versions."""
+    said: dict[str, str | None] = {"claude": "2.1.140 (Claude Code)"}
+    monkeypatch.setattr(health, "versions", lambda *_: said)
+    return said
+
+
+def test_what_a_run_requires_is_checked_here_where_it_would_run_here(
+    clinvk: Clinvk,
+    fake: FakeFleet,
+    versions: dict[str, str | None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused = clinvk("parallel", stdin=REQUIRED)
+    lines = (
+        (
+            "this machine does not have what the run requires of claude (claude >=2.1.150,<3, tags "
+            "gpu): it has claude 2.1.140 and no tags"
+        ),
+        "this machine does not have what the run requires of codex (tags gpu): it has no tags",
+        "this machine does not have what the run requires of gemini (tags gpu): it has no tags",
+    )
+    assert (refused.status, refused.stdout) == (4, "")
+    assert refused.stderr == f"clinvk: {'; '.join(lines)}\n"
+    assert not fake.submitted
+    planned = clinvk("parallel", "--dry-run", stdin=REQUIRED)
+    assert planned.stdout.splitlines()[0] == "requires claude >=2.1.150,<3, tags gpu"
+    assert f"warning: {lines[0]}\n" in planned.stderr
+    versions["claude"] = "2.1.197 (Claude Code)"
+    monkeypatch.setenv("CLINVK_WORKER_TAGS", "eu,gpu")
+    fake.results = [ok(index, "done") for index in range(3)]
+    assert clinvk("parallel", "-q", stdin=REQUIRED).status == 0
+    required = Requirements.of({"claude": ">=2.1.150,<3", "tags": ["gpu"]})
+    assert fake.options == RunOptions(requires=required)
+    document = json.loads(clinvk("parallel", "--dry-run", "--json", stdin=REQUIRED).stdout)
+    assert document["requires"] == required.to_dict()
+
+
+def test_of_several_backends_one_has_to_meet_what_a_run_requires(
+    clinvk: Clinvk, fake: FakeFleet, versions: dict[str, str | None]
+) -> None:
+    versions["codex"] = "codex-cli 0.98.0"
+    task = {"backend": ["claude", "codex"], "prompt": "x"}
+    file = {"tasks": [task], "requires": {"claude": ">=2.1.150", "codex": ">=0.98"}}
+    fake.results = [ok(0, "done")]
+    assert clinvk("parallel", "-q", stdin=json.dumps(file)).status == 0
+    file = {**file, "tasks": [{"backend": "codex", "prompt": "x", "fallback": ["claude"]}]}
+    assert clinvk("parallel", "-q", stdin=json.dumps(file)).status == 4
+
+
 def test_dry_run_prints_all_routes_of_a_task(
     clinvk: Clinvk, fake: FakeFleet, tmp_path: Path
 ) -> None:
@@ -523,7 +579,7 @@ def test_a_run_says_how_long_limits_held_it_up(
 def test_tasks_begin_with_a_fallback_where_nobody_serves_their_own_backend(
     clinvk: Clinvk, fake: FakeFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reach, "served", lambda _: {"clinvk.codex", "clinvk.gemini"})
+    monkeypatch.setattr(reach, "served", lambda *_: {"clinvk.codex", "clinvk.gemini"})
     tasks = [
         {"backend": "claude", "prompt": "x"},
         {"backend": ["claude", "gemini"], "prompt": "y"},

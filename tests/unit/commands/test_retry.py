@@ -250,6 +250,19 @@ def test_a_backend_that_nobody_serves_is_one_line(ended: Client, clinvk: Clinvk)
     assert "no live worker serves claude" in done.stderr
 
 
+def test_what_the_run_requires_still_has_to_be_there(ended: Client, clinvk: Clinvk) -> None:
+    required = json.dumps({"claude": ">=2.1.150", "tags": ["gpu"]})
+    ended.store.redis.hset(key("run", RUN), "requires", required)
+    ended.store.announce("w", {"slots": 9, "queues": QUEUES, "clis": {"claude": "2.1.140 (C)"}})
+    done = clinvk("retry", RUN, "--all")
+    assert (done.status, done.stdout) == (4, "")
+    assert done.stderr == (
+        "clinvk: no live worker that serves claude has what the run requires (claude >=2.1.150, "
+        "tags gpu): w has claude 2.1.140 and no tags; no live worker that serves codex has what "
+        "the run requires (tags gpu): w has no tags (--wait-for-workers submits anyway)\n"
+    )
+
+
 class TestEdits:
     def edit(self, clinvk: Clinvk, tasks: list[dict[str, str]], *arguments: str) -> Any:
         given = [{"backend": "claude", **task} for task in tasks]

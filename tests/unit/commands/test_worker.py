@@ -31,6 +31,7 @@ def test_a_bad_policy_is_reported_before_the_broker_is_tried(
         (["--queues", "echo"], "clinvk: no broker: use --broker URL, or set broker_url or "),
         (["--queues", "echo,ecko", "--broker", NOBODY], "clinvk: unknown backend ecko (known: "),
         (["--queues", "echo", "--broker", "localhost"], "clinvk: --broker: must be a URL like "),
+        (["--queues", "echo", "--tag", "two words"], "clinvk: --tag: a tag is up to 64 letters, "),
     ],
 )
 def test_a_command_line_that_cannot_be_served_is_refused(

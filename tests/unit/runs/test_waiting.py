@@ -7,14 +7,18 @@ from dataclasses import replace
 
 import pytest
 
+from clinvk.core.requirements import NOTHING, Requirements
 from clinvk.runs.waiting import describe, is_normal, waits
 from clinvk.store.types import Explanation, PendingReason
+
+GPU = Requirements.of({"claude": ">=2.1", "codex": "<1", "tags": ["gpu"]})
 
 
 def explanation(
     running: Mapping[str, int] = {},
     pending: Sequence[tuple[str, int, str]] = (),
     remaining: int | None = None,
+    requires: Requirements = NOTHING,
     **fields: str | int,
 ) -> Explanation:
     reasons = [PendingReason(f"clinvk.{name}", count, why) for name, count, why in pending]
@@ -25,6 +29,7 @@ def explanation(
         running=running,
         dispatched=int(fields.get("dispatched", 0)),
         pending=reasons,
+        requires=requires,
     )
 
 
@@ -56,6 +61,16 @@ def explanation(
         (
             explanation({"a@h": 1}, state="canceled"),
             "1 running on a@h, the run is canceled, running tasks are being stopped",
+        ),
+        (
+            explanation(
+                {}, [("claude", 3, "unmet"), ("claude|codex", 2, "occupied")], requires=GPU
+            ),
+            (
+                "3 waiting: no live worker that serves claude has what the run requires (claude "
+                ">=2.1, tags gpu), 2 waiting: all workers for claude|codex that have what the run "
+                "requires are busy (claude >=2.1, codex <1, tags gpu)"
+            ),
         ),
         (explanation(dispatched=1, remaining=1), "1 published but not claimed"),
         (explanation(remaining=0), "no task is running or waiting"),

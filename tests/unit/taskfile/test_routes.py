@@ -198,6 +198,13 @@ def test_each_problem_has_its_place(fields: dict[str, Any], problem: str) -> Non
             {"retry_on": ["lost"]},
             f'retry_on[0]: "lost" {NO}: losses of workers are counted by max_attempts',
         ),
+        ({"requires": {"clade": ">=2"}}, f"requires.clade: {NEAREST}"),
+        (
+            {"requires": {"claude": "2.1"}},
+            'requires.claude: must be a range of versions such as ">=2.1.150,<3" (got "2.1")',
+        ),
+        ({"requires": {"tags": "gpu"}}, 'requires.tags: must be a list of tags (got "gpu")'),
+        ({"requires": ["gpu"]}, 'requires: must be a mapping (got ["gpu"])'),
     ],
 )
 def test_each_problem_of_the_top_level_is_told_once(header: dict[str, Any], problem: str) -> None:
@@ -216,6 +223,12 @@ def test_all_problems_are_told_at_once() -> None:
         "model",
         "retry_on[0]",
     ]
+
+
+def test_what_a_file_requires() -> None:
+    required = {"claude": ">=2.1.150", "tags": ["gpu"]}
+    assert parse(file({"requires": required})).header.requires == required
+    assert parse(file({})).header.requires is None
 
 
 def test_chains_have_them_too() -> None:

@@ -61,44 +61,40 @@ end
 
 -- Choose the queue through which a task of this queue is dispatched. "clinvk.a|b" is where tasks
 -- wait that either backend may run: of the open ones, the one with the most free slots. Returns
--- nil, and why the first is closed, where all are.
-local function choose_queue(queue, admission)
-  if not string.find(queue, '|', 1, true) then
-    local reason = why_queue_closed(queue, admission)
-    return not reason and queue or nil, reason
+-- nil, and why the first is closed, where all are. To a run that requires something, a queue is closed
+-- as well where no worker that meets that has a free slot; the last value is the one that has most.
+local function choose_queue(queue, admission, run)
+  local required, worker = run and record_of(run).requires, nil
+  local function why_one_closed(name)
+    local reason = why_queue_closed(name, admission)
+    if not required or (reason and reason ~= 'busy') then return reason end
+    local unfit
+    worker, unfit = requirements().choose(run, name, admission)
+    return unfit == 'unmet' and unfit or reason or unfit
   end
-  local best, most, first_reason
+  if not string.find(queue, '|', 1, true) then
+    local reason = why_one_closed(queue)
+    return not reason and queue or nil, reason, worker
+  end
+  local best, most, first_reason, best_worker
   for name in string.gmatch(string.sub(queue, 8), '[^|]+') do
     local other = 'clinvk.' .. name
-    local reason = why_queue_closed(other, admission)
+    local reason = why_one_closed(other)
     first_reason = first_reason or reason
     local free = tonumber(admission.slots[other] or 0) - (admission.taken[other] or 0)
-    if not reason and free > (most or -1) then best, most = other, free end
+    if not reason and free > (most or -1) then best, most, best_worker = other, free, worker end
   end
-  return best, first_reason
+  return best, first_reason, best_worker
 end
 
--- Say why a queue may not dispatch one more task now; nil if it may.
-local function why_closed(queue, admission)
-  local chosen, reason = choose_queue(queue, admission)
+-- Say why a queue may not dispatch one more task now, be it of one run; nil if it may.
+local function why_closed(queue, admission, run)
+  local chosen, reason = choose_queue(queue, admission, run)
   if not chosen then return reason end
 end
 
-local function worker_queue(worker)
-  return 'clinvk.@' .. worker
-end
-
--- Whether a worker takes what is put into its own queue.
-local function takes_its_own(worker)
-  local until_ms = redis.call('ZSCORE', workers_key(), worker)
-  if not until_ms or tonumber(until_ms) <= now_ms() then return false end
-  local is_json, entry = pcall(cjson.decode, redis.call('GET', worker_key(worker)) or '')
-  return is_json and type(entry) == 'table' and not entry.draining
-end
-
--- Put a task's Celery message into its queue. The run's template (clinvk/broker/message.py) has
--- placeholders like @INDEX@. A task that only one worker can go on with is put into that worker's own
--- queue. If that is gone, any other takes it: it says what was lost, or may start it over.
+-- Put a task's Celery message into its queue, or with a `worker` into that worker's own. The run's
+-- template (clinvk/broker/message.py) has placeholders like @INDEX@.
 local function publish(run, index, dispatch, queue, worker)
   local template = redis.call('GET', message_key(run))
   if not template then error('the message template is gone') end
@@ -106,7 +102,7 @@ local function publish(run, index, dispatch, queue, worker)
   local values = {INDEX = index, DISPATCH = dispatch, QUEUE = queue,
                   LEASE = lease_name(run, index, dispatch)}
   local message = string.gsub(template, '@(%u+)@', values)
-  local list = worker and takes_its_own(worker) and worker_queue(worker) or queue
+  local list = worker and worker_queue(worker) or queue
   write({'LPOP', list}, 'LPUSH', list, message)
 end
 
@@ -148,13 +144,19 @@ local function hold_for_model(run, queue, chosen, admission)
   return true
 end
 
+-- Whether a worker can go on with a task of a run, whose session it has.
+local function can_go_on(worker, run, chosen)
+  if not takes_its_own(worker) then return false end
+  return not record_of(run).requires or requirements().may_run(run, chosen, worker)
+end
+
 -- Where the only worker that can go on with the task at the head of a list is not there, hold the task
 -- for a while: a worker that is restarted has its name again. Returns whether it was.
-local function hold_for_worker(run, queue, admission)
+local function hold_for_worker(run, queue, chosen, admission)
   if not record_of(run).has_tries then return false end
   local index = redis.call('LINDEX', pending_key(run, queue), 0)
   local tries = tries_of(run, index)
-  if not tries.worker or takes_its_own(tries.worker) then return false end
+  if not tries.worker or can_go_on(tries.worker, run, chosen) then return false end
   tries.missing_ms = tries.missing_ms or admission.now
   if admission.now - tries.missing_ms >= WORKER_GONE_MS then return false end
   save_tries(run, index, tries)
@@ -174,35 +176,62 @@ local function wait_for_budget(run, queue)
   touch_shared(at_budget_key())
 end
 
+-- Return the worker whose own queue a task is put into: the one that can go on with it, else the one
+-- that was chosen because of what its run requires; nil for any.
+local function worker_for(run, index, chosen, suitable)
+  local pinned = record_of(run).has_tries and tries_of(run, index).worker
+  if pinned and can_go_on(pinned, run, chosen) then return {name = pinned} end
+  return suitable
+end
+
 -- Dispatch the task at the head of a run's pending list: lease it and publish it. `amounts` are what
--- it reserves of budgets, if any concerns it.
-local function dispatch_task(run, queue, chosen, admission, amounts)
+-- it reserves of budgets, if any concerns it, and `suitable` is a worker that meets what is required.
+local function dispatch_task(run, queue, chosen, admission, amounts, suitable)
   local index = take_pending(run, queue)
+  local worker = worker_for(run, index, chosen, suitable)
   if amounts then budgets().reserve(run, chosen, index, amounts) end
   local dispatch = integer(1 + (redis.call('HGET', dispatches_key(run), index) or 0))
   local lease = lease_name(run, index, dispatch)
   write({'HDEL', in_flight_key(run), index},
-        'HSET', in_flight_key(run), index, dispatch .. ':d:' .. chosen .. '::')
+        'HSET', in_flight_key(run), index,
+        dispatch .. ':d:' .. chosen .. '::' .. (worker and worker.name or ''))
   keep(run, in_flight_key(run))
   write({'ZREM', leases_key(chosen), lease},
         'ZADD', leases_key(chosen), integer(admission.now + admission.claim_timeout_ms), lease)
   touch_shared(leases_key(chosen))
   take_turn(run, queue, chosen, admission)
-  local worker
   if record_of(run).has_tries or admission.was_limited[chosen] then
-    worker = end_wait(run, queue, index).worker
+    end_wait(run, queue, index)
     note_start(chosen, '', lease)
   end
   if admission.has_model_gates[chosen] then
     local _, model = route_of_task(run, index)
     if model ~= '' then note_start(chosen, model, lease) end
   end
-  publish(run, index, dispatch, chosen, worker)
+  publish(run, index, dispatch, chosen, worker and worker.name)
+  if worker and worker.free then worker.free = worker.free - 1 end
   admission.dispatched[#admission.dispatched + 1] = {run, tonumber(index), tonumber(dispatch),
                                                      chosen}
   admission.runs[run] = true
   admission.taken[chosen] = (admission.taken[chosen] or 0) + 1
   admission.free = admission.free - 1
+end
+
+-- Return the run that is next in a queue's order, without those that are passed over.
+local function next_in_turn(queue, admission)
+  local passed = admission.passed[queue]
+  if not passed then return redis.call('ZRANGE', fair_queue_key(queue), 0, 0)[1] end
+  for _, run in ipairs(redis.call('ZRANGE', fair_queue_key(queue), 0, passed.count)) do
+    if not passed.runs[run] then return run end
+  end
+end
+
+-- Pass over a run, for the rest of this script: no worker that meets what it requires has a free slot.
+-- It keeps its turn, so it comes first where one of them has.
+local function pass_over(run, queue, admission)
+  local passed = admission.passed[queue] or {count = 0, runs = {}}
+  passed.count, passed.runs[run] = passed.count + 1, true
+  admission.passed[queue] = passed
 end
 
 -- Choose the queue to dispatch from: task order within a run, over its queues, where that takes
@@ -212,7 +241,7 @@ local function first_of_run(run, queue, head, admission)
   for _, other in ipairs(record_of(run).queues) do
     local other_head = tonumber(redis.call('LINDEX', pending_key(run, other), 0))
     if other_head and other_head < first
-        and redis.call('ZRANGE', fair_queue_key(other), 0, 0)[1] == run
+        and next_in_turn(other, admission) == run
         and not why_closed(other, admission) then
       first, from = other_head, other
     end
@@ -229,13 +258,15 @@ local function dispatch_from(run, queue, admission)
     return
   end
   local from = first_of_run(run, queue, head, admission)
-  local chosen, amounts = choose_queue(from, admission), nil
+  local chosen, _, suitable = choose_queue(from, admission, run)
+  if not chosen then return pass_over(run, from, admission) end
+  local amounts
   if record_of(run).is_budgeted then
     amounts = budgets().affordable(run, chosen, redis.call('LINDEX', pending_key(run, from), 0))
     if not amounts then return wait_for_budget(run, from) end
   end
-  if not (hold_for_model(run, from, chosen, admission) or hold_for_worker(run, from, admission)) then
-    dispatch_task(run, from, chosen, admission, amounts)
+  if not (hold_for_model(run, from, chosen, admission) or hold_for_worker(run, from, chosen, admission)) then
+    dispatch_task(run, from, chosen, admission, amounts, suitable)
   elseif redis.call('EXISTS', pending_key(run, from)) == 0 then
     leave_fair_queue(run, from)
   end
@@ -252,9 +283,9 @@ end
 -- Dispatch the next task of the queue's next run; false if no run can take one.
 local function dispatch_next(queue, admission)
   while true do
-    local run = redis.call('ZRANGE', fair_queue_key(queue), 0, 0)[1]
+    local run = next_in_turn(queue, admission)
     if not run then
-      write(nil, 'SREM', waiting_queues_key(), queue)
+      if not admission.passed[queue] then write(nil, 'SREM', waiting_queues_key(), queue) end
       return false
     end
     local before = #admission.dispatched
@@ -270,8 +301,8 @@ end
 
 local function new_admission(claim_timeout_ms)
   return {now = now_ms(), claim_timeout_ms = tonumber(claim_timeout_ms), retry_ms = 3600000,
-          dispatched = {}, runs = {}, slots = {}, taken = {}, free = 0, held = 0, was_limited = {}, has_model_gates = {},
-          failures = {}}
+          dispatched = {}, runs = {}, slots = {}, taken = {}, free = 0, held = 0, passed = {},
+          was_limited = {}, has_model_gates = {}, failures = {}}
 end
 
 -- Make tasks pending that were held until now.

@@ -1,21 +1,5 @@
 -- The fleet's slots: over all, and for each queue those of the workers that serve it.
 
-local MOST_SLOTS = 100000
-
--- Return what a worker announced, nil where that cannot be read: one entry that is damaged or forged
--- must not keep the others from being counted.
-local function worker_entry(text)
-  local is_json, worker = pcall(cjson.decode, text or '')
-  if not is_json or type(worker) ~= 'table' then return nil end
-  local slots = worker.slots
-  if type(slots) ~= 'number' or not (slots >= 0 and slots <= MOST_SLOTS) then return nil end
-  if type(worker.queues) ~= 'table' then return nil end
-  for _, queue in ipairs(worker.queues) do
-    if type(queue) ~= 'string' then return nil end
-  end
-  return worker
-end
-
 -- Remove the queue of a worker's own: what nobody takes from it any more is published again elsewhere.
 local function remove_worker_queue(worker)
   write(nil, 'DEL', worker_queue(worker))

@@ -76,6 +76,17 @@ local function take_waiting(run, queue, index)
   return true
 end
 
+-- Make a task pending again whose message is in a queue: one that is taken all the same is stale.
+local function unpublish(run, index, dispatch, queue, entry, waits_in)
+  write({'HSET', in_flight_key(run), index, entry}, 'HDEL', in_flight_key(run), index)
+  give_back_reserved(run, index)
+  remove_member(leases_key(queue), lease_name(run, index, dispatch))
+  set_field(dispatches_key(run), index, dispatch)
+  keep(run, dispatches_key(run))
+  make_pending(run, waits_in, index, 'LPUSH', 'LPOP')
+  enter_fair_queues(run)
+end
+
 -- Make a task pending again that was dispatched through a queue and that nobody has claimed, unless it
 -- is for another model than the one that is limited; returns whether it was.
 local function take_back(queue, model, lease)
@@ -85,22 +96,15 @@ local function take_back(queue, model, lease)
   if current ~= dispatch or state ~= 'd' then return end
   local waits_in, asked_model = route_of_task(run, index)
   if not waits_in or (model ~= '' and model ~= asked_model) then return end
-  write({'HSET', in_flight_key(run), index, entry}, 'HDEL', in_flight_key(run), index)
-  give_back_reserved(run, index)
-  remove_member(leases_key(queue), lease)
-  set_field(dispatches_key(run), index, dispatch)
-  keep(run, dispatches_key(run))
   local tries = tries_of(run, index)
   if not tries.is_new then
     tries.since_ms = now_ms()
     save_tries(run, index, tries)
   end
-  make_pending(run, waits_in, index, 'LPUSH', 'LPOP')
-  enter_fair_queues(run)
+  unpublish(run, index, dispatch, queue, entry, waits_in)
 end
 
 -- Take back what was dispatched through a queue just before its gate was closed: no start may follow.
--- A message that a worker takes all the same is stale.
 local function take_back_unclaimed(queue, model)
   local leases = redis.call('ZRANGE', leases_key(queue), 0, -1)
   local function index_of(lease) return tonumber(string.match(lease, ':(%d+):%d+$') or -1) end

@@ -1,7 +1,8 @@
 -- What is stored of runs and tasks, and how it is read.
 --
 -- An entry of `in_flight` reads "<dispatch>:<state>:<queue>:<started>:<claim>"; the state is
---   d  dispatched: published; no worker has claimed it
+--   d  dispatched: published; no worker has claimed it. The claim is the worker into whose own queue
+--      it was put, if it was
 --   r  running: a worker claimed it, at the time `started` (ms), and holds its lease. The claim is
 --      "<owner>/<nonce>": which worker process, and which call of it
 -- Both have a lease in their queue's sorted set, so that its size is what the queue has in flight.
@@ -64,7 +65,8 @@ local function record_of(run)
                               'touched_ms', 'total', 'has_tries', 'max_wait_ms', 'has_earlier',
                               'submitter', 'user', 'has_tags', 'budgeted', 'max_cost',
                               'max_tokens', 'estimate_cost', 'estimate_tokens', 'on_budget',
-                              'allow_unknown', 'unpriced', 'waits_for_budget')
+                              'allow_unknown', 'unpriced', 'waits_for_budget',
+                              'requires')
     record = {queues = cjson.decode(fields[1] or '[]'), max_parallel = tonumber(fields[2] or 0),
               priority = tonumber(fields[3] or 0), lifetime_ms = fields[4] or nil,
               fail_fast = fields[5] == '1', max_attempts = tonumber(fields[6] or 0),
@@ -77,7 +79,8 @@ local function record_of(run)
               estimate_cost = tonumber(fields[19] or ''),
               estimate_tokens = tonumber(fields[20] or ''), stops_at_budget = fields[21] == 'stop',
               allows_unknown = fields[22] == '1', unpriced = fields[23] or nil,
-              waits_for_budget = fields[24] == '1'}
+              waits_for_budget = fields[24] == '1',
+              requires = fields[25] and cjson.decode(fields[25])}
     records[run] = record
   end
   return record

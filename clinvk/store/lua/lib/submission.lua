@@ -59,7 +59,8 @@ local function make_record(run, submission, submitter, queues, total, lifetime_m
   local given = redis.call('HMGET', submission_key(submission), 'queues', 'max_parallel',
                            'priority', 'max_attempts', 'created_ms', 'fail_fast', 'kind', 'steps',
                            'user', 'max_wait_ms', 'has_tags', 'max_cost', 'max_tokens',
-                           'on_budget', 'allow_unknown', 'estimate_cost', 'estimate_tokens')
+                           'on_budget', 'allow_unknown', 'estimate_cost', 'estimate_tokens',
+                           'requires')
   local created_ms = integer(given[5])
   if given[8] then checked_queues(given[8], tonumber(total)) end
   write({'DEL', run_key(run)}, 'HSET', run_key(run), 'state', 'running',
@@ -82,6 +83,7 @@ local function make_record(run, submission, submitter, queues, total, lifetime_m
     local guess = given[15 + place]
     if guess and submitter == '' then set_field(run_key(run), name, integer(guess)) end
   end
+  if given[18] then set_field(run_key(run), 'requires', requirements().checked(given[18])) end
   discard(submission_key(submission))
   move(submission_specs_key(submission), specs_key(run))
   move(submission_max_attempts_key(submission), max_attempts_key(run))
