@@ -172,6 +172,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Figure]]] = {
     "fleet": partial(measured, "fleet"),
     "steps": partial(measured, "steps", seconds=30.0),
     "durable": partial(measured, "durable"),
+    "runs": partial(measured, "runs"),
     "waiting": partial(measured, "waiting", seconds=30.0),
     "real_limits": partial(measured, "real_limits"),
 }

@@ -47,9 +47,9 @@ KILLS_IN_SECONDS = 1.5
 class Counts:
     """What became of the runs.
 
-    `repeated_at_kill` says of each task that came to its end just before its worker was killed, and
-    was not recorded yet, how many seconds before. It ran again: no process can record what another
-    does without any delay.
+    `repeated` are tasks that came to their end as something was killed, just before, or while the
+    rest took itself down, and were not recorded: no process can record what another does without
+    any delay. They ran again. `repeated_at_kill` says how many seconds that was from the kill.
     """
 
     runs: int = 0
@@ -58,6 +58,7 @@ class Counts:
     paid_twice: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
     repeated_at_kill: list[float] = field(default_factory=list)
     resume_seconds: list[float] = field(default_factory=list)
 
@@ -175,15 +176,17 @@ class KilledRun:
         return Counter(name for kind, name, _ in map(str.split, lines) if kind == word)
 
     def _note_repeated(self) -> None:
-        """Note how long before a kill those tasks ended that ran to their end twice."""
+        """Note how far from a kill those tasks ended that ran to their end twice."""
         ends: dict[str, list[float]] = {}
         for kind, name, at in map(str.split, self._log.read_text().splitlines()):
             if kind == "end":
                 ends.setdefault(name, []).append(float(at.replace(",", ".")))
-        for *early, _ in ends.values():
+        for name, (*early, _) in ends.items():
             for at in early:
-                later = [killed_at for killed_at in self._killed_at if killed_at >= at]
-                self._counts.repeated_at_kill.append(min(later) - at if later else 0.0)
+                after = min((at - killed_at for killed_at in self._killed_at), key=abs)
+                when = f"{abs(after):.3f} s {'after' if after > 0 else 'before'} a kill"
+                self._counts.repeated.append(f"seed {self._seed}: {name} ended {when}")
+                self._counts.repeated_at_kill.append(abs(after))
 
     def _results(self) -> dict[str, int]:
         """Return the tasks that have their result, each with how often it was started."""
@@ -262,8 +265,12 @@ def kill_runs(seeds: Sequence[int], note: Callable[[str], object] = lambda _: No
         victims = ", ".join(
             f"{name} {count}" for name, count in sorted((counts.kills - kills).items())
         )
-        problems = [line for line in counts.problems() if line.startswith(f"seed {seed}: ")]
-        note("\n".join([f"seed {seed}: killed {victims or 'nothing'}", *problems]))
+        more = [
+            line
+            for line in (*counts.repeated, *counts.problems())
+            if line.startswith(f"seed {seed}: ")
+        ]
+        note("\n".join([f"seed {seed}: killed {victims or 'nothing'}", *more]))
     return counts
 
 
@@ -278,6 +285,6 @@ def measure(seeds: int = 200, first_seed: int = 0) -> Iterator[tuple[object, ...
     yield "tasks paid twice that had a result", len(counts.paid_twice), "tasks"
     repeated = counts.repeated_at_kill
     yield "tasks that ended as they were killed, and ran again", len(repeated), "tasks"
-    yield "how long before the kill, at most", max(repeated, default=0.0), "s"
+    yield "how far from the kill, at most", max(repeated, default=0.0), "s"
     yield "processes left", len(counts.left), "processes"
     yield "a resume, in the middle", sorted(counts.resume_seconds)[counts.runs // 2], "s"
