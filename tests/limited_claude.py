@@ -32,6 +32,8 @@ from {module} import {function}
 sys.exit({function}({folder!r}))
 """
 ROOT = Path(__file__).parent.parent
+COST_USD = 0.0123
+"""What a task costs that its provider does not refuse."""
 TOO_FAST = (
     "API Error: Server is temporarily limiting requests (not your usage limit) · This request "
     "would exceed the rate limit for your organization of 50 requests per minute"
@@ -88,8 +90,9 @@ def events(folder: Path, name: str, seconds: float, count: int) -> Iterator[Json
     answer = f"{name} {os.environ['CLINVK_TASK']}"
     yield message("msg", {"type": "text", "text": answer})
     usage = {"input_tokens": 10, "output_tokens": 5}
+    cost = {"total_cost_usd": COST_USD}
     ended: Json = {"type": "result", "subtype": "success", "is_error": False, "num_turns": count}
-    yield ended | {"result": answer, "usage": usage}
+    yield ended | {"result": answer, "usage": usage} | cost
 
 
 def refused(refusal: Refusal) -> Iterator[Json]:

@@ -89,7 +89,8 @@ def submit(place: world.World, tasks: list[work.Work]) -> str:
     file.write_text("".join(task.line(index) for index, task in enumerate(tasks)))
     most = str(place.slots * len(place.units) + 10)
     options = ("--detach", "--wait-for-workers", "--max-parallel", most, "--file", str(file))
-    submitted = place.clinvk("parallel", *options)
+    budget = ("--max-cost", "500", "--max-tokens-total", "100M", "--allow-unknown-cost")
+    submitted = place.clinvk("parallel", *options, *budget)
     if submitted.returncode != 0:
         raise SystemExit(f"the run was refused: {submitted.stderr}")
     return submitted.stdout.strip()
@@ -130,7 +131,14 @@ def judge(
         raging.tend(0.05)
     away = await_workers(raging)
     answered = place.clinvk("results", run, "--json")
+    ledger = json.loads(place.clinvk("costs", "--by", "run", "--json").stdout)
     with place.server.client() as client:
+        reserved = {
+            f"{name} {field.decode()}": amount.decode()
+            for name in (f"clinvk:run:{run}:reserved", "clinvk:reserved")
+            for field, amount in client.hgetall(name).items()
+            if amount != b"0"
+        }
         leases = [
             lease.decode()
             for name in client.scan_iter("clinvk:queue:*:leases")
@@ -159,6 +167,8 @@ def judge(
         kills=raging.kills,
         units=place.units,
         outages=place.server.outages,
+        ledger=ledger,
+        reserved=reserved,
     )
     wrong = [*verdict.problems(records), *place.crashes, *away, *ends]
     wrong += [f"left: {about}" for about in [*left, *leases, *lasting]]

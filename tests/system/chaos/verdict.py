@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from clinvk.core.prices import micro_usd
 from tests.system.chaos.chaos_run import Kill
 from tests.system.chaos.work import LIMITED, ONCE, Work
 from tests.system.chaos.world import Unit
@@ -71,7 +72,10 @@ class Log:
 
 @dataclass(frozen=True)
 class Records:
-    """All that is judged. `events` is the run's stream, `requests` what the provider was asked."""
+    """All that is judged. `events` is the run's stream, `requests` what the provider was asked.
+
+    `ledger` is what `clinvk costs` prints, `reserved` what is still reserved of any budget.
+    """
 
     work: Sequence[Work]
     results: dict[str, Any]
@@ -82,6 +86,8 @@ class Records:
     kills: Sequence[Kill]
     units: Sequence[Unit]
     outages: Sequence[Sequence[int]]
+    ledger: dict[str, Any]
+    reserved: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,7 @@ def problems(records: Records) -> Iterator[str]:
     yield from (f"ran beside another execution: {lease}" for lease in records.log.overlaps)
     yield from (f"started twice: {lease}" for lease in records.log.again)
     yield from (f"started before the reset: {lease}" for lease in early_starts(records))
+    yield from _of_money(records)
     finished = _dispatches(records.events, "finished")
     for index in range(total):
         if len(finished[index]) != 1:
@@ -119,6 +126,34 @@ def problems(records: Records) -> Iterator[str]:
         happened = Happened(losses[index], holds[index], finished[index])
         for problem in _of_task(work, entry, ran, happened):
             yield f"task {index} ({work.kind}): {problem}"
+
+
+def _of_money(records: Records) -> Iterator[str]:
+    """Yield what is wrong with the budget, which is to agree with the tasks and the ledger."""
+    budget = records.results["budget"]
+    if budget["stopped"] or records.reserved:
+        yield f"the budget is {budget}, and reserved is {records.reserved}"
+    executions = [
+        execution
+        for entry in records.results["results"]
+        for execution in (entry, *entry.get("tried", ()))
+    ]
+    costs = {
+        "the tasks": sum(micro_usd(each.get("cost_usd")) for each in executions),
+        "the ledger": micro_usd(records.ledger["cost_usd"]),
+        "the run": micro_usd(records.results["cost_usd"]),
+        "the budget": micro_usd(budget["cost_usd"]["spent"]),
+    }
+    tokens = {
+        "the tasks": sum(each.get("usage", {}).get("total_tokens", 0) for each in executions),
+        "the ledger": records.ledger["usage"]["total_tokens"],
+        "the budget": budget["total_tokens"]["spent"],
+    }
+    for sums in (costs, tokens):
+        if len(set(sums.values())) > 1 or not sums["the tasks"]:
+            yield f"what was used does not agree: {sums}"
+    if budget["cost_usd"]["reserved"] or budget["total_tokens"]["reserved"]:
+        yield f"the budget has something reserved: {budget}"
 
 
 def _dispatches(events: Iterable[dict[str, str]], *kinds: str) -> dict[int, list[int]]:
@@ -293,6 +328,7 @@ def figures(records: Records, left: Sequence[str], leases: Sequence[str]) -> dic
             category: [round(r.seconds, 3) for r in found if r.category == category]
             for category in CATEGORIES
         },
+        "cost_usd": records.results["cost_usd"],
         "processes left": len(left),
         "leases left": len(leases),
     }

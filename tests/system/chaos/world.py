@@ -38,6 +38,9 @@ SETTINGS = REPOSITORY / "deploy" / "redis.conf"
 FAKE_CLI = Path(__file__).with_name("fakecli.py")
 ALLOWANCE = Allowance(per_minute=80, burst=2, per_window=12, window_seconds=12)
 """What the provider of the tasks with limits gives to the whole fleet."""
+BUDGETS = {"day": 1000, "queues": {"claude": {"day": 900}}, "estimate_usd": 0.01}
+BUDGETS |= {"estimate_tokens": 100}
+"""What nothing comes to: that all is given back and counted is what chaos is to disturb."""
 ENTER = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: ends with whoever started it
@@ -202,8 +205,9 @@ class World:
         self.config = folder / "config.json"
         command = [sys.executable, "-I", "-S", str(FAKE_CLI), str(folder)]
         limits = {"output_bytes": 1 << 20, "spill_bytes": 20 << 20}
+        backends = {"fake": {"command": command}}
         self.config.write_text(
-            json.dumps({"backends": {"fake": {"command": command}}, "limits": limits})
+            json.dumps({"backends": backends, "limits": limits, "budgets": BUDGETS})
         )
         bin_directory = limited_claude.install(folder, ALLOWANCE, fakecli.__name__, "claude")
         self._programs = (str(FAKE_CLI).encode(), f"{bin_directory}/claude".encode())
