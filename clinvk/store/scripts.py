@@ -46,8 +46,8 @@ local function rest(first)
   for i = first, #ARGV do values[#values + 1] = ARGV[i] end
   return values
 end
-{bindings}
 local function operation()
+{bindings}
 {body}
 end
 local answer
