@@ -130,7 +130,8 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
             from workers import health  # the workers of local mode do without
 
             look = partial(health.announced, config, executor)
-            observers.add(HealthObserver(look, announcement.describe))
+            programs = partial(health.programs, executor)
+            observers.add(HealthObserver(look, programs, announcement.describe))
             announcement.describe(sandbox=executor.sandbox.description())
         if config.has_supervisor:
             self.supervisor = WorkerSupervisor.start(owner, url)

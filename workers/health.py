@@ -21,6 +21,7 @@ from workers.execution import policy_file
 from workers.execution.ask import ask
 from workers.execution.environment import decoded
 from workers.execution.executor import Executor
+from workers.execution.reuse.cli_version import Stamp, stamp_of
 from workers.execution.sandbox.sandbox import Sandbox
 
 LARGEST_FILE_BYTES = 1 << 20
@@ -36,6 +37,11 @@ def announced(config: WorkerConfig, executor: Executor) -> dict[str, Any]:
         "clis": {backend.name: version for backend, version, _ in found if backend.version_argv},
         "checks": [check.to_dict() for check in checks],
     }
+
+
+def programs(executor: Executor) -> list[Stamp | None]:
+    """Return what changes when the program of a CLI is replaced, for each backend."""
+    return [stamp_of(backend, executor.environment(backend)) for backend in executor.backends()]
 
 
 def machine(config: WorkerConfig, sandbox: Sandbox) -> Iterator[Check]:

@@ -15,6 +15,8 @@ from clinvk.core.worker_config import WorkerConfig
 from clinvk.store.store import Store
 from workers.observers import WorkerEvent, WorkerStarted
 
+UPDATE_SECONDS = 10.0
+
 
 class Announcement:
     """A worker's entry in the list of live workers. It expires unless it is published again.
@@ -93,22 +95,42 @@ def entry(owner: str, slots: int, queues: Sequence[str], config: WorkerConfig) -
     }
 
 
+def wait_for_updates() -> bool:
+    """Wait until it is time to look whether CLIs have been updated."""
+    time.sleep(UPDATE_SECONDS)
+    return True
+
+
 class HealthObserver:
     """Announces how this machine is, and the versions of its CLIs, which take a moment to tell.
 
-    `look` is called once, in a thread of its own; it returns what to add to the announcement.
+    `look` is called in a thread of its own; it returns what to add to the announcement. It is
+    called again once `programs` has changed, and is the same for as long as `wait` takes: some CLIs
+    update themselves, file by file. `wait` returns False to end the thread.
     """
 
     def __init__(
-        self, look: Callable[[], Mapping[str, Any]], describe: Callable[..., None]
+        self,
+        look: Callable[[], Mapping[str, Any]],
+        programs: Callable[[], object],
+        describe: Callable[..., None],
+        wait: Callable[[], bool] = wait_for_updates,
     ) -> None:
         self._look = look
+        self._programs = programs
         self._describe = describe
+        self._wait = wait
 
     def saw(self, event: WorkerEvent) -> None:
-        """Look once the worker has started."""
+        """Begin to look once the worker has started."""
         if isinstance(event, WorkerStarted):
             threading.Thread(target=self._announce, name="clinvk-health", daemon=True).start()
 
     def _announce(self) -> None:
+        looked_at = known = self._programs()
         self._describe(**self._look())
+        while self._wait():
+            before, known = known, self._programs()
+            if before == known != looked_at:
+                looked_at = known
+                self._describe(**self._look())

@@ -25,8 +25,7 @@ class CliVersions:
 
     def of(self, backend: Backend, environment: Mapping[bytes, bytes]) -> str | None:
         """Return what tells the CLI from other versions of it; None where nobody can say."""
-        search = os.fsdecode(environment.get(b"PATH", os.fsencode(os.defpath)))
-        program = shutil.which(backend.program, path=search)
+        program = program_of(backend, environment)
         if program is None or (stamp := _stamp(program)) is None:
             return None
         with self._lock:
@@ -59,6 +58,18 @@ class CliVersions:
             except OSError:
                 return None
         return self._hashes[stamp]
+
+
+def program_of(backend: Backend, environment: Mapping[bytes, bytes]) -> str | None:
+    """Return the path of a backend's program; None where there is none."""
+    search = os.fsdecode(environment.get(b"PATH", os.fsencode(os.defpath)))
+    return shutil.which(backend.program, path=search)
+
+
+def stamp_of(backend: Backend, environment: Mapping[bytes, bytes]) -> Stamp | None:
+    """Return what changes when the program of a backend is replaced; None where there is none."""
+    program = program_of(backend, environment)
+    return None if program is None else _stamp(program)
 
 
 def _stamp(path: str) -> Stamp | None:

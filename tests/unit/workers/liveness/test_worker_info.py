@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import redis
 
 from clinvk.store.store import Store
-from workers.liveness.worker_info import Announcement
+from workers.liveness.worker_info import Announcement, HealthObserver
+from workers.observers import WorkerStarted
 
 QUEUE = "clinvk.a"
 LIMITS = {QUEUE: {"max_concurrency": 3}}
@@ -59,3 +62,29 @@ def test_a_worker_that_drains_has_the_slots_of_what_runs(store: Store) -> None:
     }
     found.drain(running=0)
     assert store.workers() == {}
+
+
+def test_a_cli_that_is_updated_is_looked_at_again_once_its_files_stay_as_they_are() -> None:
+    files = iter(["old", "old", "half", "new", "new", "new"])
+    waits = iter([True] * 5 + [False])
+    looks: list[int] = []
+
+    def look() -> dict[str, int]:
+        looks.append(1)
+        return {"looks": len(looks)}
+
+    described, has_ended = list[int](), threading.Event()
+
+    def wait() -> bool:
+        goes_on = next(waits)
+        if not goes_on:
+            has_ended.set()
+        return goes_on
+
+    def describe(looks: int) -> None:
+        described.append(looks)
+
+    HealthObserver(look, lambda: next(files), describe, wait).saw(WorkerStarted("w@h", 1, []))
+    assert has_ended.wait(10)
+    assert described == [1, 2]
+    assert next(files, None) is None
