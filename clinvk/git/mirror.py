@@ -15,7 +15,7 @@ from pathlib import Path
 from clinvk.core.user_paths import make_directory
 from clinvk.git.private_repository import setting
 from clinvk.git.repository import Repository
-from clinvk.git.runner import GitError, git
+from clinvk.git.runner import FOR_EVER, GitError, OverdueError, StoppedError, Until, git, git_until
 
 FETCH_SECONDS = 3600.0
 """How long a fetch may take: the first one of a large repository does."""
@@ -90,24 +90,26 @@ class Mirror:
         answer = self._git("cat-file", "--batch-check=%(objecttype)", stdin=asked)
         return b" missing" not in answer
 
-    def fetch(self, url: str) -> None:
+    def fetch(self, url: str, until: Until = FOR_EVER) -> None:
         """Bring all branches and tags up to date; it is locked meanwhile.
 
         Raises:
-            GitError: it cannot be fetched.
+            GitError: it cannot be fetched, or not in time.
         """
         self._sweep()
         wanted = (f"+refs/heads/*:{FETCHED}/*", "+refs/tags/*:refs/tags/*")
         try:
-            self._fetch(url, "--prune", f"+HEAD:{FETCHED}/HEAD", *wanted)
+            self._fetch(until, url, "--prune", f"+HEAD:{FETCHED}/HEAD", *wanted)
+        except (StoppedError, OverdueError):
+            raise
         except GitError as error:
             if "find remote ref HEAD" not in str(error):
                 raise
-            self._fetch(url, "--prune", *wanted)  # its HEAD is a branch without commits
+            self._fetch(until, url, "--prune", *wanted)  # its HEAD is a branch without commits
         if len(list(Path(self.path, "objects", "pack").glob("*.pack"))) > MOST_PACKS:
             self._git("repack", "--geometric=2", "-d", "-l", "-q")
 
-    def fetch_named(self, url: str, names: Iterable[str]) -> None:
+    def fetch_named(self, url: str, names: Iterable[str], until: Until = FOR_EVER) -> None:
         """Fetch commits by their ids, or refs that are neither branches nor tags.
 
         Raises:
@@ -115,26 +117,31 @@ class Mirror:
         """
         wanted = [name for name in names if _FETCHABLE.fullmatch(name) and ".." not in name]
         if wanted:
-            self._fetch(url, *(f"+{name}:{EXTRA}/{name.removeprefix('refs/')}" for name in wanted))
+            places = (f"+{name}:{EXTRA}/{name.removeprefix('refs/')}" for name in wanted)
+            self._fetch(until, url, *places)
 
-    def _fetch(self, url: str, *arguments: str) -> None:
+    def _fetch(self, until: Until, url: str, *arguments: str) -> None:
         how = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--quiet")
         options = ("-c", "fetch.unpackLimit=1")
         ignored = [part for flaw in _OLD_FLAWS for part in ("-c", f"fetch.fsck.{flaw}=ignore")]
         first = [each for each in arguments if each.startswith("--")]
         rest = [each for each in arguments if not each.startswith("--")]
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        git(
+        git_until(
+            until.within(FETCH_SECONDS),
             *(*options, *ignored, "fetch", *how, *first, "--", url, *rest),
             variables={**_OF_FETCHES, **inherited, "GIT_DIR": self.path},
             directory=self.path,
-            timeout_seconds=FETCH_SECONDS,
         )
 
     def _sweep(self) -> None:
-        """Remove what a fetch left that was killed."""
-        names = ("objects/pack/tmp_*", "*.lock", "refs/**/*.lock", "objects/pack/*.lock")
-        for path in [found for name in names for found in Path(self.path).glob(name)]:
+        """Remove what a fetch left that was killed: of a pack that has come, that it is kept."""
+        names = ("objects/pack/tmp_*", "objects/pack/*.keep", "objects/pack/*.lock")
+        for path in [
+            found
+            for name in (*names, "*.lock", "refs/**/*.lock")
+            for found in Path(self.path).glob(name)
+        ]:
             with contextlib.suppress(OSError):
                 path.unlink()
 

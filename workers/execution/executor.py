@@ -270,7 +270,7 @@ class Executor:
                 accepted.close()
                 execution.reused = look.found
                 return execution
-            task = self._preparation.ready(accepted, session, lease, budget_usd)
+            task = self._preparation.ready(accepted, session, lease, budget_usd, stop)
             look = self._as_seen(look, task)
             unlimited = self._task_limits.warnings(task.spec.backend)
             execution.session, execution.backend = session, task.backend

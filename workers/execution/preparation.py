@@ -22,6 +22,7 @@ from clinvk.backends.base import (
 from clinvk.core import placeholders
 from clinvk.core.spec import ErrorKind, TaskResult, TaskSpec, TaskStatus, not_blank, queue_of
 from clinvk.core.worker_config import WorkerConfig
+from clinvk.git.runner import HasFileno, OverdueError, StoppedError, Until
 from clinvk.store.types import Lease
 from workers.execution import policy_file
 from workers.execution.directory import Directory, OutsideError
@@ -178,16 +179,18 @@ class Preparation:
         session: Session,
         lease: Lease,
         budget_usd: float | None = None,
+        stop: HasFileno | None = None,
     ) -> PreparedTask:
         """Make the worktree of a task that wants one, build the command; takes its directory over.
 
-        `budget_usd` is what it may cost at most.
+        `budget_usd` is what it may cost at most. What has to be fetched for it is given up when
+        `stop` is readable, and after the task's own time.
 
         Raises:
             RefusedError: it cannot be run here.
         """
         spec, backend, decision = task.spec, task.backend, task.decision
-        directory, worktree = self._entered(spec, task.directory, session, lease)
+        directory, worktree = self._entered(spec, task.directory, session, lease, stop)
         try:
             confinement = Confinement(
                 sandboxed=decision.is_enforced,
@@ -206,7 +209,12 @@ class Preparation:
         )
 
     def _entered(
-        self, spec: TaskSpec, directory: Directory | None, session: Session, lease: Lease
+        self,
+        spec: TaskSpec,
+        directory: Directory | None,
+        session: Session,
+        lease: Lease,
+        stop: HasFileno | None,
     ) -> tuple[Directory, Worktree | None]:
         """Return the directory that a task works in, which is in its worktree if it has one.
 
@@ -221,8 +229,15 @@ class Preparation:
                 *(spec, directory, lease, self._policy.directory),
                 resumes=session.resume is not None,
                 accept_repository=self._policy.check_repository,
+                until=Until(stop=stop).within(spec.timeout_seconds),
             )
             return worktree.open(), worktree
+        except StoppedError as error:
+            what = "canceled while its repository was fetched"
+            raise RefusedError(ErrorKind.CANCELED, what) from error
+        except OverdueError as error:
+            what = "stopped while its repository was fetched: it took longer than the task may"
+            raise RefusedError(ErrorKind.TIMEOUT, what) from error
         except PolicyError as error:
             raise self._refused(error) from error
         except OutsideError as error:

@@ -26,7 +26,7 @@ from clinvk.core.shipment import PIECE, Shipment
 from clinvk.core.spec import TaskSpec
 from clinvk.core.user_paths import make_directory
 from clinvk.git.mirror import COMMIT, NOTES, Mirror
-from clinvk.git.runner import GitError
+from clinvk.git.runner import FOR_EVER, GitError, OverdueError, StoppedError, Until
 from workers.execution.disk import remove
 from workers.execution.worktrees.sources import CommitSource
 
@@ -36,6 +36,8 @@ FRESH_SECONDS = 3600.0
 MOST_RUNS = 200
 DAY_SECONDS = 86_400.0
 MOST_PIECE_BYTES = 4 << 20
+LOOK_SECONDS = 0.1
+"""How often a lock is asked for that somebody has: nothing says when it is let go of."""
 
 AcceptRepository = Callable[[str], object]
 """Raises where this worker does not accept a repository."""
@@ -63,27 +65,30 @@ class Repositories:
         self.store: ReadShipments | None = None
 
     @contextlib.contextmanager
-    def source(self, spec: TaskSpec, run: str, accept: AcceptRepository) -> Iterator[CommitSource]:
+    def source(
+        self, spec: TaskSpec, run: str, accept: AcceptRepository, until: Until = FOR_EVER
+    ) -> Iterator[CommitSource]:
         """Give the commit that a task is to have; its repository stays meanwhile.
 
-        That is one of a repository elsewhere which the task names, or one that was shipped.
+        That is one of a repository elsewhere which the task names, or one that was shipped. `until`
+        is when it must have been fetched, and the turn of the task must have come.
 
         Raises:
-            GitError: it cannot be had.
+            GitError: it cannot be had, or not in time.
             OSError: it cannot be written.
         """
         made = self._elsewhere if spec.repo is not None else self._shipped
-        with made(spec, run, accept) as source:
+        with made(spec, run, accept, until) as source:
             yield source
 
     @contextlib.contextmanager
     def _elsewhere(
-        self, spec: TaskSpec, run: str, accept: AcceptRepository
+        self, spec: TaskSpec, run: str, accept: AcceptRepository, until: Until
     ) -> Iterator[CommitSource]:
         url = _accepted(spec.repo or "", accept)
-        with self._locked(_digest("mirror", url)) as (path, lock):
+        with self._locked(_digest("mirror", url), until) as (path, lock):
             mirror = Mirror(str(path))
-            wanted = _Wanted(mirror, url, spec.ref or "HEAD", run)
+            wanted = _Wanted(mirror, url, spec.ref or "HEAD", run, until)
             if (base := wanted.known()) is None:
                 lock.exclude()
                 Mirror.create(str(path), url)
@@ -99,7 +104,7 @@ class Repositories:
 
     @contextlib.contextmanager
     def _shipped(
-        self, spec: TaskSpec, run: str, accept: AcceptRepository
+        self, spec: TaskSpec, run: str, accept: AcceptRepository, until: Until
     ) -> Iterator[CommitSource]:
         submitter = self._reader.submitter_of(run)
         shipment = self._shipment(submitter, spec.shipped or "")
@@ -108,9 +113,9 @@ class Repositories:
             mirror = None
             if shipment.url is not None:
                 url = _accepted(shipment.url, accept)
-                mirror = self._with_commits(locks, url, shipment.needs)
+                mirror = self._with_commits(locks, url, shipment.needs, until)
             name = _digest("shipped", submitter, shipment.repository, shipment.url or "")
-            path, lock = locks.enter_context(self._locked(name))
+            path, lock = locks.enter_context(self._locked(name, until))
             own = Mirror(str(path))
             if not _has(own, shipment.objects):
                 lock.exclude()
@@ -151,19 +156,21 @@ class Repositories:
             )
         return content
 
-    def _with_commits(self, locks: contextlib.ExitStack, url: str, commits: list[str]) -> Mirror:
+    def _with_commits(
+        self, locks: contextlib.ExitStack, url: str, commits: list[str], until: Until
+    ) -> Mirror:
         """Return the mirror of an address, after commits that are missing were fetched."""
-        path, lock = locks.enter_context(self._locked(_digest("mirror", url)))
+        path, lock = locks.enter_context(self._locked(_digest("mirror", url), until))
         mirror = Mirror(str(path))
         if not _has(mirror, commits):
             lock.exclude()
             digits = len(commits[0]) if commits else 40
             Mirror.create(str(path), url, digits=digits)
             if not mirror.has(*commits):
-                mirror.fetch(url)
+                mirror.fetch(url, until)
             if not mirror.has(*commits):
-                with contextlib.suppress(GitError):
-                    mirror.fetch_named(url, commits)
+                with _unless_stopped():
+                    mirror.fetch_named(url, commits, until)
             if not mirror.has(*commits):
                 raise GitError(
                     f"{url} does not have the commits that the checkout is based on: "
@@ -188,11 +195,11 @@ class Repositories:
             raise GitError("what the client has sent of its checkout is not complete")
 
     @contextlib.contextmanager
-    def _locked(self, name: str) -> Iterator[tuple[Path, _Lock]]:
+    def _locked(self, name: str, until: Until) -> Iterator[tuple[Path, _Lock]]:
         """Keep a repository as it is for others that use it; gives its directory."""
         make_directory(self._directory, 0o700)
         path = self._directory / name
-        with _Lock.of(path) as lock:
+        with _Lock.of(path, until) as lock:
             lock.share()
             yield path, lock
 
@@ -205,7 +212,7 @@ class Repositories:
 
     def _remove(self, path: Path, keep_days: float, used: Callable[[], Collection[str]]) -> None:
         with contextlib.suppress(BlockingIOError), _Lock.of(path) as lock:
-            lock.exclude(fcntl.LOCK_NB)
+            lock.exclude_now()
             borrowed = map(_text, path.parent.glob("*/objects/info/alternates"))
             is_used = str(path) in used() or any(f"{path}/" in text for text in borrowed)
             if not is_used and _is_old(path, keep_days):
@@ -215,31 +222,65 @@ class Repositories:
 class _Lock:
     """The lock of a repository: shared by those that read it, or had by one that changes it."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, until: Until) -> None:
         self._fd = fd
+        self._until = until
 
     @classmethod
     @contextlib.contextmanager
-    def of(cls, path: Path) -> Iterator[_Lock]:
+    def of(cls, path: Path, until: Until = FOR_EVER) -> Iterator[_Lock]:
         """Open the lock of a repository; it is let go of at the end."""
         lock = path.with_name(f"{path.name}.lock")
         fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            yield cls(fd)
+            yield cls(fd, until)
         finally:
             os.close(fd)
 
     def share(self) -> None:
-        """Let others read it, too."""
-        fcntl.flock(self._fd, fcntl.LOCK_SH)
+        """Let others read it, too.
 
-    def exclude(self, how: int = 0) -> None:
+        Raises:
+            GitError: its turn does not come in time.
+        """
+        self._take(fcntl.LOCK_SH)
+
+    def exclude(self) -> None:
         """Have it alone.
 
         Raises:
-            BlockingIOError: with LOCK_NB, somebody uses it.
+            GitError: its turn does not come in time.
         """
-        fcntl.flock(self._fd, fcntl.LOCK_EX | how)
+        self._take(fcntl.LOCK_EX)
+
+    def exclude_now(self) -> None:
+        """Have it alone.
+
+        Raises:
+            BlockingIOError: somebody uses it.
+        """
+        fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _take(self, how: int) -> None:
+        while True:
+            try:
+                fcntl.flock(self._fd, how | fcntl.LOCK_NB)
+            except BlockingIOError:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)  # two that share it would wait for each other
+                self._until.wait(LOOK_SECONDS)
+            else:
+                return
+
+
+@contextlib.contextmanager
+def _unless_stopped() -> Iterator[None]:
+    """Suppress that git cannot do something, unless it was stopped."""
+    try:
+        yield
+    except (StoppedError, OverdueError):
+        raise
+    except GitError:
+        pass
 
 
 def _accepted(url: str, accept: AcceptRepository) -> str:
@@ -283,6 +324,7 @@ class _Wanted:
     url: str
     ref: str
     run: str
+    until: Until
 
     def known(self) -> str | None:
         """Return the commit, if there is no need to look for a newer one.
@@ -303,13 +345,13 @@ class _Wanted:
             GitError: it cannot be had.
         """
         mirror, noted = self.mirror, Path(self.mirror.path, NOTES)
-        mirror.fetch(self.url)
+        mirror.fetch(self.url, self.until)
         runs = sorted({**_runs(noted), self.run: time.time()}.items(), key=lambda pair: pair[1])
         noted.write_text(json.dumps(dict(runs[-MOST_RUNS:])))
         found = mirror.commit(self.ref)
         if found is None:
-            with contextlib.suppress(GitError):
-                mirror.fetch_named(self.url, [self.ref])
+            with _unless_stopped():
+                mirror.fetch_named(self.url, [self.ref], self.until)
                 found = mirror.commit(self.ref)
         if found is None:
             raise GitError(f"{self.url} has no commit {self.ref}")

@@ -21,7 +21,7 @@ from clinvk.core.spec import TaskSpec
 from clinvk.core.user_paths import expanded_default, make_directory
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.git.repository import Repository
-from clinvk.git.runner import GitError, TooLargeError
+from clinvk.git.runner import FOR_EVER, GitError, OverdueError, StoppedError, TooLargeError, Until
 from clinvk.store.types import Lease
 from workers.execution.directory import Directory
 from workers.execution.disk import size_bytes
@@ -96,6 +96,7 @@ class Worktrees:
         *,
         resumes: bool,
         accept_repository: AcceptRepository = str,
+        until: Until = FOR_EVER,
     ) -> Worktree:
         """Give an execution of a task the worktree that it works in: here alone that is decided.
 
@@ -103,9 +104,10 @@ class Worktrees:
 
         With `resumes` it goes on with the session of its CLI, and finds the worktree of that
         session as it was. Any other execution begins in a fresh one, and what an earlier one of the
-        same task left is removed.
+        same task left is removed. `until` is when what has to be fetched must be here.
 
         Raises:
+            StoppedError, OverdueError: it could not be fetched until then.
             WorktreeError: it cannot have one.
         """
         try:
@@ -114,8 +116,11 @@ class Worktrees:
                 raise WorktreeError("the worktree of its session is gone")
             if found is None:
                 self._remove_left(lease)
-                with self._source(spec, directory, lease, accept, accept_repository) as source:
+                made_of = self._source(spec, directory, lease, accept, accept_repository, until)
+                with made_of as source:
                     found = self._make(source, lease)
+        except (StoppedError, OverdueError):
+            raise
         except (GitError, OSError) as error:
             raise WorktreeError(f"no worktree can be made: {error}") from error
         with self._lock:
@@ -193,11 +198,13 @@ class Worktrees:
         lease: Lease,
         accept: Accept,
         accept_repository: AcceptRepository,
+        until: Until,
     ) -> Iterator[Source]:
         """Give what the worktree of a task is made of; it stays as it is meanwhile."""
         wants_changes = spec.ref is None if spec.include_changes is None else spec.include_changes
         if directory is None:
-            with self._repositories.source(spec, lease.run, accept_repository) as source:
+            brought = self._repositories.source(spec, lease.run, accept_repository, until)
+            with brought as source:
                 yield source
         else:
             path = directory.real_path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ from clinvk.core.worker_config import WorkerConfig
 from clinvk.git import packs
 from clinvk.git.private_repository import PrivateRepository
 from clinvk.git.repository import Repository
+from clinvk.git.runner import FOR_EVER, OverdueError, StoppedError, Until
 from clinvk.store.types import Lease
+from tests import harness
 from tests.unit.git.checkouts import git, read_tree, repository
 from tests.unit.workers.execution.worktrees.test_worktrees import RESULT
 from workers.execution.policy import Policy, PolicyError
+from workers.execution.stop_signal import StopSignal
 from workers.execution.worktrees.worktree import Worktree
 from workers.execution.worktrees.worktrees import WorktreeError, Worktrees
 from workers.observers import TaskEnded
@@ -40,13 +44,22 @@ class Elsewhere:
         git(self.top, "commit", "--quiet", "--message", name)
         return git(self.top, "rev-parse", "HEAD")
 
-    def enter(self, lease: Lease = LEASE, policy: Policy | None = None, **fields: Any) -> Worktree:
+    def enter(
+        self,
+        lease: Lease = LEASE,
+        policy: Policy | None = None,
+        until: Until = FOR_EVER,
+        **fields: Any,
+    ) -> Worktree:
         spec = TaskSpec(
             backend="echo", prompt="x", workspace="worktree", **{"repo": self.url, **fields}
         )
         policy = policy or Policy()
         return self.worktrees.enter(
-            spec, None, lease, str, resumes=False, accept_repository=policy.check_repository
+            *(spec, None, lease, str),
+            resumes=False,
+            accept_repository=policy.check_repository,
+            until=until,
         )
 
     def kept(self) -> list[str]:
@@ -180,3 +193,83 @@ def test_policies(policy: Policy, url: str, is_accepted: bool) -> None:
     else:
         with pytest.raises(PolicyError, match=r"repos: "):
             policy.check_repository(url)
+
+
+class SlowHost:
+    """A host that sends half of a pack and then nothing more, until it is `mended`."""
+
+    def __init__(self, folder: Path, top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.url = f"ssh://example.org{top}"
+        self.asked = folder / "asked"
+        self.mended = folder / "mended"
+        program = folder / "ssh"
+        program.write_text(
+            f"""#!/bin/sh
+if [ -e {self.mended} ]; then exec git upload-pack {top}; fi
+git upload-pack {top} | (
+    dd bs=1 count=3000 2> /dev/null
+    echo $$ > {self.asked}.new
+    mv {self.asked}.new {self.asked}
+    exec sleep 600
+)
+"""
+        )
+        program.chmod(0o755)
+        monkeypatch.setenv("GIT_SSH_COMMAND", str(program))
+        monkeypatch.setenv("GIT_SSH_VARIANT", "simple")
+
+    def is_asked(self) -> bool:
+        return self.asked.exists()
+
+
+@pytest.fixture
+def slow(tmp_path: Path, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch) -> SlowHost:
+    (elsewhere.top / "noise").write_bytes(os.urandom(20_000))
+    elsewhere.commit("noise too")
+    return SlowHost(tmp_path, elsewhere.top, monkeypatch)
+
+
+def ended(pid: str) -> bool:
+    return not harness.running(int(pid))
+
+
+def test_a_fetch_is_stopped_with_all_its_processes_and_the_next_one_works(
+    elsewhere: Elsewhere, slow: SlowHost
+) -> None:
+    with StopSignal() as stop, ThreadPoolExecutor(2) as pool:
+        entered = pool.submit(elsewhere.enter, until=Until(stop=stop), repo=slow.url)
+        harness.wait_until(slow.is_asked, "half of a pack")
+        waiting = pool.submit(
+            elsewhere.enter, Lease("other", 0, 1), until=Until(stop=stop), repo=slow.url
+        )
+        stop.set("canceled")
+        for task in (entered, waiting):
+            with pytest.raises(StoppedError):
+                task.result()
+    harness.wait_until(lambda: ended(slow.asked.read_text()), "the end of the host's program")
+    assert len(list(elsewhere.place.iterdir())) == 1  # no worktree is left
+    slow.mended.touch()
+    worktree = elsewhere.enter(repo=slow.url)
+    assert git(Path(worktree.about.top), "status", "--porcelain") == ""
+    assert (Path(worktree.about.top) / "noise").stat().st_size == 20_000
+    assert list(elsewhere.place.glob(".repositories/*/objects/pack/tmp_*")) == []
+
+
+def test_a_fetch_ends_with_the_time_of_its_task(elsewhere: Elsewhere, slow: SlowHost) -> None:
+    with pytest.raises(OverdueError):
+        elsewhere.enter(until=Until().within(0.2), repo=slow.url)
+    slow.mended.touch()
+    elsewhere.enter(repo=slow.url)
+
+
+def test_a_task_that_waits_for_anothers_fetch_can_be_stopped(
+    elsewhere: Elsewhere, slow: SlowHost
+) -> None:
+    with StopSignal() as first, StopSignal() as second, ThreadPoolExecutor(2) as pool:
+        fetching = pool.submit(elsewhere.enter, until=Until(stop=first), repo=slow.url)
+        harness.wait_until(slow.is_asked, "half of a pack")
+        second.set("canceled")
+        with pytest.raises(StoppedError):
+            elsewhere.enter(Lease("other", 0, 1), until=Until(stop=second), repo=slow.url)
+        assert not fetching.done()
+        first.set("canceled")
