@@ -236,6 +236,7 @@ GENUINE_RUN = {
     b"max_parallel": b"3",
     b"fail_fast": b"0",
     b"created_ms": b"1767323045000",
+    b"requires": b'{"echo": ">=3", "tags": ["gpu"]}',
 }
 BYTES = st.one_of(
     st.binary(max_size=6),
@@ -275,7 +276,13 @@ def check_run(record: Run) -> None:
 
 WORKERS = wires(
     changed(
-        {"slots": 1, "queues": ["clinvk.echo"], "version": "1", "clis": {"echo": "1"}},
+        {
+            "slots": 1,
+            "queues": ["clinvk.echo"],
+            "version": "1",
+            "clis": {"echo": "1"},
+            "tags": ["a"],
+        },
         ["sandbox"],
     )
 )

@@ -204,5 +204,7 @@ def status(values: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(value, Mapping):
             yield from status({f"{name}.{inner}": part for inner, part in value.items()})
             continue
+        if isinstance(value, list):
+            value = ", ".join(map(str, value))
         shown = str(value).lower() if isinstance(value, bool) else str(value)
         yield f"{name}: {one_line(shown)}"

@@ -72,3 +72,19 @@ def test_what_failed_runs_again_in_the_same_run(runs: Runs) -> None:
     assert [entry["output"].strip() for entry in document["results"]] == outputs
     assert [each["error"] for each in document["results"][1]["tried"]] == ["not yet"]
     assert [entry["output"].strip() for entry in runs.results(run)] == outputs
+
+
+def test_what_a_run_requires_is_required_of_a_retry(tmp_path: Path) -> None:
+    file = {"backend": "echo", "prompt": "hi"}
+    required = {"echo": ">=3", "tags": ["gpu"]}
+    body = json.dumps({"tasks": [file] * 2, "requires": required})
+    tagged = {"CLINVK_WORKER_TAGS": "gpu,eu"}
+    done = clinvk("parallel", "--json", "--quiet", stdin=body, cwd=tmp_path, env=tagged)
+    assert (done.status, done.stderr) == (0, "")
+    run = json.loads(done.stdout)["run_id"]
+    refused = clinvk("retry", run, "--all", cwd=tmp_path)
+    assert (refused.status, refused.stdout) == (4, "")
+    assert "does not have what the run requires of echo (echo >=3, tags gpu)" in refused.stderr
+    done = clinvk("retry", run, "--all", "--quiet", cwd=tmp_path, env=tagged)
+    assert (done.status, done.stderr) == (0, "")
+    assert json.loads(clinvk("status", run, "--json", cwd=tmp_path).stdout)["requires"] == required

@@ -24,7 +24,8 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from clinvk.store import failure_detector
 from clinvk.store.scripts import Operation, operations
-from tests.unit.store import test_budgets
+from clinvk.store.store import Store
+from tests.unit.store import test_budgets, test_workers
 from tests.unit.store.model import record
 from tests.unit.store.model.test_machine import QUEUES, Machine, Reaper, time_stands_still
 
@@ -212,3 +213,31 @@ def test_nor_where_a_run_comes_to_a_budget(
     store = FaultyStore(redis_client)
     scenario(test_budgets.Fleet(store))
     assert store.points["finish"] > 50
+
+
+@pytest.mark.usefixtures("time_stands_still")
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        test_workers.test_a_worker_gets_no_more_than_it_has_slots_for_and_others_are_not_held_up,
+        test_workers.test_a_worker_of_another_version_by_now_puts_a_task_back,
+        test_workers.test_a_fallback_is_taken_only_where_a_worker_has_what_it_requires,
+        test_workers.test_a_session_goes_on_at_its_worker_unless_that_is_another_version_now,
+        test_workers.test_a_process_that_is_gone_withdraws_nobody_else,
+    ],
+)
+def test_nor_where_a_run_requires_something(
+    redis_client: Any, scenario: Callable[[Store], None]
+) -> None:
+    store = FaultyStore(redis_client)
+    scenario(store)
+    assert store.points["announce"] > 10
+
+
+@pytest.mark.usefixtures("time_stands_still")
+def test_nor_where_a_worker_that_is_gone_had_tasks(
+    redis_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FaultyStore(redis_client)
+    test_workers.test_what_a_dead_worker_had_goes_to_another_one(store, monkeypatch)
+    assert store.points["release"] > 10
