@@ -20,6 +20,11 @@ MOST_PIECES = 2048
 MOST_NAMES = 1000
 MOST_CHARS = 1 << 16
 PIECE = re.compile(r"[0-9a-f]{64}")
+LINE_ENDS = {
+    "core.autocrlf": re.compile(r"(?i:true|false|input|yes|no|on|off|1|0)"),
+    "core.eol": re.compile(r"(?i:lf|crlf|native)"),
+}
+"""The settings that decide with which line ends git writes files, and their values."""
 _OBJECT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
@@ -30,7 +35,8 @@ class Shipment:
     `repository` names the checkout, for the workers that keep what they got of it, and `top` is
     where it is at the client. `packs` are lists of pieces, to be taken in this order. What they
     build on, the commits `needs`, is in the repository at `url`. The parents of the commits in
-    `shallow` are nowhere. `excludes` are patterns of what git is not to see.
+    `shallow` are nowhere. `excludes` are patterns of what git is not to see. `line_ends` are
+    settings of git by which the files have the line ends that they have at the client.
     """
 
     repository: str
@@ -43,6 +49,7 @@ class Shipment:
     shallow: list[str] = field(default_factory=list)
     packs: list[list[str]] = field(default_factory=list)
     excludes: str = ""
+    line_ends: dict[str, str] = field(default_factory=dict)
 
     @property
     def pieces(self) -> list[str]:
@@ -95,6 +102,13 @@ def _fits(body: Mapping[str, Any]) -> bool:
         and all(_are(PIECE, pack, MOST_PIECES) for pack in packs)
         and sum(map(len, packs)) <= MOST_PIECES
         and _is_text(body.get("excludes", ""))
+        and _are_line_ends(body.get("line_ends", {}))
+    )
+
+
+def _are_line_ends(settings: object) -> bool:
+    return isinstance(settings, dict) and all(
+        name in LINE_ENDS and _is(LINE_ENDS[name], value) for name, value in settings.items()
     )
 
 

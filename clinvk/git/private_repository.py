@@ -30,14 +30,16 @@ class PrivateRepository:
     variables: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def create(cls, path: str, repository: Repository) -> PrivateRepository:
-        """Make one for a repository, whose settings of how files look it takes over.
+    def create(
+        cls, path: str, repository: Repository, settings: Mapping[str, str] | None = None
+    ) -> PrivateRepository:
+        """Make one for a repository, whose settings of how files look it takes over, or others.
 
         Raises:
             GitError: the repository cannot be read.
             OSError: it cannot be written.
         """
-        settings = repository.settings()
+        settings = dict(repository.settings() if settings is None else settings)
         excludes = settings.pop("core.excludesfile", None)
         write_git_directory(path, repository, settings)
         _write(f"{path}/info/attributes", ATTRIBUTES)

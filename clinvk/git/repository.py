@@ -6,10 +6,11 @@ import os
 import re
 from dataclasses import dataclass
 
+from clinvk.core.shipment import LINE_ENDS
 from clinvk.git.runner import GitError, git
 
 SETTINGS = (
-    *("core.autocrlf", "core.eol", "core.filemode", "core.symlinks", "core.ignorecase"),
+    *(*LINE_ENDS, "core.filemode", "core.symlinks", "core.ignorecase"),
     *("core.precomposeunicode", "core.excludesfile"),
 )
 """Settings that decide how files look in a checkout, and that run nothing."""

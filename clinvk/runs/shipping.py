@@ -24,7 +24,7 @@ from typing import Any
 
 from clinvk.core import repo_urls
 from clinvk.core.errors import UsageError
-from clinvk.core.shipment import MOST_NAMES, PIECE_BYTES, Shipment
+from clinvk.core.shipment import LINE_ENDS, MOST_NAMES, PIECE_BYTES, Shipment
 from clinvk.core.spec import TaskSpec
 from clinvk.core.user_paths import expanded_default, make_directory
 from clinvk.git import given, merges, packs
@@ -113,6 +113,7 @@ class Shipping:
                 tree=tree,
                 included=included,
                 excludes=_excludes(private),
+                line_ends=_line_ends(repository),
             )
             tips = [merges.commit(private, tree, base)]
             tips += [merges.commit(private, included)] if included is not None else []
@@ -298,6 +299,13 @@ def _included(private: PrivateRepository, repository: Repository, base: str) -> 
         stdin=b"".join(name + b"\0" for name in names),
     )
     return private.write_tree(str(own))
+
+
+def _line_ends(repository: Repository) -> dict[str, str]:
+    """Return the settings by which its files have their line ends."""
+    found = repository.settings()
+    known = ((name, found.get(name, "")) for name in LINE_ENDS)
+    return {name: value for name, value in known if LINE_ENDS[name].fullmatch(value)}
 
 
 def _excludes(private: PrivateRepository) -> str:

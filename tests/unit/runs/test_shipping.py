@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import os
@@ -15,8 +16,8 @@ from clinvk.core.errors import UsageError, WireError
 from clinvk.core.shipment import Shipment, name_of_piece
 from clinvk.core.spec import TaskSpec
 from clinvk.core.worker_config import WorkerConfig
-from clinvk.git import given
-from clinvk.git.private_repository import PrivateRepository
+from clinvk.git import given, user_checkout
+from clinvk.git.private_repository import PrivateRepository, setting
 from clinvk.git.repository import Repository
 from clinvk.runs.shipping import Shipping
 from clinvk.store.store import Store
@@ -273,6 +274,8 @@ def test_what_is_gone_or_forged_is_not_used(parties: Parties) -> None:
         {"needs": ["refs/heads/main"]},
         {"top": 1},
         {"excludes": "a" * (1 << 17)},
+        {"line_ends": {"core.fsmonitor": "touch x"}},
+        {"line_ends": {"core.eol": "crlf\n[core]\n\tfsmonitor = x"}},
         {"unheard": "of"},
     ],
 )
@@ -311,3 +314,57 @@ def test_the_tree_is_the_one_that_a_checkout_here_would_give(parties: Parties) -
     wanted = given.trees(private, found, shipment.base, "HEAD", with_changes=True)[0]
     assert shipment.tree == wanted
     assert name_of_piece(shipment.to_wire()) == parties.ship().shipped
+
+
+def apply_back(parties: Parties, worktree: Worktree) -> None:
+    """Bring what was changed in a worktree into the checkout, as `clinvk apply` does."""
+    changes = worktree.changes(MOST_BYTES)
+    trees = user_checkout.Trees(start=changes.start, end=changes.tree)
+    with user_checkout.at(str(parties.top)) as checkout:
+        checkout.take(base64.b64decode(changes.pack or ""), changes.base, trees)
+        merged = checkout.merged(checkout.now, trees)
+        assert merged.conflicts == []
+        checkout.write(merged.tree)
+
+
+UNIX: dict[str, str] = {}
+DOS = {"core.autocrlf": "true"}
+DOS_TEXTS = {"core.eol": "crlf"}
+
+
+@pytest.mark.parametrize(
+    ("here", "elsewhere"),
+    [(DOS, UNIX), (DOS_TEXTS, UNIX), (UNIX, DOS), ({"core.autocrlf": "input"}, DOS_TEXTS)],
+)
+def test_files_have_the_line_ends_of_the_checkout_whatever_the_workers_settings(
+    parties: Parties, here: dict[str, str], elsewhere: dict[str, str]
+) -> None:
+    top, settings = parties.top, parties.folder / ".gitconfig"
+    (top / ".gitattributes").write_text("text/* text\n")
+    (top / "text").mkdir()
+    for place in ("", "text/"):
+        (top / f"{place}unix").write_bytes(b"1\n2\n")
+        (top / f"{place}changed").write_bytes(b"1\n2\n")
+        (top / f"{place}dos").write_bytes(b"1\r\n2\r\n")
+    parties.commit()  # with line ends as they are, but for what is text
+    for name, value in here.items():
+        git(top, "config", name, value)
+    git(top, "rm", "--quiet", "-r", "--cached", ".")
+    git(top, "reset", "--quiet", "--hard")  # the files are as a clone would have them
+    for place in ("", "text/"):
+        with (top / f"{place}changed").open("ab") as file:
+            file.write(b"3\r\n" if b"\r\n" in (top / f"{place}changed").read_bytes() else b"3\n")
+    spec = parties.ship()
+    settings.write_text("".join(setting(*pair) for pair in elsewhere.items()))
+    worktree = parties.enter(spec)
+    assert there(worktree) == read_tree(top)
+    inside = Path(worktree.about.top)
+    assert git(inside, "status", "--porcelain").splitlines() == [
+        *("M changed", " M text/changed")  # the first line is stripped
+    ]
+    for name in ("unix", "dos", "text/unix", "text/dos", "text/changed"):
+        with (inside / name).open("ab") as file:
+            file.write(b"4\r\n" if b"\r\n" in (inside / name).read_bytes() else b"4\n")
+    settings.unlink()
+    apply_back(parties, worktree)
+    assert read_tree(top) == there(worktree)

@@ -133,6 +133,7 @@ class Repositories:
                 tree=shipment.tree,
                 included=shipment.included,
                 excludes=shipment.excludes,
+                line_ends=shipment.line_ends,
             )
 
     @property

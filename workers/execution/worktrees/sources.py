@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from clinvk.git import given
 from clinvk.git.private_repository import PrivateRepository
 from clinvk.git.repository import Repository
+
+AS_COMMITTED = {"core.autocrlf": "false", "core.eol": "native"}
+"""What git does with line ends where nobody has set anything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,9 @@ class Source(Protocol):
     @property
     def subdirectory(self) -> str:
         """The directory in it that the task works in."""
+
+    def settings(self) -> dict[str, str]:
+        """Return what decides how its files look, see `Repository.settings`."""
 
     def start(self, private: PrivateRepository) -> Start:
         """Say what the task begins with.
@@ -78,6 +85,10 @@ class CheckoutSource:
         """The directory in it that the task works in."""
         return os.path.relpath(self.directory, self.repository.top)
 
+    def settings(self) -> dict[str, str]:
+        """Return those of the checkout."""
+        return self.repository.settings()
+
     def start(self, private: PrivateRepository) -> Start:
         """Say what the task begins with."""
         base = self.repository.commit(self.ref)
@@ -104,7 +115,7 @@ class CommitSource:
 
     `tree` is what its task is given, where that is not the tree of the commit; `included` a tree of
     ignored files; `excludes` are patterns of more of them. `mirror` is the repository that has the
-    branches.
+    branches. `line_ends` are the settings of the checkout that it comes from.
     """
 
     repository: Repository
@@ -115,6 +126,11 @@ class CommitSource:
     tree: str | None = None
     included: str | None = None
     excludes: str = ""
+    line_ends: Mapping[str, str] = field(default_factory=dict)
+
+    def settings(self) -> dict[str, str]:
+        """Return those of this machine, but for line ends: files are the same on every worker."""
+        return {**self.repository.settings(), **AS_COMMITTED, **self.line_ends}
 
     def start(self, private: PrivateRepository) -> Start:
         """Say what the task begins with."""

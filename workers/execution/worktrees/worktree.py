@@ -146,7 +146,7 @@ def make(place: Place, source: Source, about: About) -> Worktree:
         OSError: its files cannot be written.
     """
     repository = source.repository
-    private = PrivateRepository.create(str(place.path / "git"), repository)
+    private = PrivateRepository.create(str(place.path / "git"), repository, source.settings())
     start = source.start(private)
     top = about.top
     os.makedirs(top)  # noqa: PTH103
@@ -186,7 +186,7 @@ def _give_git(
 ) -> None:
     """Give the task a git directory, with the repository's history, branches and remotes."""
     path, repository = f"{top}/.git", source.repository
-    settings = repository.settings()
+    settings = source.settings()
     settings.pop("core.excludesfile", None)
     write_git_directory(path, repository, settings, repository.remotes())
     Path(path, "HEAD").write_text(f"{start.base}\n")

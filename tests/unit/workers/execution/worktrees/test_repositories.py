@@ -96,6 +96,18 @@ def test_a_worktree_of_a_repository_elsewhere(elsewhere: Elsewhere) -> None:
     assert [path.name for path in elsewhere.place.iterdir()] == [".repositories"]
 
 
+def test_line_ends_are_as_committed_whatever_the_workers_settings(
+    elsewhere: Elsewhere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".gitconfig").write_text("[core]\n\tautocrlf = true\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    inside = Path(elsewhere.enter().about.top)
+    assert (inside / "README").read_bytes() == b"read me\n"
+    (inside / "dos").write_bytes(b"1\r\n")
+    git(inside, "add", "dos")
+    assert git(inside, "cat-file", "-s", ":dos") == "3"
+
+
 def test_refs(elsewhere: Elsewhere) -> None:
     first = git(elsewhere.top, "rev-parse", "HEAD")
     git(elsewhere.top, "branch", "old")
