@@ -24,6 +24,7 @@ from celery import bootsteps
 from kombu.entity import Queue
 
 from clinvk.broker.dispatcher import Dispatcher
+from clinvk.broker.message import maker
 from clinvk.broker.recent_results import RecentResults
 from clinvk.core.error_log import ErrorLog
 from clinvk.core.errors import BrokerError, ClinvkError, UsageError
@@ -110,8 +111,8 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         for line in executor.unenforced_limits():
             logger.warning("%s", line)
         recent = RecentResults()
-        patient = Dispatcher(app, Store.connect(url), recent, patience_seconds=math.inf)
-        quick = Dispatcher(app, Store.connect(url, ANSWER_SECONDS), recent)
+        patient = Dispatcher(maker(app), Store.connect(url), recent, patience_seconds=math.inf)
+        quick = Dispatcher(maker(app), Store.connect(url, ANSWER_SECONDS), recent)
         executor.worktrees.shipped_by(patient)
         if config.checks_server:
             check_server(quick.store)

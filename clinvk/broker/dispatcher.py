@@ -10,13 +10,12 @@ import itertools
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import redis
-from celery import Celery
 
 from clinvk.broker.expired_waits import Overdue
-from clinvk.broker.message import template
+from clinvk.broker.message import MessageOf
 from clinvk.broker.recent_results import RecentResults
 from clinvk.core.error_log import ErrorLog
 from clinvk.core.spec import RunOptions, TaskResult, TaskSpec
@@ -46,19 +45,20 @@ _nonces = itertools.count()  # an owner is one process
 class Dispatcher:
     """The store's operations together with the messages that follow from them.
 
-    `recent` keeps results that a worker recorded, for `redeliver`. What belongs to a task that runs
-    waits for a Redis that is away, up to `patience_seconds`: for ever in the task's own thread, not
-    at all in one that has other work to do.
+    `message_of` makes the message of a run's tasks. `recent` keeps results that a worker recorded,
+    for `redeliver`. What belongs to a task that runs waits for a Redis that is away, up to
+    `patience_seconds`: for ever in the task's own thread, not at all in one that has other work to
+    do.
     """
 
     def __init__(
         self,
-        app: Celery,
+        message_of: MessageOf,
         store: Store,
         recent: RecentResults | None = None,
         patience_seconds: float = 0.0,
     ) -> None:
-        self.app: Any = app
+        self._message_of = message_of
         self.store = store
         self._recent = recent
         self._patience_seconds = patience_seconds
@@ -74,7 +74,7 @@ class Dispatcher:
         user: str = "",
     ) -> Submitted:
         """Record a run and dispatch the first of its tasks."""
-        message = template(self.app, run)
+        message = self._message_of(run)
         submitted = self.store.submit(run, specs, options, run_key, digest, message, user)
         self._log_failures(submitted.admission)
         return submitted
@@ -170,7 +170,7 @@ class Dispatcher:
 
     def serve(self) -> None:
         """Do what users ask for who may not do it themselves."""
-        self.store.serve(partial(template, self.app))
+        self.store.serve(self._message_of)
 
     def admit(self) -> Admission:
         """Dispatch what time, or an operator, has made room for."""

@@ -14,10 +14,17 @@ it to what Celery itself would publish.
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from celery import Celery
+if TYPE_CHECKING:
+    from celery import Celery
 
+MessageOf = Callable[[str], str]
+"""Gives the message of any task of a run."""
+ANY_RUN = "@RUN@"
+"""Stands for the run in a message that was made before its run is known."""
 EXECUTE = "clinvk.execute"
 AGGREGATE = "clinvk.aggregate"
 
@@ -55,6 +62,16 @@ def template(app: Celery, run: str) -> str:
         },
     }
     return _numbers(json.dumps(envelope))
+
+
+def maker(app: Celery) -> MessageOf:
+    """Return what makes messages with an application."""
+    return partial(template, app)
+
+
+def of_run(any_message: str, run: str) -> str:
+    """Return the message of a run, of one for `ANY_RUN`."""
+    return any_message.replace(ANY_RUN, run)
 
 
 def _body(app: Any, run: str) -> Any:

@@ -122,9 +122,9 @@ def _starting_local_mode(
     """Start local mode where the run needs it, while the rest is imported and read."""
     if options["dry_run"]:
         return nullcontext()
-    from clinvk.local import start
+    from clinvk.local.expected import expected
 
-    return start.expected(options["broker"], config)
+    return expected(options["broker"], config)
 
 
 COMMANDS = (parallel, chain, compare)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from clinvk.core.spec import Usage
+if TYPE_CHECKING:
+    from clinvk.core.spec import Usage
 
 MICROS = 1_000_000
 """Millionths of a dollar in a dollar."""

@@ -102,13 +102,14 @@ def requeue(store: Store, run: str, records: Records, limits: Mapping[str, int])
     Raises:
         redis.RedisError: the server does not answer.
     """
+    from clinvk.broker.message import maker
     from workers.app import app
 
     has_own = False
     with contextlib.suppress(WireError):  # the reaper removes a run with such a record
         has_own = (summary := store.summary(run)) is not None and summary.has_budget
     budgets.tell(store, records, run, limits, has_own=has_own)
-    dispatcher = Dispatcher(app, store)
+    dispatcher = Dispatcher(maker(app), store)
     for _ in range(store.disown(run) // REAP_LIMIT + 1):
         dispatcher.reap()
     store.aggregate(run)  # where only that was missing

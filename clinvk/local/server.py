@@ -16,6 +16,8 @@ from clinvk.core.user_paths import expanded
 SOCKET_NAME = "server.sock"
 SOCKET_PATH_BYTES = 100
 """Unix socket paths end at 104 (macOS) to 108 bytes."""
+MESSAGE_NAME = "message"
+"""The file beside the socket with the message of any task, which the supervisor makes."""
 DIRECTORY_PREFIX = "clinvk-"
 """What the names of the directories begin with in which private servers listen."""
 ENVIRONMENT = ("LD_LIBRARY_PATH",)

@@ -11,8 +11,6 @@ import contextlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,11 +18,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from clinvk.config import paths
-from clinvk.core.errors import BrokerError, ConfigError
+from clinvk.broker.message import of_run
+from clinvk.core.errors import BrokerError
 from clinvk.core.spec import RunSummary
-from clinvk.core.worker_config import BROKER_URL, WorkerConfig
+from clinvk.core.worker_config import WorkerConfig
 from clinvk.local import server
+from clinvk.local.expected import Spawned, spawn, take_expected
 from clinvk.local.records import REUSE_DIRECTORY, Record, Records, RunKey, Summary
 from clinvk.privacy import seclude
 
@@ -61,22 +60,15 @@ class RunTakenError(BrokerError):
 class LocalFleet:
     """A private server and its workers; until `order` only their supervisor, which loads."""
 
-    def __init__(self) -> None:
-        self._directory = Path(server.make_directory())
+    def __init__(self, spawned: Spawned) -> None:
+        self._directory = Path(spawned.directory)
         self.server_program = ""
         self._place: Place | None = None
         self._queues: Sequence[str] = ()
-        self._is_ordered = False
         self._is_detached = False
         self._reports = b""
         self._last_reports: list[dict[str, Any]] = []
-        self._supervisor = subprocess.Popen(
-            [sys.executable, "-m", "clinvk.local.supervisor", str(self._directory)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,
-        )
+        self._supervisor = spawned.process
         assert self._supervisor.stdout is not None
         os.set_blocking(self._supervisor.stdout.fileno(), False)
 
@@ -86,7 +78,6 @@ class LocalFleet:
         """Have the server and the workers started, `slots` tasks at once; with 0, no workers."""
         shares = divide(slots, os.cpu_count() or 1) if slots else []
         names = [f"local-{n}" for n in range(1, len(shares) + 1)] if len(shares) != 1 else ["local"]
-        self._is_ordered = True
         self.server_program, self._place, self._queues = program, place, queues
         self._tell(
             server=program,
@@ -119,6 +110,22 @@ class LocalFleet:
             key, digest = self._place.key
             key.write(run.run_id, digest)
 
+    def message_of(self, run: str) -> str:
+        """Return the message of any task of a run; waits until the supervisor has made it.
+
+        Raises:
+            BrokerError: the supervisor ended, or did not come so far in time.
+        """
+        path = self._directory / server.MESSAGE_NAME
+        give_up_at = time.monotonic() + START_SECONDS
+        while True:
+            with contextlib.suppress(FileNotFoundError):
+                return of_run(path.read_text(encoding="utf-8"), run)
+            self.check()
+            if time.monotonic() > give_up_at:
+                raise BrokerError("the local supervisor did not make the message of tasks in time")
+            time.sleep(POLL_SECONDS)
+
     def detach(self) -> None:
         """Let the supervisor stay until the run has ended."""
         self._is_detached = True
@@ -143,12 +150,8 @@ class LocalFleet:
         """Have everything taken down, and wait for that unless `at_once`."""
         assert self._supervisor.stdin is not None
         assert self._supervisor.stdout is not None
-        if not self._is_ordered:
-            # It has started nothing, and shall not begin to take things down: what it writes for
-            # that, as it is killed, would stay.
-            self._supervisor.kill()
         self._supervisor.stdin.close()
-        if not (self._is_ordered and (at_once or self._is_detached)):
+        if not (at_once or self._is_detached):
             self._supervisor.wait()
             # Already gone, unless the supervisor itself was killed.
             shutil.rmtree(self._directory, ignore_errors=True)
@@ -226,39 +229,6 @@ class LocalFleet:
         return [json.loads(line) for line in self._reports.splitlines()]
 
 
-_expected: LocalFleet | None = None
-
-
-@contextmanager
-def expected(broker: str | None, config: str | None) -> Iterator[None]:
-    """Start a supervisor for a `start` inside, unless a broker seems to be configured.
-
-    It loads what a worker needs while the command reads its files. `broker` and `config` are what
-    the command line says, or None. A wrong guess costs no more than that: a supervisor that is not
-    used is ended.
-    """
-    global _expected
-    if not _names_broker(broker, config):
-        with contextlib.suppress(OSError):  # `start` will report it
-            _expected = LocalFleet()
-    try:
-        yield
-    finally:
-        if _expected is not None:
-            _expected.end()
-            _expected = None
-
-
-def _names_broker(broker: str | None, config: str | None) -> bool:
-    """Whether a broker seems to be configured, without the time that reading YAML takes."""
-    if broker or os.environ.get(BROKER_URL):
-        return True
-    try:
-        return b"broker" in paths.locate(config).read_bytes()
-    except (OSError, ConfigError):  # none, or one that cannot be read, which is reported later
-        return False
-
-
 @contextmanager
 def start(
     config: WorkerConfig, place: Place, queues: Sequence[str], slots: int, program: str | None
@@ -272,9 +242,8 @@ def start(
     Raises:
         BrokerError: there is no server program for this platform.
     """
-    global _expected
     found = server.find_server(program)
-    fleet, _expected = _expected or LocalFleet(), None
+    fleet = LocalFleet(take_expected() or spawn())
     leave_at_once = False
     try:
         fleet.order(found, config, place, queues, slots)

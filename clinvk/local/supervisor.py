@@ -72,6 +72,13 @@ LOOK_SECONDS = 1.0
 """How often to write down how far the run is."""
 
 
+PARTS = (
+    *("clinvk.core.spec", "clinvk.backends.base", "clinvk.store.types", "clinvk.store.store"),
+    *("workers.execution.preparation", "workers.execution.executor", "workers.worker_process"),
+)
+"""What takes long to import; in between it is looked whether there are orders."""
+
+
 class Orders:
     """The client's lines on stdin, and the signals that may come instead.
 
@@ -135,18 +142,22 @@ class LocalSupervisor:
     def run(self) -> None:
         """Start what the first order says, follow the others, until the client ends."""
         os.dup2(self._log, 2)  # what goes wrong from here on
-        load_worker()
-        from clinvk.core.worker_config import WorkerConfig
-
-        first = self._first_order()
+        loading = self._load()
+        first = self._first_order(loading)
         if first is None:
             return
+        from clinvk.core.worker_config import WorkerConfig
+
         handover.give(server.broker_url(self._directory), first["config"])
         self._state_dir = WorkerConfig.load(first["config"]).state_dir
         record = self._take_record(first)
         if record is None and first["resumes"]:
             return
         self._start_server(first["server"], record)
+        for _ in loading:
+            pass
+        look_up()
+        self._await_server()
         if first["resumes"] and not self._go_on(first):
             return
         for arguments in first["workers"]:
@@ -216,19 +227,35 @@ class LocalSupervisor:
             with contextlib.suppress(redis.RedisError):  # it ends just now, or will answer again
                 self._recorder.look(self._store)
 
-    def _first_order(self) -> Mapping[str, Any] | None:
-        """Return what to start; None where the client ends without it."""
+    def _load(self) -> Iterator[None]:
+        """Import all that a worker needs, part by part; what the client waits for comes first."""
+        import gc
+        from importlib import import_module
+
+        gc.disable()
+        import_module("celery.app")
+        yield
+        self._write_message()
+        for module in PARTS:
+            yield
+            import_module(module)
+        from workers import worker_process
+
+        worker_process.load()
+
+    def _first_order(self, loading: Iterator[object]) -> Mapping[str, Any] | None:
+        """Return what to start, and load meanwhile; None where the client ends without it."""
+        timeout_seconds: float | None = 0.0
         while not self._orders.is_over:
             for order in self._orders.take():
                 return order
-            self._orders.wait()
+            if timeout_seconds is not None and next(loading, self) is self:
+                timeout_seconds = None  # all is loaded
+            self._orders.wait(timeout_seconds)
         return None
 
     def _start_server(self, program: str, record: str | None) -> None:
-        """Start the server, and wait for it: Celery would try again only after two seconds.
-
-        Stops waiting if something else happens first, such as the client's end or the server's.
-        """
+        """Start the server, which comes up while this process goes on loading."""
         self._server = subprocess.Popen(
             server.argv(program, self._directory, record),
             stdin=subprocess.DEVNULL,
@@ -236,10 +263,27 @@ class LocalSupervisor:
             stderr=self._log,
             env=passed(os.environ, server.ENVIRONMENT),
         )
-        look_up()  # while the server starts
+
+    def _await_server(self) -> None:
+        """Wait for the server: Celery would try again only after two seconds.
+
+        Stops waiting if something else happens first, such as the client's end or the server's.
+        """
         while not server.is_up(self._directory):
             if self._orders.wait(SERVER_POLL_SECONDS):
                 return
+
+    def _write_message(self) -> None:
+        """Make the message of tasks for the client, which does without Celery."""
+        from pathlib import Path
+
+        from clinvk.broker.message import ANY_RUN, template
+        from workers.app import app
+
+        path = Path(self._directory, server.MESSAGE_NAME)
+        being_written = path.with_name(f"{server.MESSAGE_NAME}.new")
+        being_written.write_text(template(app, ANY_RUN), encoding="utf-8")
+        being_written.replace(path)
 
     def _obey(self) -> bool:
         """Follow the orders that have come; False where one cannot be followed."""
@@ -384,17 +428,6 @@ def _take_over(record: Record) -> int | None:
     if lock_fd is not None:
         recovery.end_what_is_left(record.run_id, record.summary().socket_directory)
     return lock_fd
-
-
-def load_worker() -> None:
-    """Import all that a worker needs."""
-    import gc
-
-    gc.disable()
-    from clinvk.local import forked_worker  # noqa: F401
-    from workers import worker_process
-
-    worker_process.load()
 
 
 def look_up() -> None:

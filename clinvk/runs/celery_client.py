@@ -1,7 +1,8 @@
 """The client that submits runs through Celery.
 
-Importing this loads Celery and redis-py; everything that a command needs before that is in
-`clinvk.runs.client`.
+Importing this loads redis-py; everything that a command needs before that is in
+`clinvk.runs.client`. Celery is loaded where a run is submitted to a broker. That of a private fleet
+has it already, and makes the message.
 """
 
 from __future__ import annotations
@@ -12,13 +13,11 @@ import pwd
 import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-import kombu.exceptions
 import redis
 
-from clinvk.broker.app import create_app
 from clinvk.broker.dispatcher import Dispatcher
 from clinvk.core.broker_url import mask_password
 from clinvk.core.errors import BrokerError, ClinvkError, UsageError
@@ -72,14 +71,22 @@ class CeleryClient:
     ) -> None:
         self._broker_url = broker_url
         self.store = store.connect(broker_url)
-        self.dispatcher = Dispatcher(create_app(broker_url), self.store)
+        self.dispatcher = Dispatcher(self._message_of, self.store)
         self._private = private
         self.warnings: Sequence[str] = ()
 
     def close(self) -> None:
         """Close all connections."""
         self.store.close()
-        self.dispatcher.app.close()
+
+    def _message_of(self, run: str) -> str:
+        if self._private is not None:
+            return self._private.message_of(run)
+        from clinvk.broker.app import create_app
+        from clinvk.broker.message import template
+
+        with closing(create_app(self._broker_url)) as app:
+            return template(app, run)
 
     def check_server(self) -> Sequence[str]:
         """Make sure that the broker answers and has what clinvk needs.
@@ -285,7 +292,7 @@ class CeleryClient:
         """Turn what goes wrong with the broker into a `BrokerError`, the password masked."""
         try:
             yield
-        except (redis.RedisError, kombu.exceptions.OperationalError) as error:
+        except redis.RedisError as error:
             self.check_health()
             url = mask_password(self._broker_url)
             raise BrokerAwayError(f"cannot use the broker {url}: {error}") from error

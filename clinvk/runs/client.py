@@ -146,6 +146,9 @@ class PrivateFleet(Protocol):
     def submitting(self, run: RunSummary) -> None:
         """Take note of what is about to be submitted."""
 
+    def message_of(self, run: str) -> str:
+        """Return the message of any task of the run."""
+
     def check(self) -> None:
         """Raise BrokerError if it cannot be kept up any more."""
 

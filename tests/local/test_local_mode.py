@@ -14,6 +14,7 @@ from clinvk.core.errors import BrokerError
 from clinvk.core.spec import RunOptions, TaskResult, TaskSpec, TaskStatus
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.local import server, start
+from clinvk.local.expected import expected
 from clinvk.local.reach import connect
 from clinvk.local.records import Records
 from clinvk.runs.client import Client, Event, Run
@@ -150,7 +151,7 @@ def processes(word: str) -> list[psutil.Process]:
 
 
 def test_what_was_got_ready_is_used(temporary: Path) -> None:
-    with start.expected(None, None):
+    with expected(None, None):
         ready = supervisor()
         with _connect() as client:
             assert supervisor() == ready
@@ -159,7 +160,7 @@ def test_what_was_got_ready_is_used(temporary: Path) -> None:
 
 
 def test_what_was_got_ready_in_vain_goes_away(temporary: Path) -> None:
-    with start.expected(None, None):
+    with expected(None, None):
         assert supervisor().is_running()
     assert processes("") == []
     assert list(temporary.iterdir()) == []
@@ -173,7 +174,7 @@ def test_nothing_is_got_ready_where_there_is_a_broker(
     config.write_text("broker_url: redis://host/0\n" if how == "file" else "{}")
     if how == "variable":
         monkeypatch.setenv("CLINVK_BROKER_URL", "redis://host/0")
-    with start.expected("redis://host/0" if how == "flag" else None, str(config)):
+    with expected("redis://host/0" if how == "flag" else None, str(config)):
         assert processes("clinvk.local.supervisor") == []
 
 
@@ -215,7 +216,7 @@ def test_a_worker_that_cannot_start_is_an_error_with_its_last_words(
 def test_a_supervisor_that_cannot_start_is_an_error_that_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(start, "sys", type("S", (), {"executable": "/bin/false"}))
+    monkeypatch.setattr("clinvk.local.expected.sys", type("S", (), {"executable": "/bin/false"}))
     with pytest.raises(BrokerError, match="its supervisor ended with exit code 1"), _connect():
         pass
 

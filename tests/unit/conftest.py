@@ -13,7 +13,7 @@ import fakeredis
 import pytest
 
 from clinvk.cli.main import main
-from clinvk.local import reach, start
+from clinvk.local import expected, reach
 from clinvk.store.store import Store
 from tests import documents, harness
 from tests.harness import Completed as Ended
@@ -63,7 +63,7 @@ def clinvk(
 ) -> Clinvk:
     """Run `clinvk ARGUMENTS` in an empty directory; returns status, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(start, "expected", lambda *_: nullcontext())
+    monkeypatch.setattr(expected, "expected", lambda *_: nullcontext())
 
     def run(*arguments: str, stdin: str | bytes | None = "") -> Ended:
         content = stdin.encode() if isinstance(stdin, str) else stdin or b""

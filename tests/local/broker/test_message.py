@@ -8,7 +8,7 @@ from typing import Any
 
 from clinvk.broker.app import create_app
 from clinvk.broker.dispatcher import Dispatcher
-from clinvk.broker.message import AGGREGATE, EXECUTE
+from clinvk.broker.message import AGGREGATE, EXECUTE, maker
 from clinvk.core.spec import RunOptions, TaskSpec
 from clinvk.store.store import Store
 
@@ -30,7 +30,7 @@ def test_a_published_task_is_what_celery_would_send(broker_url: str) -> None:
     store = Store.connect(broker_url)
     app: Any = create_app(broker_url)
     store.announce("w", {"slots": 1, "queues": [QUEUE]})
-    Dispatcher(app, store).submit(
+    Dispatcher(maker(app), store).submit(
         RUN, [TaskSpec(backend="my-tool.2", prompt="x")], RunOptions(max_parallel=1)
     )
     ours = published(store)

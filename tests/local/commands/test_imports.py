@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +55,26 @@ for arguments in json.loads(sys.argv[1]):
         assert not ended.code, arguments
 print(json.dumps(sorted(sys.modules)), file=sys.stderr)
 """
+
+
+@pytest.mark.usefixtures("temporary")
+def test_a_local_run_loads_no_celery_in_its_client(tmp_path: Path) -> None:
+    """Its supervisor has Celery, and makes the message; together both would take twice as long."""
+    config = tmp_path / "config.yaml"
+    config.write_text("backends: {noop: {command: [/bin/true]}}")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", CLIENT_COMMANDS),
+            json.dumps([["parallel", "-q", "--config", str(config)]]),
+        ],
+        input=json.dumps([{"backend": "echo", "prompt": "x"}]),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = set(json.loads(done.stderr.splitlines()[-1]))
+    assert loaded & {"celery", "kombu", "redis"} == {"redis"}
 
 
 def test_a_client_that_submits_or_lists_loads_nothing_of_a_worker(

@@ -16,6 +16,7 @@ from celery.exceptions import Ignore
 
 from clinvk.broker.app import create_app
 from clinvk.broker.dispatcher import Dispatcher
+from clinvk.broker.message import maker
 from clinvk.core.error_log import ErrorLog
 from clinvk.core.spec import RunOptions, TaskSpec, queue_of
 from clinvk.core.steps import StepRecord
@@ -80,7 +81,7 @@ def worker(broker_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     )
     executor = Executor(config, "w@h", "w@h/1", observers)
     renewer = LeaseRenewer(
-        Dispatcher(app, Store.connect(broker_url)),
+        Dispatcher(maker(app), Store.connect(broker_url)),
         executor.owner,
         Announcement(store, "w@h", {"slots": 0, "queues": []}),
         LivenessConnection(broker_url),
@@ -94,7 +95,7 @@ def worker(broker_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     context.set_up(
         WorkerContext(
             renewer,
-            Dispatcher(app, store),
+            Dispatcher(maker(app), store),
             executor,
             observers,
             errors,

@@ -8,6 +8,7 @@ import pytest
 
 from clinvk.broker.app import create_app
 from clinvk.broker.dispatcher import Dispatcher
+from clinvk.broker.message import maker
 from clinvk.core.history import History
 from clinvk.core.spec import ErrorKind, RunOptions, TaskResult, TaskSpec, TaskStatus, Try
 from clinvk.store.types import Hold, Lease
@@ -21,7 +22,7 @@ class Fleet:
 
     def __init__(self, client: Any) -> None:
         self.store = VirtualTimeStore(client)
-        self.reaper = Dispatcher(create_app(None), self.store)
+        self.reaper = Dispatcher(maker(create_app(None)), self.store)
         self.store.announce("w", {"slots": 1, "queues": ["clinvk.a", "clinvk.b"]})
 
     def close(self, *tasks: TaskSpec, history: History | None = None) -> None:

@@ -36,7 +36,7 @@ class Client(CeleryClient):
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.dispatcher = Dispatcher(None, store)
+        self.dispatcher = Dispatcher(str, store)
         self._private = None
         self._broker_url = "redis://fake"
         self.answer: Answer | None = lambda index, spec: ok(index, f"new: {spec.prompt}")

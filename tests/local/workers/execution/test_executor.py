@@ -229,7 +229,7 @@ def test_redis_is_waited_for_when_outputs_are_read() -> None:
                 raise answer
             yield from answer
 
-    patient = Dispatcher(None, Flaky(), patience_seconds=60)  # type: ignore[arg-type]
+    patient = Dispatcher(str, Flaky(), patience_seconds=60)  # type: ignore[arg-type]
     assert patient.results("r", [0]) == [said(0, "a")]
 
 

@@ -10,6 +10,7 @@ import redis
 
 from clinvk.broker.app import create_app
 from clinvk.broker.dispatcher import Dispatcher
+from clinvk.broker.message import maker
 from clinvk.broker.recent_results import RecentResults
 from clinvk.store.failure_detector import DISCONNECTED_SECONDS, RENEW_SECONDS, SILENT_SECONDS
 from clinvk.store.keys import key
@@ -141,7 +142,7 @@ def renewer(
     app = create_app(broker_url)
     announcement = Announcement(store, "k@h", {"slots": 0, "queues": []})
     renewer = LeaseRenewer(
-        Dispatcher(app, store, recent),
+        Dispatcher(maker(app), store, recent),
         OWNER,
         announcement,
         connection,
