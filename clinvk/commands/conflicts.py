@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 from clinvk.commands import task_changes
@@ -40,7 +39,7 @@ def conflicts(client: CeleryClient, run_id: str, *, as_json: bool) -> int:
     run = client.open(run_id)
     tasks = task_changes.read(run, ())
     with task_changes.here(run, tasks) as checkout:
-        found = list(between(checkout, tasks))
+        found = between(checkout, tasks)
         current = {
             task.number: checkout.merged(checkout.now, task.trees).conflicts for task in tasks
         }
@@ -53,15 +52,17 @@ def conflicts(client: CeleryClient, run_id: str, *, as_json: bool) -> int:
     return exit_codes.TASK_FAILED if found or current else exit_codes.OK
 
 
-def between(checkout: UserCheckout, tasks: Sequence[TaskChanges]) -> Iterator[Conflict]:
-    """Yield the pairs of tasks that do not go together, found by trying to merge them.
+def between(checkout: UserCheckout, tasks: Sequence[TaskChanges]) -> list[Conflict]:
+    """Return the pairs of tasks that do not go together, found by trying to merge them.
 
     Raises:
         GitError: a tree cannot be read.
     """
-    for one, other in combinations(tasks, 2):
-        if files := checkout.conflicts(one.trees, other.trees):
-            yield Conflict(one.result.index, other.result.index, files)
+    found = checkout.conflicts([task.trees for task in tasks])
+    return [
+        Conflict(tasks[one].result.index, tasks[other].result.index, files)
+        for (one, other), files in found.items()
+    ]
 
 
 def _lines(

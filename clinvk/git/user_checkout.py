@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import combinations
 
 from clinvk.git import merges, packs, patches, snapshot
-from clinvk.git.merges import Merged
+from clinvk.git.merges import Merge, Merged
 from clinvk.git.private_repository import PrivateRepository
 from clinvk.git.repository import Repository
 from clinvk.git.runner import GitError
@@ -45,12 +46,14 @@ class UserCheckout:
 
     Attributes:
         paths: the files that differ between two trees, by these trees.
+        folders: the directories above these files.
     """
 
     repository: Repository
     private: PrivateRepository
     scratch: str
     paths: dict[Trees, frozenset[str]] = field(default_factory=dict)
+    folders: dict[Trees, frozenset[str]] = field(default_factory=dict)
 
     @cached_property
     def head(self) -> str:
@@ -60,6 +63,10 @@ class UserCheckout:
             GitError: there is none.
         """
         return self.repository.commit("HEAD")
+
+    @cached_property
+    def _head_tree(self) -> str:
+        return self.private.tree_of(self.head)
 
     @cached_property
     def now(self) -> str:
@@ -122,22 +129,58 @@ class UserCheckout:
         return not self._touched(onto, trees)
 
     def _touched(self, onto: str, trees: Trees) -> frozenset[str]:
-        other = self.files(Trees(start=trees.start, end=onto))
-        return frozenset(path for path in self.files(trees) if _clashes(path, other))
+        other = Trees(start=trees.start, end=onto)
+        files, folders = self.files(other), self._folders(other)
+        return frozenset(
+            path
+            for path in self.files(trees)
+            if path in files or path in folders or not files.isdisjoint(_above(path))
+        )
 
-    def conflicts(self, one: Trees, other: Trees) -> list[str]:
-        """Return the files in which two tasks' changes do not go together.
+    def conflicts(self, changes: Sequence[Trees]) -> dict[tuple[int, int], list[str]]:
+        """Return the pairs that do not go together, by their places, and in which files.
 
         Raises:
             GitError: a tree cannot be read.
         """
-        files = self.files(other)
-        if not any(_clashes(path, files) for path in self.files(one)):
-            return []
-        moved = self.merged(other.start, one)
-        if moved.conflicts:
-            return moved.conflicts
-        return merges.merge(self.private, other.start, moved.tree, other.end).conflicts
+        pairs = [
+            (one, other)
+            for one, other in combinations(range(len(changes)), 2)
+            if self._touches(changes[one], changes[other])
+        ]
+        sides = [(changes[one], changes[other]) for one, other in pairs]
+        moved = merges.merge_all(
+            self.private, [Merge(one.start, other.start, one.end) for one, other in sides]
+        )
+        joined = merges.merge_all(
+            self.private,
+            [
+                Merge(other.start, onto.tree, other.end)
+                for (_, other), onto in zip(sides, moved, strict=True)
+            ],
+        )
+        found = (
+            (pair, before.conflicts or after.conflicts)
+            for pair, before, after in zip(pairs, moved, joined, strict=True)
+        )
+        return {pair: files for pair, files in found if files}
+
+    def _touches(self, one: Trees, other: Trees) -> bool:
+        """Whether a file of one is one of the other, or a directory above one of its files."""
+        files, others = self.files(one), self.files(other)
+        return not (
+            files.isdisjoint(others)
+            and files.isdisjoint(self._folders(other))
+            and others.isdisjoint(self._folders(one))
+        )
+
+    def _folders(self, trees: Trees) -> frozenset[str]:
+        """Return the directories above the files that differ between two trees."""
+        if trees not in self.folders:
+            self.folders[trees] = frozenset(
+                folder for path in self.files(trees) for folder in _above(path)
+            )
+        return self.folders[trees]
 
     def effect(self, before: str, after: str) -> Effect:
         """Say what going from one tree to another does to files that are in no commit.
@@ -145,8 +188,7 @@ class UserCheckout:
         Raises:
             GitError: a tree cannot be read.
         """
-        head = Trees(start=self.private.tree_of(self.head), end=self.now)
-        uncommitted = self.files(head)
+        uncommitted = self.files(Trees(start=self._head_tree, end=self.now))
         found = patches.status(self.private, before, after)
         own = [(status, path) for status, path in found if path in uncommitted]
         return Effect(
@@ -195,14 +237,10 @@ class UserCheckout:
         self.repository.update_ref("HEAD", commit, self.head)
 
 
-def _clashes(path: str, others: frozenset[str]) -> bool:
-    """Whether a path is one of others, or below one, or above one."""
-    if path in others:
-        return True
+def _above(path: str) -> list[str]:
+    """Return the directories above a file."""
     parts = path.split("/")
-    if any("/".join(parts[:count]) in others for count in range(1, len(parts))):
-        return True
-    return any(other.startswith(f"{path}/") for other in others)
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
 
 
 @contextmanager
