@@ -121,8 +121,14 @@ def beginning_with_served(work: Work, served: Collection[str]) -> Work:
     specs = ChangedTasks(work.specs, change)
     choices = dict.fromkeys(spec.choices for spec in specs)
     for names in sorted(set(work.choices) - choices.keys()):
-        note(f"warning: no live worker serves {' or '.join(names)}: tasks begin with a fallback")
+        note(f"warning: {_nobody(work, ' or '.join(names))}: tasks begin with a fallback")
     return replace(work, specs=specs, choices=choices)
+
+
+def _nobody(work: Work, names: str) -> str:
+    requires = work.run_options.requires
+    what = f" with what the run requires ({requires})" if requires else ""
+    return f"no live worker serves {names}{what}"
 
 
 def resolver(settings: Settings, options: CommonOptions) -> Callable[[TaskSpec], TaskSpec]:
@@ -266,7 +272,7 @@ def _note_unserved(work: Work, served: Collection[str]) -> None:
     own = {name for names in work.choices for name in names}
     for name in sorted(set(work.backends) - own):
         if queue_of(name) not in served:
-            note(f"warning: no live worker serves {name}: a task that falls back on it waits")
+            note(f"warning: {_nobody(work, name)}: a task that falls back on it waits")
 
 
 def _submit_once(settings: Settings, planned: PlannedRun, key: RunKey, audience: Audience) -> int:

@@ -576,6 +576,28 @@ def test_a_run_says_how_long_limits_held_it_up(
     assert " completed" in ended.stdout.splitlines()[-1]
 
 
+def test_tasks_begin_with_a_fallback_where_nobody_has_what_their_own_backend_requires(
+    clinvk: Clinvk, fake: FakeFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[Requirements]()
+
+    def served(_: str, requires: Requirements) -> set[str]:
+        asked.append(requires)
+        return {"clinvk.codex"}
+
+    monkeypatch.setattr(reach, "served", served)
+    task = {"backend": "claude", "prompt": "x", "fallback": ["codex"]}
+    file = {"tasks": [task], "requires": {"claude": ">=2.1.150"}}
+    fake.results = [ok(0, "done")]
+    ended = clinvk("parallel", "-q", "--broker", "redis://h", stdin=json.dumps(file))
+    assert asked == [Requirements.of({"claude": ">=2.1.150"})]
+    assert [spec.backend for spec in fake.submitted] == ["codex"]
+    assert ended.stderr == (
+        "warning: no live worker serves claude with what the run requires (claude >=2.1.150): "
+        "tasks begin with a fallback\n"
+    )
+
+
 def test_tasks_begin_with_a_fallback_where_nobody_serves_their_own_backend(
     clinvk: Clinvk, fake: FakeFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
