@@ -12,7 +12,7 @@ def main() -> NoReturn:
     All is written and closed by then. To take apart what was imported would be a tenth of the
     time of a short run.
     """
-    gc.set_threshold(50_000)  # loading makes a lot that stays: to look through it is another tenth
+    gc.set_threshold(200_000)  # to look through the 110,000 that loading makes is another tenth
     code = 1
     try:
         _hide_broker()

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from clinvk.backends import packaged_names
 from clinvk.config import paths
 from clinvk.config.models import (
-    BackendSection,
+    UNSET_BACKEND,
     BudgetsSection,
     Config,
     DayBudget,
@@ -65,8 +65,8 @@ def overlay(
 
 def _all_places(values: Mapping[str, Any]) -> Iterator[Place]:
     """Yield the places of all settings that there are, given the names that the file defines."""
-    backends = dict.fromkeys((*packaged_names(), *_names(values, "backends")), BackendSection())
-    queues = dict.fromkeys((*backends, *_names(values, "queues")), QueueSection())
+    backends = dict.fromkeys((*packaged_names(), *_names(values, "backends")), UNSET_BACKEND)
+    queues = dict.fromkeys((*backends, *_names(values, "queues")), QueueSection.model_construct())
     prices = dict.fromkeys(_names(values, "prices"), PriceSection(input=0, output=0))
     budgets = BudgetsSection(
         queues=dict.fromkeys(_names(values.get("budgets"), "queues"), DayBudget()),

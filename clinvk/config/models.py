@@ -48,7 +48,7 @@ def _on_off(value: Any) -> Any:
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
 
 
 class ParallelSection(_Section):
@@ -266,22 +266,22 @@ class Config(_Section):
     broker_url: Annotated[str, AfterValidator(_broker_url)] | None = None
     output_dir: UserPath | None = None
     steps: Annotated[StepDetail, BeforeValidator(_off)] = "summary"
-    parallel: ParallelSection = ParallelSection()
-    unified_flags: UnifiedSection = UnifiedSection()
+    parallel: ParallelSection = ParallelSection.model_construct()
+    unified_flags: UnifiedSection = UnifiedSection.model_construct()
     backends: dict[Annotated[str, Field(pattern=NAME_PATTERN)], BackendSection] = {}
     queues: dict[str, QueueSection] = {}
     prices: dict[Annotated[str, Field(pattern=PRICED_PATTERN)], PriceSection] = {}
-    budgets: BudgetsSection = BudgetsSection()
-    runs: RunsSection = RunsSection()
-    reuse: ReuseSection = ReuseSection()
-    worker: WorkerSection = WorkerSection()
-    sandbox: SandboxSection = SandboxSection()
-    local: LocalSection = LocalSection()
-    limits: LimitsSection = LimitsSection()
-    worktrees: WorktreesSection = WorktreesSection()
+    budgets: BudgetsSection = BudgetsSection.model_construct()
+    runs: RunsSection = RunsSection.model_construct()
+    reuse: ReuseSection = ReuseSection.model_construct()
+    worker: WorkerSection = WorkerSection.model_construct()
+    sandbox: SandboxSection = SandboxSection.model_construct()
+    local: LocalSection = LocalSection.model_construct()
+    limits: LimitsSection = LimitsSection.model_construct()
+    worktrees: WorktreesSection = WorktreesSection.model_construct()
 
 
-UNSET_BACKEND = BackendSection()
+UNSET_BACKEND = BackendSection.model_construct()
 """The section of a backend that the configuration does not mention."""
 
 

@@ -79,7 +79,7 @@ class FileHeader(BaseModel):
     `answer_fields` has made them.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
 
     output_dir: Annotated[str, Field(min_length=1)] | None = None
     max_cost_usd: Annotated[float, Field(gt=0, le=MOST_USD, allow_inf_nan=False)] | None = None
