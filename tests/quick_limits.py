@@ -30,7 +30,7 @@ OF_TRIES = (
 )
 NEXT_STEP = "workers.execution.next_step"
 AT_START = "from tests import quick_limits; quick_limits.install()"
-_TIME = re.compile(rf"^(local (?:{'|'.join(OF_GATES)}) = )(.*?)$", re.MULTILINE)
+_TIME = re.compile(rf"^(lib\.(?:{'|'.join(OF_GATES)}) = )(.*?)$", re.MULTILINE)
 
 
 def python_path(folder: Path) -> str:
@@ -53,7 +53,7 @@ def check(scripts: Iterable[str]) -> None:
     Raises:
         ValueError: one has another name.
     """
-    found = {name for script in scripts for name in OF_GATES if f"local {name} = " in script}
+    found = {name for script in scripts for name in OF_GATES if f"lib.{name} = " in script}
     if found != set(OF_GATES):
         raise ValueError(f"the times of gates have other names than {OF_GATES}")
 

@@ -3,13 +3,19 @@
 A script opens with its contract, `-- name(parameter, other, rest...) -> answer`, from which its
 arguments get their names: `rest...` is a list of all that are left. `Connection.call` passes them
 by these names, so that a call which does not fit its script fails at once.
+
+A server runs a script from its first line at each call, and so makes the functions of the library
+anew. As local variables they would cost more than all that a script does: for each variable that a
+function takes from around it, Lua searches all those that others have taken. So a script has them
+as fields of one table, `lib`. What is written in `lua/` says nothing of that; it may only not use
+the name of a definition for another variable, parameter or key, or its script cannot be compiled.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
@@ -71,7 +77,7 @@ class Operation:
     text: str
 
     @classmethod
-    def parse(cls, name: str, body: str, library: str) -> Operation:
+    def parse(cls, name: str, body: str, library: Library) -> Operation:
         """Make an operation of its file.
 
         Raises:
@@ -84,7 +90,8 @@ class Operation:
         bindings = "\n".join(
             _binding(position, parameter) for position, parameter in enumerate(parameters, 1)
         )
-        return cls(name, parameters, library + ENVELOPE.format(bindings=bindings, body=body))
+        script = library.script(ENVELOPE.format(bindings=bindings, body=body))
+        return cls(name, parameters, script)
 
     @cached_property
     def sha(self) -> str:
@@ -119,48 +126,86 @@ def _binding(position: int, parameter: str) -> str:
 
 def work_of(name: str) -> str:
     """Return an operation's own text, with what that uses of the library."""
-    folder = resources.files("clinvk.store") / "lua"
-    body = (folder / f"{name}.lua").read_text()
-    return needed(body, _library()) + body
+    body, library = _body(name), _library()
+    return "".join(each.source for each in library.needed(library.rewritten(body)[1])) + body
 
 
-WORD = re.compile(r"\w+")
+TOKEN = re.compile(
+    r"""
+    (--.* | '(?:\\.|[^'\\])*' | "(?:\\.|[^"\\])*"
+    | \.\.\.? | [.:]\w+             # dots, and a field, which is never a definition
+    | \w+)
+    """,
+    re.VERBOSE,
+)
+"""What of Lua's text may be, contain or look like a name."""
+HEADER = re.compile(r"local (?:(function) )?(\w+(?:, \w+)*)( =)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A part of the library: the names that it gives, and the words that it is written in."""
+    """A part of the library: its text, the names that it defines, and those that it uses.
 
-    text: str
-    names: frozenset[str]
-    words: frozenset[str]
-
-
-def definitions(library: str) -> list[Definition]:
-    """Divide the library into its definitions, in order: each begins with `local` in a line."""
-    return [
-        Definition(text, frozenset(WORD.findall(header[1])), frozenset(WORD.findall(text)))
-        for text in re.split(r"^(?=local )", library, flags=re.MULTILINE)
-        if (header := re.match(r"local (?:function )?(\w+(?:, \w+)*)", text))
-    ]
-
-
-def needed(body: str, library: Sequence[Definition]) -> str:
-    """Return those definitions that a script uses, and those that these use.
-
-    A server makes a script's functions anew at each call, so one that is not used costs time.
+    `made` is what makes it in a script.
     """
-    used, kept = set(WORD.findall(body)), list[str]()
-    for definition in reversed(library):  # each uses only those before it
-        if definition.names & used:
-            used |= definition.words
-            kept.append(definition.text)
-    return "".join(reversed(kept))
+
+    source: str
+    names: Sequence[str]
+    used: frozenset[str]
+    made: str
 
 
-def _library() -> list[Definition]:
+class Library:
+    """What scripts share: definitions, each of which begins with `local` in a line."""
+
+    def __init__(self, text: str) -> None:
+        parts = [
+            (part, header)
+            for part in re.split(r"^(?=local )", text, flags=re.MULTILINE)
+            if (header := HEADER.match(part))
+        ]
+        self._renamed = {
+            name: f"lib.{name}" for _, header in parts for name in header[2].split(", ")
+        }
+        self._definitions = [self._definition(part, header) for part, header in parts]
+
+    def _definition(self, part: str, header: re.Match[str]) -> Definition:
+        has_value = header[1] or header[3]
+        text = part.removeprefix("local ") if has_value else part[header.end() :]
+        made, used = self.rewritten(text)
+        return Definition(part, header[2].split(", "), used, made)
+
+    def rewritten(self, text: str) -> tuple[str, frozenset[str]]:
+        """Have a text take definitions out of the library; returns it, and which it uses."""
+        tokens = TOKEN.split(text)
+        renamed = self._renamed
+        used = frozenset(renamed.keys() & set(tokens))
+        return "".join([renamed.get(token, token) for token in tokens]), used
+
+    def needed(self, used: Collection[str]) -> list[Definition]:
+        """Return the definitions of these names, and those that these use."""
+        left, kept = set(used), list[Definition]()
+        for definition in reversed(self._definitions):  # each uses only those before it
+            if not left.isdisjoint(definition.names):
+                left |= definition.used
+                kept.append(definition)
+        return kept[::-1]
+
+    def script(self, text: str) -> str:
+        """Return a script with what it uses of the library."""
+        text, used = self.rewritten(text)
+        made = "".join(each.made for each in self.needed(used))
+        return f"local lib = {{}}\n{made}{text}"
+
+
+def _body(name: str) -> str:
+    return (resources.files("clinvk.store") / "lua" / f"{name}.lua").read_text()
+
+
+@cache
+def _library() -> Library:
     folder = resources.files("clinvk.store") / "lua" / "lib"
-    return definitions(
+    return Library(
         lua_functions() + "".join((folder / f"{name}.lua").read_text() + "\n" for name in LIBRARY)
     )
 
@@ -169,9 +214,7 @@ def _library() -> list[Definition]:
 def operations() -> Mapping[str, Operation]:
     """Read all operations, by name."""
     folder = resources.files("clinvk.store") / "lua"
-    library, found = _library(), {}
-    for path in folder.iterdir():
-        if path.name.endswith(".lua"):
-            name, body = path.name.removesuffix(".lua"), path.read_text()
-            found[name] = Operation.parse(name, body, needed(ENVELOPE + body, library))
-    return found
+    names = [
+        path.name.removesuffix(".lua") for path in folder.iterdir() if path.name.endswith(".lua")
+    ]
+    return {name: Operation.parse(name, _body(name), _library()) for name in names}

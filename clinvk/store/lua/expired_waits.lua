@@ -36,7 +36,7 @@ local function look_at(run, index)
   local may_wait_seconds = cjson.decode(redis.call('HGET', specs_key(run), index)).max_wait_seconds
   if not may_wait_seconds then return end
   local tries = tries_of(run, index)
-  local waited = waited_ms(run, queue, tries)
+  local waited = held_up_ms(run, queue, tries)
   if waited + math.max(0, gate.closed_until - now) <= may_wait_seconds * 1000 then return end
   local dispatch = integer(2 + (redis.call('HGET', dispatches_key(run), index) or 0))
   found[#found + 1] = {lease_name(run, index, dispatch), gate.kind, gate.worker,

@@ -21,17 +21,17 @@ for _, entry in ipairs(in_flight) do
     dispatched = dispatched + 1
   end
 end
-local admission, rows, row_of, workers = new_admission(0), {}, {}, {}
+local admission, rows, by_name, workers = new_admission(0), {}, {}, {}
 count_free(admission)
 
 local function add(queue, model, count, reason, until_ms, gate)
   local name = table.concat({queue, model, reason}, ' ')
-  if not row_of[name] then
-    row_of[name] = {queue, model, 0, reason, integer(until_ms or 0), gate and gate.kind or '',
+  if not by_name[name] then
+    by_name[name] = {queue, model, 0, reason, integer(until_ms or 0), gate and gate.kind or '',
                     gate and gate.worker or ''}
-    rows[#rows + 1] = row_of[name]
+    rows[#rows + 1] = by_name[name]
   end
-  row_of[name][3] = row_of[name][3] + count
+  by_name[name][3] = by_name[name][3] + count
 end
 
 -- Return the gate, of those that are closed of a queue for one or several backends, that opens first.

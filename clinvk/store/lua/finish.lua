@@ -57,10 +57,11 @@ if status ~= 'ok' and record_of(run).fail_fast then
 end
 if redis.call('HGET', run_key(run), 'state') == 'running' then
   let_follow(run, tonumber(index))
-  if record_of(run).is_budgeted then taken_back = end_at_budget(run) end
-end
-if redis.call('HGET', run_key(run), 'state') == 'running' then
-  enter_fair_queues(run)
+  local is_budgeted = record_of(run).is_budgeted
+  if is_budgeted then taken_back = end_at_budget(run) end
+  if not is_budgeted or redis.call('HGET', run_key(run), 'state') == 'running' then
+    enter_fair_queues(run)
+  end
 end
 local admission = admit(claim_timeout_ms)
 touch_sometimes(run)

@@ -46,7 +46,7 @@ end
 even_without_memory()
 local now, lease = now_ms(), lease_name(run, index, dispatch)
 if is_waiting then
-  tries.waited_ms = waited_ms(run, asked_queue, tries)
+  tries.waited_ms = held_up_ms(run, asked_queue, tries)
 elseif signal ~= '' then
   note_limit(queue, model, signal, started_ms or now, tonumber(retry_at_ms), kind, worker,
              redis.call('ZCARD', leases_key(queue)))

@@ -46,7 +46,7 @@ local function lose(run, index, dispatch, lease, reason)
   end
   write({'ZADD', leases_key(queue), score, lease}, 'ZREM', leases_key(queue), lease)
   requeue(run, index, dispatch, queue, entry)
-  local model = state == 'r' and asked_model(run, index) or ''
+  local model = state == 'r' and model_of_task(run, index) or ''
   settle(run, index, queue, model, state == 'r' and LOST or '', false, false)
   if state == 'r' then
     increment(worker_losses_key(run), index, 1)

@@ -5,7 +5,7 @@
 --   max_bytes  stop when there are more bytes than that
 -- position is where the next call goes on; has_more is 1 where there may be more right now. An entry
 -- reads "<number>:<StepRecord>".
-local PAGE, PROBES = 200, 100  -- dropped steps leave gaps in the sequence: look on, but not for ever
+local STEPS_AT_ONCE, PROBES = 200, 100  -- dropped steps leave gaps in the sequence: look on, but not for ever
 local last, position = last_sequence(run), tonumber(after)
 local found, bytes = {}, 0
 
@@ -31,7 +31,7 @@ local function add_of_all()
   for _ = 1, PROBES do
     if position >= last or is_full() then return end
     local names = {}
-    for sequence = position + 1, math.min(position + PAGE, last) do
+    for sequence = position + 1, math.min(position + STEPS_AT_ONCE, last) do
       names[#names + 1] = integer(sequence)
     end
     add(names)
@@ -42,10 +42,10 @@ local function add_of_task()
   while not is_full() do
     local names = redis.call('ZRANGEBYSCORE', step_order_key(run),
                              step_score(index, position + 1), step_score(index, SEQUENCES - 1),
-                             'LIMIT', 0, PAGE)
+                             'LIMIT', 0, STEPS_AT_ONCE)
     add(names)
-    if #names < PAGE and not is_full() then position = last end
-    if #names < PAGE then return end
+    if #names < STEPS_AT_ONCE and not is_full() then position = last end
+    if #names < STEPS_AT_ONCE then return end
   end
 end
 

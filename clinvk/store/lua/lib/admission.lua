@@ -135,7 +135,7 @@ local function hold_for_model(run, queue, chosen, admission)
   if not is_shut then return false end
   local tries = tries_of(run, index)
   if tries.since_ms == 0 then
-    tries.waited_ms, tries.since_ms = waited_ms(run, queue, tries), admission.now
+    tries.waited_ms, tries.since_ms = held_up_ms(run, queue, tries), admission.now
     save_tries(run, index, tries)
   end
   take_pending(run, queue)
@@ -239,7 +239,7 @@ end
 local function first_of_run(run, queue, head, admission)
   local first, from = head, queue
   for _, other in ipairs(record_of(run).queues) do
-    local other_head = tonumber(redis.call('LINDEX', pending_key(run, other), 0))
+    local other_head = other ~= queue and tonumber(redis.call('LINDEX', pending_key(run, other), 0))
     if other_head and other_head < first
         and next_in_turn(other, admission) == run
         and not why_closed(other, admission) then
@@ -249,17 +249,21 @@ local function first_of_run(run, queue, head, admission)
   return from
 end
 
--- Dispatch the next task of a run that is first in its queue's order. A run whose record has expired,
--- or that has nothing pending, leaves the order.
-local function dispatch_from(run, queue, admission)
+-- Dispatch the next task of a run that is first in its queue's order; `chosen` is what choose_queue()
+-- gives for the queue. A run whose record has expired, or that has nothing pending, leaves the order.
+local function dispatch_from(run, queue, chosen, admission)
   local head = tonumber(redis.call('LINDEX', pending_key(run, queue), 0))
   if redis.call('HGET', run_key(run), 'state') ~= 'running' or not head then
     write(nil, 'ZREM', fair_queue_key(queue), run)
     return
   end
   local from = first_of_run(run, queue, head, admission)
-  local chosen, _, suitable = choose_queue(from, admission, run)
-  if not chosen then return pass_over(run, from, admission) end
+  local suitable
+  if from ~= queue or record_of(run).requires then
+    local _
+    chosen, _, suitable = choose_queue(from, admission, run)
+    if not chosen then return pass_over(run, from, admission) end
+  end
   local amounts
   if record_of(run).is_budgeted then
     amounts = budgets().affordable(run, chosen, redis.call('LINDEX', pending_key(run, from), 0))
@@ -280,8 +284,9 @@ local function set_aside(run, queue, failure, admission)
   admission.failures[#admission.failures + 1] = {run, failure}
 end
 
--- Dispatch the next task of the queue's next run; false if no run can take one.
-local function dispatch_next(queue, admission)
+-- Dispatch the next task of the queue's next run, through the chosen queue; false if no run can take
+-- one.
+local function dispatch_next(queue, chosen, admission)
   while true do
     local run = next_in_turn(queue, admission)
     if not run then
@@ -289,7 +294,7 @@ local function dispatch_next(queue, admission)
       return false
     end
     local before = #admission.dispatched
-    local failure = attempt(function() dispatch_from(run, queue, admission) end)
+    local failure = attempt(function() dispatch_from(run, queue, chosen, admission) end)
     if failure then set_aside(run, queue, failure, admission) end
     if #admission.dispatched > before then return true end
     if admission.held >= TASKS_AT_ONCE then
@@ -307,6 +312,8 @@ end
 
 -- Make tasks pending that were held until now.
 local function end_holds(admission)
+  local first = redis.call('ZRANGE', held_runs_key(), 0, 0, 'WITHSCORES')
+  if not first[2] then return end
   for _, run in ipairs(redis.call('ZRANGEBYSCORE', held_runs_key(), '-inf', admission.now,
                                   'LIMIT', 0, RUNS_AT_ONCE)) do
     local failure = attempt(function() end_holds_of(run, admission.now) end)
@@ -315,8 +322,8 @@ local function end_holds(admission)
       admission.failures[#admission.failures + 1] = {run, failure}
     end
   end
-  local next_run = redis.call('ZRANGE', held_runs_key(), 0, 0, 'WITHSCORES')
-  if next_run[2] then come_back(admission, math.max(1, next_run[2] - admission.now)) end
+  first = redis.call('ZRANGE', held_runs_key(), 0, 0, 'WITHSCORES')
+  if first[2] then come_back(admission, math.max(1, first[2] - admission.now)) end
 end
 
 -- Dispatch what the limit of each run, the limits of each queue and the fleet's free slots allow.
@@ -330,10 +337,8 @@ local function admit(claim_timeout_ms)
   while progress do
     progress = false
     for _, queue in ipairs(waiting) do
-      if admission.free > 0 and not why_closed(queue, admission)
-          and dispatch_next(queue, admission) then
-        progress = true
-      end
+      local chosen = admission.free > 0 and choose_queue(queue, admission)
+      if chosen and dispatch_next(queue, chosen, admission) then progress = true end
     end
   end
   for run in pairs(admission.runs) do touch_sometimes(run) end

@@ -12,8 +12,8 @@
 --             reserved now. What runs over midnight counts for the day of its end
 -- A run that no budget concerns has no `budgeted` in its record, and pays for none of this.
 --
--- All of it is made when it is first needed, since Lua allows a script 200 local names, and a server
--- makes a script's functions anew at each call.
+-- All of it is made when it is first needed, since a server makes a script's functions anew at each
+-- call.
 
 local made_budgets
 local function budgets()
@@ -63,6 +63,7 @@ local function budgets()
   local function note(run)
     local record = record_of(run)
     if record.is_budgeted then return end
+    read_budget(run, record)
     if record.max_cost or record.max_tokens or next(limits_of_day()) then
       set_field(run_key(run), 'budgeted', '1')
       record.is_budgeted = true
@@ -218,7 +219,7 @@ local function budgets()
   end
 
   -- Give back what a dispatch has reserved; returns it, nil where it has nothing.
-  local function give_back_reserved(run, index)
+  local function give_back(run, index)
     local key = reserved_key(run)
     local entry = redis.call('HGET', key, index)
     local cost, tokens, queue = string.match(entry or '', '^(%d+):(%d+):(.*)$')
@@ -242,9 +243,9 @@ local function budgets()
 
   -- An execution has ended: what it had reserved is free again, and what it used counts. What nobody
   -- knows counts as what was reserved for it, unless `is_refused`: a limit kept it from beginning.
-  local function settle(run, index, queue, model, spent, is_refused, is_ok)
+  local function count_end(run, index, queue, model, spent, is_refused, is_ok)
     local record = record_of(run)
-    local reserved = give_back_reserved(run, index)
+    local reserved = give_back(run, index)
     if spent == '' then return end
     local cost, tokens = amounts_of(spent)
     reserved = reserved or estimate_of(run, queue, model)
@@ -317,8 +318,8 @@ local function budgets()
   made_budgets = {
     affordable = affordable,
     reserve = reserve,
-    give_back_reserved = give_back_reserved,
-    settle = settle,
+    give_back = give_back,
+    count_end = count_end,
     note = note,
     came_to = came_to,
     cost_left_for = cost_left_for,
@@ -334,10 +335,10 @@ end
 
 -- Give back what a dispatch has reserved, if a budget concerns its run.
 local function give_back_reserved(run, index)
-  if record_of(run).is_budgeted then budgets().give_back_reserved(run, index) end
+  if record_of(run).is_budgeted then budgets().give_back(run, index) end
 end
 
--- An execution has ended; see settle() above.
+-- An execution has ended; see count_end() above.
 local function settle(run, ...)
-  if record_of(run).is_budgeted then budgets().settle(run, ...) end
+  if record_of(run).is_budgeted then budgets().count_end(run, ...) end
 end

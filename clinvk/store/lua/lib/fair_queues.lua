@@ -94,8 +94,8 @@ local function take_back(queue, model, lease)
   local entry = redis.call('HGET', in_flight_key(run), index)
   local current, state = parse_entry(entry)
   if current ~= dispatch or state ~= 'd' then return end
-  local waits_in, asked_model = route_of_task(run, index)
-  if not waits_in or (model ~= '' and model ~= asked_model) then return end
+  local waits_in, asks_for = route_of_task(run, index)
+  if not waits_in or (model ~= '' and model ~= asks_for) then return end
   local tries = tries_of(run, index)
   if not tries.is_new then
     tries.since_ms = now_ms()

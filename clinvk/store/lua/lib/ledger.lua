@@ -58,7 +58,7 @@ local function new_row(run, row)
 end
 
 -- The model that a task asks for, where nobody says which one ran.
-local function asked_model(run, index)
+local function model_of_task(run, index)
   local tries = tries_of(run, index)
   if tries.queue then return tries.model or '' end
   local model = readable_spec(run, index).model

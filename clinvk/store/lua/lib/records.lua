@@ -54,6 +54,18 @@ local function even_without_memory()
   redis.call('PEXPIRE', queues_key(), SHARED_MS)
 end
 
+-- Add what a run's record says of budgets, which most runs do not have.
+local function read_budget(run, record)
+  local fields = redis.call('HMGET', run_key(run), 'max_cost', 'max_tokens', 'estimate_cost',
+                            'estimate_tokens', 'on_budget', 'allow_unknown', 'unpriced',
+                            'waits_for_budget')
+  record.max_cost, record.max_tokens = tonumber(fields[1] or ''), tonumber(fields[2] or '')
+  record.estimate_cost = tonumber(fields[3] or '')
+  record.estimate_tokens = tonumber(fields[4] or '')
+  record.stops_at_budget, record.allows_unknown = fields[5] == 'stop', fields[6] == '1'
+  record.unpriced, record.waits_for_budget = fields[7] or nil, fields[8] == '1'
+end
+
 -- What of a run's record is written once, read once in a script. Empty where there is no run.
 local records = {}
 
@@ -63,10 +75,7 @@ local function record_of(run)
     local fields = redis.call('HMGET', run_key(run), 'queues', 'max_parallel', 'priority',
                               'lifetime_ms', 'fail_fast', 'max_attempts', 'steps',
                               'touched_ms', 'total', 'has_tries', 'max_wait_ms', 'has_earlier',
-                              'submitter', 'user', 'has_tags', 'budgeted', 'max_cost',
-                              'max_tokens', 'estimate_cost', 'estimate_tokens', 'on_budget',
-                              'allow_unknown', 'unpriced', 'waits_for_budget',
-                              'requires')
+                              'submitter', 'user', 'has_tags', 'budgeted', 'requires')
     record = {queues = cjson.decode(fields[1] or '[]'), max_parallel = tonumber(fields[2] or 0),
               priority = tonumber(fields[3] or 0), lifetime_ms = fields[4] or nil,
               fail_fast = fields[5] == '1', max_attempts = tonumber(fields[6] or 0),
@@ -74,14 +83,10 @@ local function record_of(run)
               total = tonumber(fields[9] or 0), has_tries = fields[10] == '1',
               max_wait_ms = tonumber(fields[11] or ''), has_earlier = fields[12] == '1',
               key = fields[13] or fields[14] or '', has_tags = fields[15] == '1',
-              is_budgeted = fields[16] == '1', max_cost = tonumber(fields[17] or ''),
-              max_tokens = tonumber(fields[18] or ''),
-              estimate_cost = tonumber(fields[19] or ''),
-              estimate_tokens = tonumber(fields[20] or ''), stops_at_budget = fields[21] == 'stop',
-              allows_unknown = fields[22] == '1', unpriced = fields[23] or nil,
-              waits_for_budget = fields[24] == '1',
-              requires = fields[25] and cjson.decode(fields[25])}
+              is_budgeted = fields[16] == '1',
+              requires = fields[17] and cjson.decode(fields[17])}
     records[run] = record
+    if record.is_budgeted then read_budget(run, record) end
   end
   return record
 end

@@ -43,7 +43,7 @@ local function limited_ms_at_opening(run, queue)
 end
 
 -- Return how long limits have held up a task that is not running, up to now.
-local function waited_ms(run, queue, tries)
+local function held_up_ms(run, queue, tries)
   if not (tries.is_new or tries.limited_ms) then
     return tries.waited_ms + (tries.since_ms > 0 and math.max(0, now_ms() - tries.since_ms) or 0)
   end
@@ -68,7 +68,7 @@ end
 -- Take note that a task waits no longer; returns how it was tried.
 local function end_wait(run, queue, index)
   local tries = tries_of(run, index)
-  local waited = waited_ms(run, queue, tries)
+  local waited = held_up_ms(run, queue, tries)
   if waited ~= tries.waited_ms or tries.since_ms ~= 0 or tries.limited_ms then
     tries.waited_ms, tries.since_ms, tries.limited_ms = waited, 0, nil
     save_tries(run, index, tries)
