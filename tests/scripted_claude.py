@@ -49,7 +49,7 @@ class Script:
     def said(self, name: str) -> list[str]:
         return (self.folder / name).read_text().splitlines()
 
-    def limits(self, seconds: float) -> None:
+    def limits(self, seconds: float, *, acts: bool = False) -> None:
         """Let the next execution meet its window limit, which opens in so many seconds."""
         opens_at = time.time() + seconds
         text = time.strftime("%I:%M%p", time.gmtime(opens_at)).lower() + " (UTC)"
@@ -57,5 +57,6 @@ class Script:
         self.says(
             f"You've hit your session limit · resets {text}",
             error="rate_limit",
+            acts=acts,
             first={"type": "rate_limit_event", "rate_limit_info": info},
         )

@@ -98,8 +98,8 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         clock = ServerClock()
         sessions = SessionStore(
             directory_of(config.state_dir),
-            f"{name} {url}",
-            is_passing=not config.checks_server,
+            f"{name} {config.local_run or url}",
+            is_passing=not (config.checks_server or config.local_run),
             is_over=partial(is_over, Store.connect(url, ANSWER_SECONDS)),
         )
         observers.add(sessions)

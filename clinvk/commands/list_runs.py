@@ -77,6 +77,8 @@ def remove(settings: Settings, runs: Sequence[str]) -> int:
         local = reach.find(settings, run)
         if local is not None and local.is_interrupted:
             recovery.end_what_is_left(local.run, local.socket_directory)
-        records.remove(local.run if local is not None else run)
+        run_id = local.run if local is not None else run
+        records.remove(run_id)
+        recovery.remove_sessions(run_id, settings.worker.state_dir)
         Output(sys.stdout).write(f"{run} is removed\n")
     return exit_codes.OK

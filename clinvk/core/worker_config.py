@@ -41,7 +41,8 @@ class WorkerConfig:
     `"on"`, `"off"` or `{"ports": [...]}`. With `sandbox_require` a task whose mode cannot be
     enforced is refused. `resume_prompt` is what a CLI is told that goes on with its session.
     With `cli_retries` CLIs try again and wait by themselves, as they do without clinvk.
-    `state_dir` is for what a worker keeps of its tasks while they are not over.
+    `state_dir` is for what a worker keeps of its tasks while they are not over. `local_run` is the
+    run that the worker is for, if it is for one that can be resumed on this machine.
     `worktrees_dir` has at most `worktrees_count` worktrees of tasks, of `worktrees_bytes` in all;
     one that has what no result has is kept for `worktrees_keep_days`. `changes_bytes` is how large
     the patch of a task may be, `ship_bytes` how much a client sends of a checkout.
@@ -73,6 +74,7 @@ class WorkerConfig:
     policy_file: str | None = None
     cli_retries: bool = False
     state_dir: str = "~/.clinvk/state"
+    local_run: str = ""
     output_bytes: int = 10 << 20
     spill_bytes: int = 1 << 30
     spill_dir: str = "~/.clinvk/outputs"

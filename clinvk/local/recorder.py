@@ -31,12 +31,14 @@ class RunRecorder:
     """Keeps the summary of a run, sees when the run has ended, and leaves a small record.
 
     Attributes:
+        run_id: the run.
         has_ended: whether the run has ended.
         incomplete: why not all of the run is in its record, if so.
     """
 
     def __init__(self, record: Record, socket_directory: str, queues: Sequence[str]) -> None:
         self._record = record
+        self.run_id = record.run_id
         self._socket_directory = socket_directory
         self._queues = queues
         self._last: Summary | None = None

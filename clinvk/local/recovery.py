@@ -11,7 +11,7 @@ from clinvk.broker.dispatcher import Dispatcher
 from clinvk.core.errors import WireError
 from clinvk.local import budgets, server
 from clinvk.store.leases import REAP_LIMIT
-from workers.execution import process_tree
+from workers.execution import process_tree, sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -47,6 +47,11 @@ def end_what_is_left(run: str, socket_directory: str) -> None:
             break
         _end(left)
     server.end_and_remove(socket_directory)
+
+
+def remove_sessions(run: str, state_dir: str) -> None:
+    """Remove what CLIs have kept for a run that nobody will go on with."""
+    sessions.remove_run(sessions.directory_of(state_dir), run)
 
 
 def _end(processes: Sequence[psutil.Process]) -> None:

@@ -263,6 +263,7 @@ def _private(config: WorkerConfig, place: Place) -> WorkerConfig:
         reports_versions=False,
         has_supervisor=False,
         checks_server=False,
+        local_run=place.run if place.records else "",
         reuse_dir=reuse_dir,
     )
 

@@ -387,7 +387,10 @@ class LocalSupervisor:
         shutil.rmtree(self._directory, ignore_errors=True)
         private.remove_stale()
         if self._state_dir is not None:
-            sessions.remove_stale(sessions.directory_of(self._state_dir))
+            kept = sessions.directory_of(self._state_dir)
+            if self._recorder is not None and self._recorder.has_ended:
+                sessions.remove_run(kept, self._recorder.run_id)
+            sessions.remove_stale(kept)
         if self._records is not None:
             self._records.clean()
 

@@ -99,9 +99,9 @@ class _Traces:
 class SessionStore:
     """The sessions that this worker's tasks keep, below `base`.
 
-    `worker` names the worker, unlike any other that lives. `is_passing`: its server ends with it,
-    so nothing of it is ever gone on with after. `is_over` says whether a run needs nothing any
-    more; it is called in a thread of the store's own.
+    `worker` names the worker, unlike any other that lives, and the same where a run is resumed.
+    `is_passing`: its server ends with it, so nothing of it is ever gone on with after. `is_over`
+    says whether a run needs nothing any more; it is called in a thread of the store's own.
     """
 
     def __init__(
@@ -298,6 +298,13 @@ class SessionStore:
 def directory_of(state_dir: str) -> Path:
     """Return where sessions are kept on a machine, for `WorkerConfig.state_dir`."""
     return expanded_default(state_dir) / "sessions"
+
+
+def remove_run(base: Path, run: str) -> None:
+    """Remove what is kept of a run that is over, and of which no worker lives."""
+    for place in base.glob(f"*/{glob.escape(run)}.*"):
+        _erase(place)
+        _remove_if_empty(place.parent)
 
 
 def remove_stale(base: Path, own: Path | None = None) -> None:

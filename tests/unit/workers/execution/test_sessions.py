@@ -236,6 +236,18 @@ def test_what_dead_workers_left_is_removed_at_once_or_after_some_days(machine: M
     assert machine.is_empty()
 
 
+def test_what_is_kept_of_one_run_can_be_removed(machine: Machine) -> None:
+    store = machine.store()
+    other = Lease("other", 0, 1)
+    for lease in (LEASE, other):
+        machine.run(store, is_sandboxed=True, lease=lease)
+    sessions.remove_run(machine.base, RUN)
+    assert not store.is_kept(LEASE)
+    assert store.is_kept(other)
+    sessions.remove_run(machine.base, "other")
+    assert machine.is_empty()
+
+
 def test_the_oldest_make_room(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "MOST_BYTES", 10)
     store = machine.store()
