@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from hypothesis import strategies as st
@@ -29,6 +29,7 @@ from clinvk.store.types import Claim
 from workers.execution.assignment import assigned
 from workers.execution.preparation import Preparation
 from workers.execution.refusal import RefusedError
+from workers.execution.shared_schemas import SharedSchemas
 
 RUN, QUEUE = "20260102-030405-abcdef01", "clinvk.echo"
 
@@ -93,7 +94,8 @@ def check_spec(wire: bytes) -> None:
     """A task is refused with a reason, or can be started and supervised."""
     earlier = TaskResult.unknown(0, "gone")
     try:
-        spec, session = assigned(Claim("go", wire)).begin("w@h", "go on")
+        claim, complete = Claim("go", wire), partial(SharedSchemas().complete, run="r")
+        spec, session = assigned(claim, complete).begin("w@h", "go on")
         task = preparation().prepare(spec, lambda indexes: [earlier] * len(indexes), session)
     except RefusedError:
         return

@@ -113,7 +113,7 @@ class WorkerBootstep(bootsteps.StartStopStep):  # type: ignore[misc]
         recent = RecentResults()
         patient = Dispatcher(maker(app), Store.connect(url), recent, patience_seconds=math.inf)
         quick = Dispatcher(maker(app), Store.connect(url, ANSWER_SECONDS), recent)
-        executor.worktrees.shipped_by(patient)
+        executor.shipped_by(patient)
         if config.checks_server:
             check_server(quick.store)
         if not config.remote_control:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from clinvk.core.nesting import depth
+
 Schema = Mapping[str, Any]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -20,6 +22,20 @@ STRICT_KEYWORDS = frozenset(
     }
 )
 """What the strict mode of OpenAI's API takes; a request with any other keyword is refused."""
+
+
+def to_piece(schema: Schema) -> bytes:
+    """Encode a schema as it is stored beside the tasks that have it."""
+    return json.dumps(schema, separators=(",", ":")).encode()
+
+
+def from_piece(content: bytes) -> dict[str, Any] | None:
+    """Decode what anybody may have written; None where it is no schema."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and depth(found, DEEPEST) <= DEEPEST else None
 
 
 def is_object(schema: Schema) -> bool:

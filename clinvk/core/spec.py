@@ -183,7 +183,8 @@ class TaskSpec(Wire):
     earlier run is taken where nothing differs (`workers/execution/reuse`); `reuse_anywhere` says
     that the task itself asks for it, also where the state of its directory cannot be known.
     `shipped` names what the client has sent of the repository of `workdir`
-    (`clinvk.core.shipment`). Before `Precedence.resolve`, None is what the task leaves to the
+    (`clinvk.core.shipment`), `shared_schema` the `schema` that is stored beside the tasks of its
+    run. Before `Precedence.resolve`, None is what the task leaves to the
     configuration, and a wait for ever is infinite.
     """
 
@@ -233,11 +234,17 @@ class TaskSpec(Wire):
     inputs: dict[str, int] = field(default_factory=dict)
     steps: StepDetail = "summary"
     shipped: Annotated[str, Predicate(not_blank)] | None = None
+    shared_schema: Annotated[str, Predicate(not_blank)] | None = None
 
     @property
     def effective_max_attempts(self) -> int | None:
         """After how many losses this task is given up; None leaves it to the run."""
         return 1 if self.on_worker_lost == "fail" else self.max_attempts
+
+    def with_schema(self, shared: Mapping[str, dict[str, Any]]) -> Self:
+        """Return the same with the schema that it names, if it is among these."""
+        schema = shared.get(self.shared_schema or "")
+        return self if schema is None else replace(self, schema=schema, shared_schema=None)
 
     @property
     def most_repairs(self) -> int:
@@ -329,7 +336,16 @@ class TaskSpec(Wire):
 
 
 GIVEN_BY_RUN = frozenset(
-    {"inputs", "steps", "alternatives", "variants", "max_wait_seconds", "reuse_anywhere", "shipped"}
+    {
+        "inputs",
+        "steps",
+        "alternatives",
+        "variants",
+        "max_wait_seconds",
+        "reuse_anywhere",
+        "shipped",
+        "shared_schema",
+    }
 )
 """Fields of a `TaskSpec` that no task file sets by their names (`clinvk.taskfile.routes`)."""
 

@@ -29,6 +29,7 @@ from clinvk.runs.client import LAST, PrivateFleet, key_problem, new_run_id
 from clinvk.runs.event_reader import Beginning
 from clinvk.runs.retry import NOT_RETRIED
 from clinvk.runs.run_reader import BrokerAwayError, RunIsGoneError
+from clinvk.runs.shared_schemas import SharedSchemas
 from clinvk.runs.step_reader import NEWEST
 from clinvk.store.store import Store
 
@@ -166,9 +167,14 @@ class CeleryClient:
         return CeleryRun(run, len(specs), self)
 
     def _shipped(self, specs: Iterable[TaskSpec], keep_seconds: float) -> Iterator[TaskSpec]:
-        """Yield tasks as workers without checkouts can run them, see `clinvk.runs.shipping`."""
+        """Yield tasks as they are stored: what they need beside them, and several may, is there.
+
+        That is a checkout for workers that have none (`clinvk.runs.shipping`), and a schema.
+        """
         shipping = None
-        for spec in specs:
+        schemas = SharedSchemas(self.store, keep_seconds)
+        for given in specs:
+            spec = schemas.shared(given)
             if spec.workspace != "worktree" or self.is_private:
                 yield spec
                 continue

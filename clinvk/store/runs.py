@@ -17,8 +17,9 @@ from clinvk.core.changes import Changes, Part
 from clinvk.core.errors import WireError
 from clinvk.core.spec import BUDGET_REASONS, RunOptions, RunSummary, TaskResult, TaskSpec
 from clinvk.store import decoding, leases
-from clinvk.store.connection import Connection, all_but_wrong_types, is_transient
+from clinvk.store.connection import all_but_wrong_types, is_transient
 from clinvk.store.keys import key
+from clinvk.store.shipments import Shipments
 from clinvk.store.types import Canceled, Explanation, OnUnreadable, Submitted, ignore
 
 SUBMITTING_MS = 3_600_000
@@ -54,7 +55,7 @@ class _RecordedTasks:
         self.have_tags = self.have_tags or any(spec.tags for spec in specs)
 
 
-class Runs(Connection):
+class Runs(Shipments):
     """The operations on runs."""
 
     def submit(
@@ -318,7 +319,10 @@ class Runs(Connection):
         if not indexes:
             return []
         found = self.redis.hmget(key("specs", run), [str(index) for index in indexes])
-        return [None if wire is None else decoding.spec(wire) for wire in found]
+        specs = [None if wire is None else decoding.spec(wire) for wire in found]
+        names = {spec.shared_schema for spec in specs if spec is not None and spec.shared_schema}
+        schemas = self.schemas(run, names) if names else {}
+        return [spec and spec.with_schema(schemas) for spec in specs]
 
     def runs(self, limit: int, on_unreadable: OnUnreadable = ignore) -> list[RunSummary]:
         """Return the newest runs, newest first; a fixed cost for each.

@@ -7,7 +7,9 @@ of these runs is kept. Who reads a piece checks that it is the one that its name
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import Any
 
+from clinvk.core.schemas import from_piece
 from clinvk.core.shipment import name_of_piece
 from clinvk.store import decoding
 from clinvk.store.connection import Connection, all_but_wrong_types
@@ -57,6 +59,20 @@ class Shipments(Connection):
 
     def _shipped(self, repository: str) -> str:
         return key("shipped", self.submitter or "", repository)
+
+    def schemas(self, run: str, names: Collection[str]) -> dict[str, dict[str, Any]]:
+        """Read schemas that tasks of a run share; what is not there, or is none, is left out."""
+        submitter = self.submitter_of(run)
+        with self.redis.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.hget(key("piece", submitter, name), CONTENT)
+            answers = all_but_wrong_types(pipeline)
+        found = {
+            name: from_piece(content)
+            for name, content in zip(names, answers, strict=True)
+            if isinstance(content, bytes) and name_of_piece(content) == name
+        }
+        return {name: schema for name, schema in found.items() if schema is not None}
 
     # For workers.
 

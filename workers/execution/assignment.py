@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from clinvk.backends.base import Session
@@ -60,13 +61,15 @@ class Assignment:
         return RefusedError(kind or ErrorKind.FAILED, error, is_final=True)
 
 
-def assigned(claim: Claim) -> Assignment:
+def assigned(claim: Claim, complete: Callable[[TaskSpec], TaskSpec]) -> Assignment:
     """Decode what was claimed, which anyone who reaches the broker may have written.
+
+    `complete` adds to a task what it shares with others.
 
     Raises:
         RefusedError: it is no task, or too large, or not one for the queue that it came through.
     """
-    spec = _decoded(claim.spec)
+    spec = complete(_decoded(claim.spec))
     try:
         history, entry = History.read(claim.history), entry_of(spec, claim.queue, claim.model)
         variant = variant_of(spec, entry)

@@ -48,11 +48,13 @@ from workers.execution.sandbox.git_directory import WorkdirError
 from workers.execution.sandbox.sandbox import Sandbox
 from workers.execution.sessions import NOTHING_KEPT, Kept, SessionStore
 from workers.execution.set_up import set_up
+from workers.execution.shared_schemas import SharedSchemas
 from workers.execution.spill import Spill
 from workers.execution.step_feed import StepFeed
 from workers.execution.stop_signal import StopSignal
 from workers.execution.task_limits import TaskLimits
 from workers.execution.verify import verify
+from workers.execution.worktrees.repositories import ReadShipments
 from workers.execution.worktrees.worktrees import WorktreeError, Worktrees
 from workers.observers import Observers, TaskStarted
 from workers.server_clock import ServerClock
@@ -140,6 +142,7 @@ class Executor:
         quiet = self._environments.quiet_arguments
         self._preparation = Preparation(config, worker, queues, quiet)
         self._sessions = sessions
+        self._schemas = SharedSchemas()
         self._reuse_of = reuse
         self._reuse_made: Reuse | None = None
         self._making_reuse = threading.Lock()
@@ -173,6 +176,11 @@ class Executor:
     def sandbox(self) -> Sandbox:
         """What enforces sandbox modes here."""
         return self._preparation.sandbox
+
+    def shipped_by(self, store: ReadShipments) -> None:
+        """Read there what clients ship: checkouts, and schemas."""
+        self.worktrees.shipped_by(store)
+        self._schemas.store = store
 
     @property
     def worktrees(self) -> Worktrees:
@@ -257,7 +265,7 @@ class Executor:
     ) -> Execution:
         execution, masker = Execution(), NOTHING
         try:
-            assignment = assigned(claim)
+            assignment = assigned(claim, partial(self._schemas.complete, run=lease.run))
             execution.assignment = assignment
             spec, session = assignment.begin(
                 self.name, self._resume_prompt, has_session=self._has_session(lease, assignment)

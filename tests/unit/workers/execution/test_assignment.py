@@ -27,7 +27,8 @@ SPEC = TaskSpec(
 def claimed(queue: str = "clinvk.a", model: str = "", **more: Any) -> Assignment:
     spec, history = more.get("spec", SPEC), more.get("history", History())
     wire = history.to_wire()
-    return assigned(Claim("go", spec.to_wire(), queue=queue, model=model, history=wire))
+    claim = Claim("go", spec.to_wire(), queue=queue, model=model, history=wire)
+    return assigned(claim, lambda task: task)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_a_queue_that_is_none_of_its_own_is_refused(queue: str, model: str) -> N
 @pytest.mark.parametrize("history", [b"{", b"[]", b'{"v":1,"session":7}', b'{"v":1,"x":1}'])
 def test_a_history_that_cannot_be_read_is_refused(history: bytes) -> None:
     with pytest.raises(RefusedError):
-        assigned(Claim("go", SPEC.to_wire(), history=history))
+        assigned(Claim("go", SPEC.to_wire(), history=history), lambda task: task)
 
 
 def test_a_forged_variant_is_refused() -> None:

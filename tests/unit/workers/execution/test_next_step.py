@@ -52,7 +52,8 @@ def decide(
         retry_at=None if retry_in_ms is None else rfc3339_from_ms(NOW_MS + retry_in_ms),
         cost_usd=0.25,
     )
-    ended = Ended(result=result, worker="w@h", assignment=assigned(claimed), **known)
+    assignment = assigned(claimed, lambda task: task)
+    ended = Ended(result=result, worker="w@h", assignment=assignment, **known)
     return after(ended, claimed, NOW_MS, lambda: random)
 
 
