@@ -31,11 +31,14 @@ local function row_of(run, index, queue, model)
   return cjson.encode(labels)
 end
 
+local SUMS = '^(%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(%d+)$'
+
+-- Add what an execution used to sums; to none where there are none that can be read.
 local function added(before, spent)
-  local sums, next_of = {}, string.gmatch(before or '', '[^,]+')
-  for number in string.gmatch(spent, '[^,]+') do
-    local sum = (tonumber(next_of() or 0) or 0) + number
-    sums[#sums + 1] = integer(math.max(0, math.min(sum, 2^53 - 1)))
+  local sums, numbers = {string.match(before or '', SUMS)}, {string.match(spent, SUMS)}
+  if #sums == 0 then return spent end
+  for place, number in ipairs(numbers) do
+    if number ~= '0' then sums[place] = integer(math.min(sums[place] + number, 2^53 - 1)) end
   end
   return table.concat(sums, ',')
 end
