@@ -13,7 +13,8 @@ import pytest
 from tests import harness
 from tests.system.realcli import fakeapi, hostile
 from tests.system.realcli.sealed import REQUESTS, STOLEN
-from tests.system.realcli.test_end_to_end import GEMINI, SEALED
+from tests.system.realcli.test_end_to_end import GEMINI, SEALED, run
+from tests.unit.git.checkouts import repository
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -77,3 +78,22 @@ def test_they_do_not_under_a_maximum_and_instructions_are_still_read(tmp_path: P
     lines = (tmp_path / "home" / REQUESTS).read_text().splitlines()
     read = {marker for line in lines for marker in json.loads(line)["markers"]}
     assert read == {"AGENTS.md", "CLAUDE.md", "GEMINI.md"}  # copilot reads all of them
+
+
+def test_they_do_not_in_a_worktree_of_a_repository_that_was_fetched(tmp_path: Path) -> None:
+    """Where the task has no mode they do: what the hook has made is among its changes."""
+    attack = hostile.ATTACKS["claude-hook"]
+    (settings,) = attack.files
+    top = repository(tmp_path / "app", {settings: json.dumps(attack.files[settings])})
+    task = {
+        "backend": "claude",
+        "prompt": "question:worktree",
+        "workspace": "worktree",
+        "repo": f"file://{top}",
+        "workdir": ".",
+    }
+    _, document = run(tmp_path, [task, {**task, "sandbox_mode": "workspace"}])
+    free, restricted = document["results"]
+    assert free["changed_files"] == [hostile.PROOF]
+    assert restricted["output"] == fakeapi.answer_to("worktree")
+    assert "changed_files" not in restricted
