@@ -12,7 +12,7 @@ import importlib.abc
 import importlib.machinery
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -62,15 +62,15 @@ def install() -> None:
     """Have limits in this process be over quickly."""
     from clinvk.store import scripts
 
-    as_they_are = scripts.operations
+    as_it_is = scripts.operation
+    check(each.text for each in scripts.operations().values())
 
     @cache
-    def operations() -> Mapping[str, scripts.Operation]:
-        found = as_they_are()
-        check(each.text for each in found.values())
-        return {name: replace(each, text=quick(each.text)) for name, each in found.items()}
+    def operation(name: str) -> scripts.Operation:
+        found = as_it_is(name)
+        return replace(found, text=quick(found.text))
 
-    scripts.operations = operations
+    scripts.operation = operation
     sys.meta_path.insert(0, _Finder())
 
 

@@ -14,7 +14,7 @@ from celery.app import backends
 
 from clinvk.backends import packaged_names
 from clinvk.store.connection import driver
-from clinvk.store.scripts import operations
+from clinvk.store.scripts import operation
 from workers.app import app
 
 IMPORTED_LATE = (
@@ -26,6 +26,8 @@ IMPORTED_LATE = (
     "workers.bootstep",
 )
 """Modules that Celery imports only as it starts a worker, by their names."""
+OPERATIONS = ("admit", "aggregate", "announce", "claim", "finish", "reap", "renew")
+"""Those of the store that each worker calls."""
 
 
 def load() -> None:
@@ -42,7 +44,8 @@ def look_up() -> None:
     backends.by_url(app.conf.result_backend, app.loader)
     packaged_names()
     driver()
-    operations()
+    for name in OPERATIONS:
+        operation(name)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -145,8 +145,8 @@ class Precedence:
         changes: dict[str, Any] = {}
         for default in self._defaults(spec.backend):
             own = getattr(spec, default.field)
-            value = default.value if default.wins or own is None else own
-            value = _or_none(default.field, value)
+            is_given = own is not None and not default.wins
+            value = _or_none(default.field, own) if is_given else default.value
             if value != own:
                 changes[default.field] = value
         backend = self.config.backends.get(spec.backend, UNSET_BACKEND)
@@ -170,7 +170,7 @@ class Precedence:
         value = CONVERTED.get(name, _same)(value_at(self.config, place))
         if name == "fallback":
             value = [entry for entry in value if self._is_enabled(entry.partition(":")[0])]
-        return _FieldDefault(name, value, bool(in_environment))
+        return _FieldDefault(name, _or_none(name, value), bool(in_environment))
 
     def _is_enabled(self, backend: str) -> bool:
         return self.config.backends.get(backend, UNSET_BACKEND).enabled

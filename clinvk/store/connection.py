@@ -19,7 +19,7 @@ from redis.retry import Retry
 from clinvk.core.errors import BrokerError
 from clinvk.store.failure_detector import Server
 from clinvk.store.keys import key
-from clinvk.store.scripts import Operation, operations
+from clinvk.store.scripts import Operation, operation
 
 T = TypeVar("T")
 
@@ -232,17 +232,17 @@ class Connection:
         Over connections of our own: redis-py's client and its pool take two thirds of the time
         of a call (65 us of CPU, so 20). They retry as the client would.
         """
-        operation = operations()[name]
-        values, connection = operation.arguments(arguments), self._connection()
+        script = operation(name)
+        values, connection = script.arguments(arguments), self._connection()
 
         def ask() -> Any:
-            connection.send_command("EVALSHA", operation.sha, 0, *values)
+            connection.send_command("EVALSHA", script.sha, 0, *values)
             try:
                 return connection.read_response()
             except NoScriptError:
                 # On this very connection: the address may no longer lead to the same server.
-                _load(connection, operation)
-                connection.send_command("EVALSHA", operation.sha, 0, *values)
+                _load(connection, script)
+                connection.send_command("EVALSHA", script.sha, 0, *values)
                 return connection.read_response()
 
         try:

@@ -144,13 +144,12 @@ HEADER = re.compile(r"local (?:(function) )?(\w+(?:, \w+)*)( =)?")
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A part of the library: its text, the names that it defines, and those that it uses.
+    """A part of the library: its text, and the names of the definitions that it uses.
 
     `made` is what makes it in a script.
     """
 
     source: str
-    names: Sequence[str]
     used: frozenset[str]
     made: str
 
@@ -159,21 +158,20 @@ class Library:
     """What scripts share: definitions, each of which begins with `local` in a line."""
 
     def __init__(self, text: str) -> None:
-        parts = [
-            (part, header)
+        self._parts = [
+            (part, header, header[2].split(", "))
             for part in re.split(r"^(?=local )", text, flags=re.MULTILINE)
             if (header := HEADER.match(part))
         ]
-        self._renamed = {
-            name: f"lib.{name}" for _, header in parts for name in header[2].split(", ")
-        }
-        self._definitions = [self._definition(part, header) for part, header in parts]
+        self._renamed = {name: f"lib.{name}" for _, _, names in self._parts for name in names}
+        self._definition = cache(self._read)
 
-    def _definition(self, part: str, header: re.Match[str]) -> Definition:
+    def _read(self, place: int) -> Definition:
+        part, header, _ = self._parts[place]
         has_value = header[1] or header[3]
         text = part.removeprefix("local ") if has_value else part[header.end() :]
         made, used = self.rewritten(text)
-        return Definition(part, header[2].split(", "), used, made)
+        return Definition(part, used, made)
 
     def rewritten(self, text: str) -> tuple[str, frozenset[str]]:
         """Have a text take definitions out of the library; returns it, and which it uses."""
@@ -185,8 +183,9 @@ class Library:
     def needed(self, used: Collection[str]) -> list[Definition]:
         """Return the definitions of these names, and those that these use."""
         left, kept = set(used), list[Definition]()
-        for definition in reversed(self._definitions):  # each uses only those before it
-            if not left.isdisjoint(definition.names):
+        for place in reversed(range(len(self._parts))):  # each uses only those before it
+            if not left.isdisjoint(self._parts[place][2]):
+                definition = self._definition(place)
                 left |= definition.used
                 kept.append(definition)
         return kept[::-1]
@@ -211,10 +210,20 @@ def _library() -> Library:
 
 
 @cache
+def operation(name: str) -> Operation:
+    """Read an operation.
+
+    Raises:
+        FileNotFoundError: there is none of this name.
+    """
+    return Operation.parse(name, _body(name), _library())
+
+
+@cache
 def operations() -> Mapping[str, Operation]:
-    """Read all operations, by name."""
+    """Read all operations, by name; a process uses but a few."""
     folder = resources.files("clinvk.store") / "lua"
     names = [
         path.name.removesuffix(".lua") for path in folder.iterdir() if path.name.endswith(".lua")
     ]
-    return {name: Operation.parse(name, _body(name), _library()) for name in names}
+    return {name: operation(name) for name in names}
