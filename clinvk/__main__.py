@@ -1,8 +1,10 @@
 """The program `clinvk`, or `python -m clinvk`."""
 
+import contextlib
 import gc
 import os
 import sys
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 
@@ -18,14 +20,30 @@ def main() -> NoReturn:
         _hide_broker()
         if os.getpid() == 1:
             _end_on_sigterm()
-        from clinvk.cli.main import main as run_command_line
+        with _anticipating(sys.argv[1:]):
+            from clinvk.cli.main import main as run_command_line
 
-        run_command_line()
+            run_command_line()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except KeyboardInterrupt:
         code = 130
     os._exit(code)
+
+
+@contextlib.contextmanager
+def _anticipating(arguments: Sequence[str]) -> Iterator[None]:
+    """Start what a local run needs before anything is loaded that reads the arguments."""
+    if arguments[:1] and arguments[0] in {"parallel", "chain", "compare"}:
+        from clinvk.local import expected
+
+        expected.anticipate(arguments[1:])
+        try:
+            yield
+        finally:
+            expected.discard()
+    else:
+        yield
 
 
 def _end_on_sigterm() -> None:

@@ -1,7 +1,8 @@
 """The supervisor that a command is likely to need, started before the command loads anything else.
 
-It loads what a worker needs while the command reads its files. A wrong guess costs no more than
-that: a supervisor that is not used is ended.
+It loads what a worker needs while the command reads its files. The program guesses by its arguments
+(`anticipate`), which click has not read by then, and the command by its options (`expected`). A
+wrong guess costs no more than that: a supervisor that is not used is ended.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from clinvk.config import paths
 from clinvk.core.errors import ConfigError
 from clinvk.core.worker_config import BROKER_URL
 from clinvk.local import server
 
+WITHOUT = frozenset({"-h", "--help", "--dry-run"})
+"""Options with which a command starts no run."""
 _expected: Spawned | None = None
 
 
@@ -56,15 +59,43 @@ def expected(broker: str | None, config: str | None) -> Iterator[None]:
 
     `broker` and `config` are what the command line says, or None.
     """
-    global _expected
-    if not _names_broker(broker, config):
-        with contextlib.suppress(OSError):  # `start` will report it
-            _expected = spawn()
+    if _names_broker(broker, config):
+        discard()
+    else:
+        _start()
     try:
         yield
     finally:
-        if (spawned := take_expected()) is not None:
-            spawned.discard()
+        discard()
+
+
+def anticipate(arguments: Sequence[str]) -> None:
+    """Start a supervisor if a command that starts runs is likely to need one, by its arguments."""
+    broker, config = _value_of("--broker", arguments), _value_of("--config", arguments)
+    if WITHOUT.isdisjoint(arguments) and not _names_broker(broker, config):
+        _start()
+
+
+def _value_of(option: str, arguments: Sequence[str]) -> str | None:
+    """Return the last value of an option, `--option VALUE` or `--option=VALUE`; None without."""
+    found = None
+    for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+        name, separator, value = argument.partition("=")
+        if name == option:
+            found = value if separator else following
+    return found
+
+
+def _start() -> None:
+    global _expected
+    with contextlib.suppress(OSError):  # `start` will report it
+        _expected = _expected or spawn()
+
+
+def discard() -> None:
+    """End the supervisor that was started in advance, if nothing has used it."""
+    if (spawned := take_expected()) is not None:
+        spawned.discard()
 
 
 def take_expected() -> Spawned | None:

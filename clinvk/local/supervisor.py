@@ -496,5 +496,18 @@ def main() -> int:
     return 0
 
 
+def run_and_exit() -> NoReturn:
+    """Supervise, and end at once: the client waits, and there is nothing to take apart by then."""
+    code = 1
+    try:
+        code = main()
+    except BaseException:  # noqa: BLE001  (it is printed where it would be)
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit()

@@ -14,7 +14,7 @@ from clinvk.core.errors import BrokerError
 from clinvk.core.spec import RunOptions, TaskResult, TaskSpec, TaskStatus
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.local import server, start
-from clinvk.local.expected import expected
+from clinvk.local.expected import anticipate, discard, expected
 from clinvk.local.reach import connect
 from clinvk.local.records import Records
 from clinvk.runs.client import Client, Event, Run
@@ -164,6 +164,41 @@ def test_what_was_got_ready_in_vain_goes_away(temporary: Path) -> None:
         assert supervisor().is_running()
     assert processes("") == []
     assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "count"),
+    [
+        ("--file x", 1),
+        ("--config none.yaml", 1),
+        ("--config broker.yaml", 0),
+        ("--config none.yaml --config=broker.yaml", 0),
+        ("--broker redis://host/0", 0),
+        ("--broker=redis://host/0", 0),
+        ("-f x --dry-run", 0),
+        ("--help", 0),
+    ],
+)
+def test_it_is_got_ready_where_the_arguments_say_so(
+    arguments: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("broker.yaml").write_text("broker_url: redis://host/0\n")
+    anticipate(arguments.split())
+    try:
+        assert len(processes("clinvk.local.supervisor")) == count
+        with expected(None, None):  # which takes what there is
+            assert len(processes("clinvk.local.supervisor")) == 1
+    finally:
+        discard()
+    assert processes("") == []
+
+
+@pytest.mark.usefixtures("temporary")
+@pytest.mark.parametrize("arguments", [["--no-such-option"], ["--file", "no-such-file"]])
+def test_a_command_that_is_refused_leaves_nothing(arguments: list[str]) -> None:
+    assert harness.clinvk("parallel", *arguments).status == 2
+    assert processes("") == []
 
 
 @pytest.mark.parametrize("how", ["flag", "variable", "file"])
