@@ -44,10 +44,10 @@ def merge(private: PrivateRepository, base: str, ours: str, theirs: str) -> Merg
     Raises:
         GitError: one of them cannot be read.
     """
-    return merge_all(private, [Merge(base, ours, theirs)])[0]
+    return merge_all(Commits(private), [Merge(base, ours, theirs)])[0]
 
 
-def merge_all(private: PrivateRepository, wanted: Sequence[Merge]) -> list[Merged]:
+def merge_all(commits: Commits, wanted: Sequence[Merge]) -> list[Merged]:
     """Try merges, many in one process; equal ones are tried once.
 
     Raises:
@@ -55,21 +55,24 @@ def merge_all(private: PrivateRepository, wanted: Sequence[Merge]) -> list[Merge
     """
     done = {each: each.trivial for each in wanted}
     left = [each for each, merged in done.items() if merged is None]
-    commits = _Commits(private)
     for start in range(0, len(left), AT_ONCE):
         some = left[start : start + AT_ONCE]
         asked = "".join(f"{' '.join(commits.sides(each))}\n" for each in some)
         options = ("--write-tree", "--stdin", "--name-only", "--no-messages")
-        answer = private.git("merge-tree", *options, stdin=asked.encode())
+        answer = commits.private.git("merge-tree", *options, stdin=asked.encode())
         done.update(zip(some, _answers(answer), strict=True))
     return [merged for each in wanted if (merged := done[each]) is not None]
 
 
-class _Commits:
-    """Commits of trees that are to be merged, each made once: git before 2.45 merges no trees."""
+class Commits:
+    """Commits of trees that are to be merged, each made once: git before 2.45 merges no trees.
+
+    Attributes:
+        private: where they are.
+    """
 
     def __init__(self, private: PrivateRepository) -> None:
-        self._private = private
+        self.private = private
         self._made: dict[tuple[str, ...], str] = {}
 
     def sides(self, wanted: Merge) -> tuple[str, str]:
@@ -80,7 +83,7 @@ class _Commits:
     def _of(self, tree: str, *parents: str) -> str:
         key = (tree, *parents)
         if key not in self._made:
-            self._made[key] = commit(self._private, tree, *parents)
+            self._made[key] = commit(self.private, tree, *parents)
         return self._made[key]
 
 

@@ -47,6 +47,7 @@ class UserCheckout:
     Attributes:
         paths: the files that differ between two trees, by these trees.
         folders: the directories above these files.
+        there: commits and trees that are known to be there.
     """
 
     repository: Repository
@@ -54,6 +55,7 @@ class UserCheckout:
     scratch: str
     paths: dict[Trees, frozenset[str]] = field(default_factory=dict)
     folders: dict[Trees, frozenset[str]] = field(default_factory=dict)
+    there: set[str] = field(default_factory=set)
 
     @cached_property
     def head(self) -> str:
@@ -89,13 +91,19 @@ class UserCheckout:
             GitError: this repository has no such commit, or the pack is damaged.
         """
         try:
-            self.private.tree_of(base)
+            self._check_there(base)
         except GitError as error:
             what = f"the repository {self.repository.top} has no commit {base}: fetch it first"
             raise GitError(what) from error
         packs.take(self.private, pack)
         for tree in (trees.start, trees.end):
-            self.private.tree_of(tree)
+            self._check_there(tree)
+
+    def _check_there(self, name: str) -> None:
+        """Make sure that a commit or tree is there; tasks have many of them in common."""
+        if name not in self.there:
+            self.private.tree_of(name)
+            self.there.add(name)
 
     def files(self, trees: Trees) -> frozenset[str]:
         """Return the files that differ between two trees, both names of a renamed one.
@@ -117,7 +125,7 @@ class UserCheckout:
             GitError: a tree cannot be read.
         """
         if three_way or self._is_untouched(onto, trees):
-            return merges.merge(self.private, trees.start, onto, trees.end)
+            return self._merge_all([Merge(trees.start, onto, trees.end)])[0]
         patch = patches.make(self.private, trees.start, trees.end)
         try:
             return Merged(patches.apply(self.private, onto, patch, f"{self.scratch}/applied"))
@@ -149,21 +157,25 @@ class UserCheckout:
             if self._touches(changes[one], changes[other])
         ]
         sides = [(changes[one], changes[other]) for one, other in pairs]
-        moved = merges.merge_all(
-            self.private, [Merge(one.start, other.start, one.end) for one, other in sides]
-        )
-        joined = merges.merge_all(
-            self.private,
+        moved = self._merge_all([Merge(one.start, other.start, one.end) for one, other in sides])
+        joined = self._merge_all(
             [
                 Merge(other.start, onto.tree, other.end)
                 for (_, other), onto in zip(sides, moved, strict=True)
-            ],
+            ]
         )
         found = (
             (pair, before.conflicts or after.conflicts)
             for pair, before, after in zip(pairs, moved, joined, strict=True)
         )
         return {pair: files for pair, files in found if files}
+
+    def _merge_all(self, wanted: Sequence[Merge]) -> list[Merged]:
+        return merges.merge_all(self._commits, wanted)
+
+    @cached_property
+    def _commits(self) -> merges.Commits:
+        return merges.Commits(self.private)
 
     def _touches(self, one: Trees, other: Trees) -> bool:
         """Whether a file of one is one of the other, or a directory above one of its files."""

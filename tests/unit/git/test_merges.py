@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clinvk.git import merges, runner
-from clinvk.git.merges import Merge, Merged
+from clinvk.git.merges import Commits, Merge, Merged
 from clinvk.git.private_repository import PrivateRepository
 from clinvk.git.repository import Repository
 from tests.unit.git.checkouts import git, repository
@@ -41,7 +41,7 @@ def test_each_of_many_is_as_if_it_were_alone(
     changed = [base, first, last, other, new]
     wanted = [Merge(base, ours, theirs) for ours, theirs in product(changed, changed)]
     monkeypatch.setattr(merges, "AT_ONCE", 5)
-    found = dict(zip(wanted, merges.merge_all(private, wanted), strict=True))
+    found = dict(zip(wanted, merges.merge_all(Commits(private), wanted), strict=True))
     assert found == {each: merges.merge(private, base, each.ours, each.theirs) for each in wanted}
     assert {(each.ours, each.theirs) for each in wanted if found[each].conflicts == ["a"]} == {
         (first, other),
@@ -68,5 +68,5 @@ def test_many_take_one_process_and_a_commit_of_each_tree(
         return start(command, **how)
 
     monkeypatch.setattr(runner.subprocess, "run", run)  # type: ignore[attr-defined]
-    merges.merge_all(private, [Merge(base, *pair) for pair in product(changed, changed)])
+    merges.merge_all(Commits(private), [Merge(base, *pair) for pair in product(changed, changed)])
     assert sorted(started) == ["hash-object"] * 6 + ["merge-tree"]
