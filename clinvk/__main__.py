@@ -35,8 +35,10 @@ def main() -> NoReturn:
 def _anticipating(arguments: Sequence[str]) -> Iterator[None]:
     """Start what a local run needs before anything is loaded that reads the arguments."""
     if arguments[:1] and arguments[0] in {"parallel", "chain", "compare"}:
+        from clinvk.cli.streams import open_standard_streams
         from clinvk.local import expected
 
+        open_standard_streams()  # or a pipe to the supervisor would get the number of a closed one
         expected.anticipate(arguments[1:])
         try:
             yield
