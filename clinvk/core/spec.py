@@ -103,7 +103,7 @@ class Wire:
         for name, default in _defaults(type(self)):  # type: ignore[arg-type]
             value = getattr(self, name)
             if value != default:
-                body[name] = _plain(value)
+                body[name] = value if type(value) in _PLAIN else _plain(value)
         try:
             return _COMPACT.encode(body).encode()
         except UnicodeEncodeError:  # half a surrogate pair, which only an escape can carry
@@ -145,6 +145,10 @@ class Wire:
         for _, wrong in wire_checks.problems(cls, body):
             raise WireError(wrong)
         return cls(**body)
+
+
+_PLAIN = frozenset({bool, dict, float, int, str})
+"""Types of which JSON has each value as it is."""
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self
@@ -38,6 +39,8 @@ class Spending:
         source, usage = execution.cost_source, execution.usage or NO_USAGE
         if source is None:
             return cls()
+        if source == "unknown" and execution.usage is None:
+            return cls(executions=1, unknown=1)
         micros = micro_usd(execution.cost_usd)
         return cls(
             executions=1,
@@ -71,8 +74,8 @@ class Spending:
         return ",".join(map(str, self._values()))
 
     def __add__(self, other: Self) -> Self:
-        pairs = zip(self._values(), other._values(), strict=True)
-        return type(self)(**dict(zip(NAMES, (mine + its for mine, its in pairs), strict=True)))
+        sums = map(operator.add, self._values(), other._values())
+        return type(self)(**dict(zip(NAMES, sums, strict=True)))
 
     def __sub__(self, other: Self) -> Self:
         pairs = zip(self._values(), other._values(), strict=True)
