@@ -79,7 +79,7 @@ def anticipate(arguments: Sequence[str]) -> None:
 def _value_of(option: str, arguments: Sequence[str]) -> str | None:
     """Return the last value of an option, `--option VALUE` or `--option=VALUE`; None without."""
     found = None
-    for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+    for argument, following in zip(arguments, [*arguments[1:], None], strict=False):
         name, separator, value = argument.partition("=")
         if name == option:
             found = value if separator else following

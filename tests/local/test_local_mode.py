@@ -169,6 +169,7 @@ def test_what_was_got_ready_in_vain_goes_away(temporary: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "count"),
     [
+        ("", 1),
         ("--file x", 1),
         ("--config none.yaml", 1),
         ("--config broker.yaml", 0),
