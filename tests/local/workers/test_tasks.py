@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -42,7 +43,8 @@ from workers.observers import (
 )
 from workers.step_publisher import StepPublisher
 
-RUN = "run"
+RUN = f"run-{os.getpid()}"
+"""Its own in each process of tests: what a task started is found, and ended, by its name."""
 LEASE = Lease(RUN, 0, 1)
 
 
