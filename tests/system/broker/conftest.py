@@ -18,7 +18,7 @@ from tests.system.broker.users import Server, users, version_of_server
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def acl_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     directory = tmp_path_factory.mktemp("acl")
     lines = ["user default off", "user admin on >admin ~* &* +@all", *users(version_of_server())]
     (directory / "users.acl").write_text("\n".join(lines) + "\n")
@@ -47,23 +47,23 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def worker(server: Server, tmp_path: Path) -> Iterator[None]:
+def acl_worker(acl_server: Server, tmp_path: Path) -> Iterator[None]:
     """A worker of this server, as the user for workers; nobody is refused anything by the end."""
-    server.admin.flushall()
-    server.admin.acl_log_reset()
+    acl_server.admin.flushall()
+    acl_server.admin.acl_log_reset()
     log = tmp_path / "worker.log"
     with (
         log.open("wb") as stream,
         subprocess.Popen(
             [*harness.CLINVK, "worker", "--queues", "echo", "--concurrency", "2"],
-            env={**os.environ, BROKER_URL: server.url("worker")},
+            env={**os.environ, BROKER_URL: acl_server.url("worker")},
             stdout=stream,
             stderr=stream,
         ) as process,
     ):
         try:
             harness.wait_until(
-                lambda: server.admin.zcard(key("workers")) or process.poll() is not None,
+                lambda: acl_server.admin.zcard(key("workers")) or process.poll() is not None,
                 "the worker to be announced",
             )
             yield
@@ -71,5 +71,5 @@ def worker(server: Server, tmp_path: Path) -> Iterator[None]:
             process.terminate()
     assert process.returncode == 0, log.read_text()
     assert "NOPERM" not in log.read_text()
-    assert server.denials() == []
-    assert harness.keys_without_lifetime(server.admin) == []
+    assert acl_server.denials() == []
+    assert harness.keys_without_lifetime(acl_server.admin) == []

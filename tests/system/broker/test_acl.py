@@ -49,9 +49,9 @@ DANGEROUS: Sequence[Sequence[str | int]] = [
 @pytest.mark.parametrize("user", [*Role])
 @pytest.mark.parametrize("command", DANGEROUS, ids=lambda command: " ".join(map(str, command)))
 def test_nobody_touches_the_server_or_what_is_not_clinvks(
-    server: Server, user: str, command: Sequence[str | int]
+    acl_server: Server, user: str, command: Sequence[str | int]
 ) -> None:
-    assert not server.allows(user, *command)
+    assert not acl_server.allows(user, *command)
 
 
 def writes(name: str) -> Sequence[Sequence[str | int]]:
@@ -83,39 +83,39 @@ SUBMITTERS_OWN = {
 
 @pytest.mark.parametrize("name", [*KEYS])
 @pytest.mark.parametrize("user", ["submitter", "monitor"])
-def test_only_workers_write_records(server: Server, user: str, name: str) -> None:
+def test_only_workers_write_records(acl_server: Server, user: str, name: str) -> None:
     """Of every key that the store has, also of those that come later."""
     there = KEYS[name].format(*(["submitter:x", QUEUE] if "submission" in name else [RUN, QUEUE]))
     if name in SUBMITTERS_OWN and user == "submitter":
         others = KEYS[name].format("bob:x", QUEUE)
         if "{}" in KEYS[name]:
-            assert not any(server.allows(user, *command) for command in writes(others))
+            assert not any(acl_server.allows(user, *command) for command in writes(others))
         return
-    assert not [command for command in writes(there) if server.allows(user, *command)]
+    assert not [command for command in writes(there) if acl_server.allows(user, *command)]
 
 
 @pytest.mark.parametrize("user", ["submitter", "monitor"])
-def test_only_workers_publish_tasks(server: Server, user: str) -> None:
+def test_only_workers_publish_tasks(acl_server: Server, user: str) -> None:
     for name in (QUEUE, "_kombu.binding.clinvk.echo", "clinvk@h.celery.pidbox"):
-        assert not [command for command in writes(name) if server.allows(user, *command)]
+        assert not [command for command in writes(name) if acl_server.allows(user, *command)]
 
 
-def test_a_submitter_gives_no_orders_and_hears_none(server: Server) -> None:
+def test_a_submitter_gives_no_orders_and_hears_none(acl_server: Server) -> None:
     for channel in ("/0.celery.pidbox", "/0.celeryev/task.x", "x"):
-        assert not server.allows("submitter", "PUBLISH", channel, "x")
-        assert not server.allows("submitter", "SUBSCRIBE", channel)
-        assert not server.allows("submitter", "PSUBSCRIBE", channel)
+        assert not acl_server.allows("submitter", "PUBLISH", channel, "x")
+        assert not acl_server.allows("submitter", "SUBSCRIBE", channel)
+        assert not acl_server.allows("submitter", "PSUBSCRIBE", channel)
 
 
-def test_a_monitor_forges_no_events_and_hears_no_orders(server: Server) -> None:
-    assert server.allows("monitor", "PUBLISH", "/0.celery.pidbox", "x")
-    assert server.allows("monitor", "PSUBSCRIBE", "/0.celeryev/*")
-    assert not server.allows("monitor", "PUBLISH", "/0.celeryev/task-succeeded", "x")
-    assert not server.allows("monitor", "PSUBSCRIBE", "/0.celery.pidbox")
+def test_a_monitor_forges_no_events_and_hears_no_orders(acl_server: Server) -> None:
+    assert acl_server.allows("monitor", "PUBLISH", "/0.celery.pidbox", "x")
+    assert acl_server.allows("monitor", "PSUBSCRIBE", "/0.celeryev/*")
+    assert not acl_server.allows("monitor", "PUBLISH", "/0.celeryev/task-succeeded", "x")
+    assert not acl_server.allows("monitor", "PSUBSCRIBE", "/0.celery.pidbox")
 
 
-def test_a_script_has_no_more_rights_than_its_caller(server: Server) -> None:
-    with redis.Redis.from_url(server.url("submitter")) as client:
+def test_a_script_has_no_more_rights_than_its_caller(acl_server: Server) -> None:
+    with redis.Redis.from_url(acl_server.url("submitter")) as client:
         for call in (
             f"redis.call('HSET', '{key('results', RUN)}', 0, '{{}}')",
             f"redis.call('XADD', '{key('signals')}', '*', 'canceled', '{RUN}')",
@@ -124,15 +124,15 @@ def test_a_script_has_no_more_rights_than_its_caller(server: Server) -> None:
         ):
             with pytest.raises(redis.ResponseError):
                 client.eval(f"return {call}", 0)
-    server.admin.acl_log_reset()
+    acl_server.admin.acl_log_reset()
 
 
-def test_all_that_the_store_sends_is_a_command(server: Server) -> None:
+def test_all_that_the_store_sends_is_a_command(acl_server: Server) -> None:
     """A word in capitals that is none stands in the wrong list of `used_commands`."""
     sent = sorted(command.split(" ")[0] for command in of_python() | of_scripts())
-    known = server.admin.execute_command("COMMAND", "INFO", *sent)
+    known = acl_server.admin.execute_command("COMMAND", "INFO", *sent)
     assert [name for name, found in zip(sent, known, strict=False) if found is None] == []
 
 
-def test_the_server_is_one_that_is_promised(server: Server) -> None:
-    check_version(server.admin.info())
+def test_the_server_is_one_that_is_promised(acl_server: Server) -> None:
+    check_version(acl_server.admin.info())

@@ -71,7 +71,7 @@ import os, time
 written = 0
 while written < 1 << 28:  # more than three times the disk
     written += os.write(1, b"y" * (1 << 18))
-    time.sleep(0.0005)
+    time.sleep(0.004)
 """
 NEIGHBOUR = """
 import pathlib, sys, time

@@ -27,7 +27,7 @@ from tests import quick_limits
 from tests.meter import meters
 from tests.system.realcli import fakeapi
 from tests.system.realcli.hostile import THIEF_PORT
-from tests.system.realcli.install import bin_directory, cache
+from tests.system.realcli.install import bin_directory, copilot_cache
 
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
@@ -110,8 +110,7 @@ stream_max_retries = 0
         "COPILOT_PROVIDER_API_KEY": KEY,
         "COPILOT_MODEL": "fake-model",
         "COPILOT_OFFLINE": "true",
-        # What it unpacks of itself, 235 MB, is the same for all homes.
-        "COPILOT_CACHE_HOME": str(cache() / "copilot"),
+        "COPILOT_CACHE_HOME": str(copilot_cache()),  # the same for all homes
     }
 
 

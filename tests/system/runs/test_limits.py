@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests.local.test_limits import Run, run, script
+from tests.local.test_limits import Run, env, run, script
 from tests.scripted_claude import BURST, SESSION, Script
 
-__all__ = ["run", "script"]
+__all__ = ["env", "run", "script"]
 
 
 def test_a_limit_beyond_what_it_may_wait_is_the_end(run: Run, script: Script) -> None:
