@@ -87,6 +87,8 @@ stream_max_retries = 0
     opencode = home / ".config" / "opencode"
     opencode.mkdir(parents=True, exist_ok=True)
     (opencode / "opencode.json").write_text(json.dumps(_opencode(f"{url}/opencode/v1")))
+    # What plugins of opencode may need is not there, which by default takes it 70 s to believe.
+    (home / ".npmrc").write_text("fetch-retries=0\n")
     temporary = home / "tmp"
     temporary.mkdir(exist_ok=True)
     return {

@@ -24,18 +24,17 @@ CLI_ALONE = {"sandbox": "off"}
 
 
 def attack(
-    tmp_path: Path, mode: str | None, worker: dict[str, Any], policy: str = ""
+    tmp_path: Path, worker: dict[str, Any], policy: str, **fields: Any
 ) -> tuple[set[str], list[dict[str, Any]]]:
     """Run a task in each hostile repository; returns the attacks that worked, and the results."""
     folder, home = tmp_path / "repositories", tmp_path / "home"
-    fields = {"sandbox_mode": mode} if mode else {}
     tasks = [{**fields, **task} for task in hostile.plant(folder)]
     for task in tasks:
         if task["backend"] == "gemini":
             task["model"] = GEMINI
     (tmp_path / "tasks.json").write_text(json.dumps({"tasks": tasks}))
     (tmp_path / "policy.yaml").write_text(policy)
-    settings = worker | ({"policy": str(tmp_path / "policy.yaml")} if policy else {})
+    settings = {**worker, "policy": str(tmp_path / "policy.yaml")}
     # Two that start at once in a new home set up one database.
     config = {"worker": settings, "queues": {"opencode": {"max_concurrency": 1}}}
     (tmp_path / "config.yaml").write_text(json.dumps(config))
@@ -65,13 +64,13 @@ ANSWERS = {fakeapi.answer_to(name) for name in hostile.ATTACKS}
 def test_they_work_where_the_policy_allows_project_settings(tmp_path: Path) -> None:
     """Each attack is one: else the tests below could not fail."""
     policy = "max_sandbox_mode: workspace\nproject_settings: true\n"
-    worked, _ = attack(tmp_path, "workspace", CLI_ALONE, policy)
+    worked, _ = attack(tmp_path, CLI_ALONE, policy, sandbox_mode="workspace")
     assert worked == set(hostile.ATTACKS)
 
 
 def test_they_do_not_under_a_maximum_and_instructions_are_still_read(tmp_path: Path) -> None:
     """Tasks that name no mode get the maximum, in a sandbox, in which a CLI may do all it can."""
-    worked, results = attack(tmp_path, None, {}, "max_sandbox_mode: workspace\n")
+    worked, results = attack(tmp_path, {}, "max_sandbox_mode: workspace\n")
     assert worked == set()
     assert answers(results) == ANSWERS
     assert {result["sandbox"]["mode"] for result in results} == {"workspace"}
