@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.system.realcli import fakeapi, limits
-from tests.system.realcli.test_end_to_end import EVERY, asked, run
+from tests.system.realcli.test_end_to_end import EVERY, asked, clinvk, write
 from tests.system.realcli.test_tool_calls import PERMISSIONS
 from tests.system.realcli.toolcalls import prompt, shell
 
@@ -41,7 +41,14 @@ def test_a_task_goes_on_in_its_session_of_which_nothing_stays(tmp_path: Path) ->
         permissions = PERMISSIONS[backend] if backend in UNCONFINED else SANDBOXED
         task = {"backend": backend, "prompt": f"{text} limit:{LIMITS[backend]}", **permissions}
         tasks.append({**task, "workdir": str(folder)})
-    status, document = run(tmp_path, tasks, "--max-parallel", str(len(tasks)))
+    arguments = (
+        "parallel",
+        "-f",
+        write(tmp_path, "tasks", tasks),
+        "--max-parallel",
+        str(len(tasks)),
+    )
+    status, document = clinvk(tmp_path, *arguments, world=["--quick-limits"])
     assert [result.get("error") for result in document["results"]] == [None] * len(EVERY)
     assert status == 0
     for backend, result in zip(EVERY, document["results"], strict=True):
