@@ -74,6 +74,14 @@ class Fleet:
     def in_ms(self, seconds: float) -> int:
         return self.store.now_ms + int(seconds * 1000)
 
+    def limit(self) -> int | None:
+        gate = self.gate()
+        return gate.limit if gate else None
+
+    def end_all(self) -> None:
+        for lease in list(self.out):
+            self.end(lease)
+
     def gate(self, queue: str = QUEUE, model: str = "") -> Gate | None:
         states = {state.name: state for state in self.store.queues()}
         return next((gate for gate in states[queue].gates if gate.model == model), None)
@@ -169,29 +177,63 @@ def test_fifty_refusals_at_once_are_one_cut(fleet: Fleet) -> None:
         fleet.hold(lease, signal="burst", delay_ms=HOUR * 1000)
     gate = fleet.gate()
     assert gate
-    assert gate.limit == 58
+    assert gate.limit == 45
     fleet.later(2 * HOUR)
     for lease in fleet.out[:50]:
         fleet.end(lease)
 
 
-def test_a_task_that_started_after_a_cut_cuts_again(fleet: Fleet) -> None:
-    fleet.serve("clinvk.a", slots=20)
-    fleet.submit(40)
+def limits_after_refusals(fleet: Fleet) -> list[int]:
+    """Have the latest task of each of three rounds be refused."""
     limits = []
     for _ in range(3):
         fleet.later(10)
         fleet.hold(fleet.out[-1], signal="burst", delay_ms=HOUR * 1000)
-        gate = fleet.gate()
-        assert gate
-        assert gate.limit
-        limits.append(gate.limit)
-        while len(fleet.out) >= gate.limit:
+        limit = fleet.limit()
+        assert limit
+        limits.append(limit)
+        while len(fleet.out) >= limit:
             fleet.end(fleet.out[0])
         assert fleet.later(10)
-    assert limits == [19, 17, 13]
+    return limits
+
+
+def test_a_task_that_started_after_a_cut_cuts_again(fleet: Fleet) -> None:
+    fleet.serve("clinvk.a", slots=20)
+    fleet.submit(40)
+    assert limits_after_refusals(fleet) == [15, 11, 8]
     while fleet.out or fleet.later(HOUR):
         fleet.end(fleet.out[0])
+
+
+def test_a_limit_that_has_grown_is_cut_by_little_at_first(fleet: Fleet) -> None:
+    fleet.serve("clinvk.a", slots=20)
+    fleet.submit(100)
+    fleet.store.seconds += 1
+    fleet.hold(fleet.out[-1], signal="burst", delay_ms=HOUR * 1000)
+    fleet.store.seconds += 1
+    fleet.end_all()
+    fleet.later(13 * MINUTE)
+    fleet.end_all()
+    assert fleet.limit() == 16
+    fleet.later(10)
+    assert limits_after_refusals(fleet) == [15, 13, 10]
+
+
+def test_after_a_reset_the_limit_doubles_up_to_what_it_was(fleet: Fleet) -> None:
+    fleet.serve("clinvk.a", slots=20)
+    fleet.submit(100)
+    fleet.store.seconds += 1
+    fleet.hold(fleet.out[-1], signal="burst", delay_ms=HOUR * 1000)
+    assert fleet.limit() == 15
+    for lease in list(fleet.out):
+        fleet.hold(lease, signal="window", retry_at_ms=fleet.in_ms(MINUTE))
+    assert len(fleet.later(MINUTE + 80)) == 1
+    most = 0
+    for _ in range(40):
+        most = max(most, len(fleet.out))
+        fleet.end(fleet.out[0])
+    assert (most, fleet.limit()) == (15, 15)
 
 
 def test_a_hint_holds_the_task_back(fleet: Fleet) -> None:
@@ -478,7 +520,7 @@ def test_a_limit_is_learned_of_while_its_task_goes_on(fleet: Fleet) -> None:
     assert fleet.store.slow_down(slow, "rate_limited", "w@h")  # it knows that
     gate = fleet.gate()
     assert gate
-    assert (gate.limit, gate.kind, gate.worker) == (19, "rate_limited", "w@h")
+    assert (gate.limit, gate.kind, gate.worker) == (15, "rate_limited", "w@h")
     fleet.end(slow)
     assert not fleet.store.slow_down(slow, "rate_limited", "w@h")
 

@@ -13,17 +13,21 @@
 --   kind, worker, retry_at  what closed it: the kind of limit, who met it, when it opens (ms)
 --   limit          how many may be in flight
 --   opening        1 while each success doubles the limit, after a probe went well
+--   ceiling        the limit as the gate was closed, where there was one: doubling ends there
 --   proven         how many in flight went well since the cut; starts beyond are PACE_MS apart
 --   cut_ms, cuts   when the limit was cut last; how often without a success in between
 --   grown_ms, step when the limit grew last, and by how much it grows next
+--   has_grown      1 once the limit has grown over what a cut left
 --   paced_ms       when the next start beyond `proven` may be
 
 local LADDER_MS = {300000, 600000, 1200000, 2400000, 3600000}
 local LATE_RESET_MS = 45000
 local LATE_RESET_JITTER_MS = 30000
 local LONGEST_RESET_MS = 8 * 86400000
--- The first cut is small, since it mostly follows a probing step; those that follow at once are
--- not, since then the provider's capacity has really shrunk.
+-- Before the limit has grown for the first time, nothing is known of the provider's capacity but that
+-- it is less. Later the first cut is small, since it mostly follows a probing step; those that follow at
+-- once are not, since then the provider's capacity has really shrunk.
+local BLIND_CUT = 0.75
 local CUTS = {0.98, 0.9, 0.8}
 local HOLD_MS = 720000
 local GROW_AGAIN_MS = 60000
@@ -107,7 +111,8 @@ local function cut_gate(gate, started_ms, in_flight)
   if started_ms <= (gate.cut_ms or 0) then return end
   local now = now_ms()
   gate.cuts = math.min((gate.cuts or 0) + 1, #CUTS)
-  gate.limit = math.max(1, math.min(in_flight - 1, math.floor(CUTS[gate.cuts] * in_flight)))
+  local kept = gate.has_grown and CUTS[gate.cuts] or BLIND_CUT
+  gate.limit = math.max(1, math.min(in_flight - 1, math.floor(kept * in_flight)))
   gate.proven = gate.cuts == 1 and math.min(gate.proven or gate.limit, gate.limit) - 1 or 0
   gate.cut_ms, gate.grown_ms, gate.step, gate.opening = now, now, 1, nil
   gate.paced_ms = now + PACE_MS
@@ -138,7 +143,9 @@ local function open_gate(queue, model, gate)
   if model == '' then count_closed(queue, gate) end
   gate.closed_until, gate.probe, gate.failed_probes, gate.retry_at = nil, nil, nil, nil
   gate.opened_ms, gate.opening = now_ms(), 1
-  gate.limit, gate.proven, gate.cut_ms = 2, 2, gate.cut_ms or 0
+  gate.ceiling = gate.limit
+  gate.limit = math.min(2, gate.ceiling or 2)
+  gate.proven, gate.cut_ms = gate.limit, gate.cut_ms or 0
   gate.grown_ms, gate.step, gate.paced_ms = now_ms(), 1, 0
 end
 
@@ -146,8 +153,9 @@ local function grow_gate(gate, started_ms, in_flight)
   local now = now_ms()
   if gate.opening then
     if started_ms >= gate.opened_ms then
-      gate.limit = gate.limit * 2
+      gate.limit = math.min(gate.limit * 2, gate.ceiling or math.huge)
       gate.proven = gate.limit
+      if gate.limit == gate.ceiling then gate.opening = nil end
     end
     return
   end
@@ -158,7 +166,7 @@ local function grow_gate(gate, started_ms, in_flight)
   end
   local wait_ms = gate.step <= 1 and HOLD_MS or GROW_AGAIN_MS
   if in_flight < gate.limit or now - gate.grown_ms < wait_ms then return end
-  gate.grown_ms = now
+  gate.grown_ms, gate.has_grown = now, 1
   gate.limit = gate.limit + math.floor(gate.step)
   gate.step = math.min(gate.step * 2, math.max(1, gate.limit * GROWTH))
 end
