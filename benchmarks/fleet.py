@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ import psutil
 
 from clinvk.local.server import find_server
 from clinvk.store.store import Store
+from tests import harness
 
 CLINVK = [sys.executable, "-m", "clinvk"]
 RECORD = """#!/bin/bash
@@ -45,9 +45,7 @@ class Fleet:
         self.program.chmod(0o755)
         config = folder / "config.json"
         config.write_text(json.dumps({"backends": {"record": {"command": [str(self.program)]}}}))
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = harness.free_port()
         self.url = f"redis://127.0.0.1:{port}/0"
         self.env = {**os.environ, "CLINVK_BROKER_URL": self.url, "CLINVK_CONFIG": str(config)}
         self.processes = [

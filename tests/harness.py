@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -26,6 +27,13 @@ PYTHON = [sys.executable]
 CLINVK = [*PYTHON, "-m", "clinvk"]
 TEST_SERVER = "TEST_SERVER"
 """The variable with the server program under test, for processes that tests start."""
+
+
+def free_port() -> int:
+    """Return a port of loopback on which nobody listens just now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = TIMEOUT_SECONDS) -> Any:

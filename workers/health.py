@@ -21,7 +21,7 @@ from workers.execution import policy_file
 from workers.execution.ask import ask
 from workers.execution.environment import decoded
 from workers.execution.executor import Executor
-from workers.execution.reuse.cli_version import Stamp, stamp_of
+from workers.execution.reuse.cli_version import Stamp, program_of, stamp_of, version_of
 from workers.execution.sandbox.sandbox import Sandbox
 
 LARGEST_FILE_BYTES = 1 << 20
@@ -122,20 +122,16 @@ def versions(
     """Return what the CLI of each backend says of its version; None where nobody can tell."""
     asked = [backend for backend in backends if backend.version_argv]
 
-    def version(backend: Backend) -> str | None:
-        said, code = ask(backend.version_argv, environment_of(backend))
-        return said if code == 0 else None
-
     with ThreadPoolExecutor(max(1, len(asked))) as pool:
         names = [backend.name for backend in asked]
-        return dict(zip(names, pool.map(version, asked), strict=True))
+        answers = pool.map(version_of, asked, map(environment_of, asked))
+        return dict(zip(names, answers, strict=True))
 
 
 def _cli(
     backend: Backend, environment: Mapping[bytes, bytes], *, is_needed: bool
 ) -> tuple[str | None, Check]:
-    path = os.fsdecode(environment.get(b"PATH", os.fsencode(os.defpath)))
-    if shutil.which(backend.program, path=path) is None:
+    if program_of(backend, environment) is None:
         state: CheckState = "problem" if is_needed else "absent"
         hint = backend.install_hint
         return None, Check(name=backend.name, state=state, detail="not installed", hint=hint)

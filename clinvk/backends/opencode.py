@@ -89,9 +89,9 @@ JSON.parse = (...text) => {
 };
 """
 """Loaded before the CLI: where it would try again, it says what went wrong, in its own form, and
-ends. By itself it tries six times and says nothing, for
-a minute or for as long as Retry-After says; after an answer that breaks off it asks again and
-again, without end. It has no setting for either."""
+ends. By itself it tries six times and says nothing, for a minute or for as long as Retry-After
+says; after an answer that breaks off it asks again and again, without end. It has no setting for
+either."""
 
 _OWN_CODE = r"""
 const { env } = process;

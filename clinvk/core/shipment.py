@@ -25,7 +25,13 @@ LINE_ENDS = {
     "core.eol": re.compile(r"(?i:lf|crlf|native)"),
 }
 """The settings that decide with which line ends git writes files, and their values."""
+DAY_SECONDS = 86_400
 _OBJECT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+
+
+def lifetime_ms(keep_seconds: float) -> int:
+    """Return how long a piece stays: a day more than the run whose tasks need it."""
+    return int((keep_seconds + DAY_SECONDS) * 1000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

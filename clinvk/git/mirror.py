@@ -15,7 +15,7 @@ from pathlib import Path
 from clinvk.core.user_paths import make_directory
 from clinvk.git.private_repository import setting
 from clinvk.git.repository import Repository
-from clinvk.git.runner import FOR_EVER, GitError, OverdueError, StoppedError, Until, git, git_until
+from clinvk.git.runner import FOR_EVER, GitError, Until, git, git_until
 
 FETCH_SECONDS = 3600.0
 """How long a fetch may take: the first one of a large repository does."""
@@ -100,8 +100,6 @@ class Mirror:
         wanted = (f"+refs/heads/*:{FETCHED}/*", "+refs/tags/*:refs/tags/*")
         try:
             self._fetch(until, url, "--prune", f"+HEAD:{FETCHED}/HEAD", *wanted)
-        except (StoppedError, OverdueError):
-            raise
         except GitError as error:
             if "find remote ref HEAD" not in str(error):
                 raise

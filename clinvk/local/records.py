@@ -293,8 +293,9 @@ def interrupted(run: RunSummary) -> RunSummary:
     """Return the counts of a run of which no process is left."""
     if run.ended_ms is not None:
         return run
-    run = replace(run, state=INTERRUPTED, running=0, in_flight=0)
-    return replace(run, reserved_micro_usd=0, reserved_tokens=0)
+    return replace(
+        run, state=INTERRUPTED, running=0, in_flight=0, reserved_micro_usd=0, reserved_tokens=0
+    )
 
 
 def check_is_own(path: Path) -> None:

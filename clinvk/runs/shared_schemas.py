@@ -5,22 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 from clinvk.core.schemas import to_piece
-from clinvk.core.shipment import name_of_piece
+from clinvk.core.shipment import lifetime_ms, name_of_piece
 from clinvk.core.spec import TaskSpec
 from clinvk.store.store import Store
-
-DAY_SECONDS = 86_400.0
 
 
 class SharedSchemas:
     """Stores the schemas of a run's tasks, as pieces that are named by their content.
 
-    They stay for `keep_seconds`, and a day more.
+    They stay as long as what is shipped of a checkout (`lifetime_ms`).
     """
 
     def __init__(self, store: Store, keep_seconds: float) -> None:
         self._store = store
-        self._lifetime_ms = int((keep_seconds + DAY_SECONDS) * 1000)
+        self._lifetime_ms = lifetime_ms(keep_seconds)
         self._stored = set[str]()
 
     def shared(self, spec: TaskSpec) -> TaskSpec:

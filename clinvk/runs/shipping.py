@@ -24,7 +24,7 @@ from typing import Any
 
 from clinvk.core import repo_urls
 from clinvk.core.errors import UsageError
-from clinvk.core.shipment import LINE_ENDS, MOST_NAMES, PIECE_BYTES, Shipment
+from clinvk.core.shipment import LINE_ENDS, MOST_NAMES, PIECE_BYTES, Shipment, lifetime_ms
 from clinvk.core.spec import TaskSpec
 from clinvk.core.user_paths import expanded_default, make_directory
 from clinvk.git import given, merges, packs
@@ -39,7 +39,6 @@ KEPT_BYTES = 1 << 30
 WARNING_BYTES = 25 << 20
 MOST_PACKS = 30
 MOST_EXCLUDES = 1 << 15
-DAY_SECONDS = 86_400
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +63,7 @@ class Shipping:
 
     def __init__(self, store: Store, keep_seconds: float, most_bytes: int) -> None:
         self._store = store
-        self._lifetime_ms = int((keep_seconds + DAY_SECONDS) * 1000)
+        self._lifetime_ms = lifetime_ms(keep_seconds)
         self._most_bytes = most_bytes
         self._found: dict[str, Repository | None] = {}
         self._names: dict[tuple[str, str, bool], str] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,9 +21,7 @@ def acl_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     directory = tmp_path_factory.mktemp("acl")
     lines = ["user default off", "user admin on >admin ~* &* +@all", *users(version_of_server())]
     (directory / "users.acl").write_text("\n".join(lines) + "\n")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
+    port = harness.free_port()
     process = subprocess.Popen(
         [
             *(harness.server_program(), "--port", str(port), "--bind", "127.0.0.1"),

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -158,9 +157,7 @@ def test_the_unit_is_valid(tmp_path: Path) -> None:
 @contextmanager
 def server(directory: Path, configuration: str) -> Iterator[int]:
     """Run a server with this configuration on loopback, with a password; its port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
+    port = harness.free_port()
     (directory / "redis.conf").write_text(configuration)
     process = subprocess.Popen(
         [harness.server_program(), directory / "redis.conf", "-"],
@@ -252,9 +249,7 @@ def guarded(temporary: Path) -> Iterator[int]:
         for variable, value in redis_service["environment"].items()
     }
     assert sorted(variables.values()) == sorted(ROLES)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
+    port = harness.free_port()
     script = script.replace("$$", "$").replace("/etc/redis", str(DEPLOY))
     script = script.replace("exec redis-server", f"exec {harness.server_program()}")
     beginning, end, users = script.partition("redis.conf -")
@@ -310,9 +305,7 @@ def test_a_fleet_runs_as_compose_has_it(guarded: int) -> None:
 
 def flower_sees_workers(env: dict[str, str]) -> bool:
     """Start Flower as its image does, and ask it for the workers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
+    port = harness.free_port()
     process = subprocess.Popen(
         [*flower_entrypoint(), f"--port={port}", "--address=127.0.0.1"],
         env={**os.environ, **env, "FLOWER_BASIC_AUTH": "user:pw", "PATH": search_path()},

@@ -25,9 +25,7 @@ TASKS = '{"backend": "echo", "prompt": "one"}\n{"backend": "echo", "prompt": "[f
 @contextmanager
 def server(folder: Path, *settings: str) -> Iterator[int]:
     """A server on a free port of loopback."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    port = harness.free_port()
     config = folder / "redis.conf"
     config.write_text("\n".join((f"port {port}", "bind 127.0.0.1", 'save ""', *settings)) + "\n")
     process = subprocess.Popen(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -236,9 +235,7 @@ def quoted(backend: str, quote: Json) -> Json:
 
 
 def _closed_port() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}"
+    return f"http://127.0.0.1:{harness.free_port()}"
 
 
 def lines(backend: str, api: fakeapi.FakeApi) -> Iterator[Json]:

@@ -117,15 +117,10 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
             each.shutdown(socket.SHUT_RDWR)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 @pytest.fixture
 def servers(tmp_path: Path) -> Iterator[list[Server]]:
     program = harness.server_program()
-    made = [Server(program, tmp_path / name, free_port()) for name in ("first", "second")]
+    made = [Server(program, tmp_path / name, harness.free_port()) for name in ("first", "second")]
     yield made
     for server in made:
         server.kill()

@@ -39,8 +39,7 @@ class CliVersions:
     ) -> str | None:
         if not backend.version_argv:
             return self._content(program)
-        said, code = ask(backend.version_argv, environment)
-        return said if code == 0 and said else None
+        return version_of(backend, environment)
 
     def content(self, path: str) -> str | None:
         """Return what tells a file from others by what is in it; None where it is no file."""
@@ -58,6 +57,12 @@ class CliVersions:
             except OSError:
                 return None
         return self._hashes[stamp]
+
+
+def version_of(backend: Backend, environment: Mapping[bytes, bytes]) -> str | None:
+    """Return what a CLI says of its version; None where it does not."""
+    said, code = ask(backend.version_argv, environment)
+    return said if code == 0 and said else None
 
 
 def program_of(backend: Backend, environment: Mapping[bytes, bytes]) -> str | None:
