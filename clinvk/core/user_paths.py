@@ -1,7 +1,8 @@
-"""Paths as users write them, with `~`, and directories with modes that no umask widens."""
+"""Paths as users write them, directories with modes that no umask widens, and what is in them."""
 
 from __future__ import annotations
 
+import glob
 import os
 import stat
 from pathlib import Path
@@ -48,6 +49,15 @@ def has_home() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def matching(directory: str | Path, pattern: str) -> list[Path]:
+    """Return what is below a directory and matches a pattern of `glob`.
+
+    What others remove at the same time is left out; `Path.glob` fails there before Python 3.13.
+    """
+    found = glob.glob(pattern, root_dir=directory, include_hidden=True, recursive=True)  # noqa: PTH207
+    return [Path(directory, name) for name in found]
 
 
 def make_directory(path: Path, mode: int) -> None:

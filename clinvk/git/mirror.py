@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clinvk.core.user_paths import make_directory
+from clinvk.core.user_paths import make_directory, matching
 from clinvk.git.private_repository import setting
 from clinvk.git.repository import Repository
 from clinvk.git.runner import FOR_EVER, GitError, Until, git, git_until
@@ -104,7 +104,7 @@ class Mirror:
             if "find remote ref HEAD" not in str(error):
                 raise
             self._fetch(until, url, "--prune", *wanted)  # its HEAD is a branch without commits
-        if len(list(Path(self.path, "objects", "pack").glob("*.pack"))) > MOST_PACKS:
+        if len(matching(self.path, "objects/pack/*.pack")) > MOST_PACKS:
             self._git("repack", "--geometric=2", "-d", "-l", "-q")
 
     def fetch_named(self, url: str, names: Iterable[str], until: Until = FOR_EVER) -> None:
@@ -138,7 +138,7 @@ class Mirror:
         for path in [
             found
             for name in (*names, "*.lock", "refs/**/*.lock")
-            for found in Path(self.path).glob(name)
+            for found in matching(self.path, name)
         ]:
             with contextlib.suppress(OSError):
                 path.unlink()

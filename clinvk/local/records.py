@@ -27,7 +27,7 @@ from pathlib import Path
 
 from clinvk.core.errors import UsageError, WireError
 from clinvk.core.spec import RunSummary
-from clinvk.core.user_paths import is_private_directory, make_directory
+from clinvk.core.user_paths import is_private_directory, make_directory, matching
 from clinvk.local import server
 
 FORMAT = 1
@@ -403,7 +403,7 @@ class Records:
             return
         with contextlib.suppress(OSError):
             marker.touch(mode=0o600)
-            for trash in self.directory.glob(f"{_REMOVED}*"):
+            for trash in matching(self.directory, f"{_REMOVED}*"):
                 shutil.rmtree(trash, ignore_errors=True)
         for record in self._surplus()[:CLEAN_LIMIT]:
             with contextlib.suppress(OSError):

@@ -6,9 +6,8 @@ import contextlib
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from clinvk.core.user_paths import is_private_directory
+from clinvk.core.user_paths import is_private_directory, matching
 from clinvk.local import server
 
 ANSWER_SECONDS = 1.0
@@ -37,7 +36,7 @@ def running_runs() -> list[RunningRun]:
 def _directories() -> Iterator[str]:
     for place in dict.fromkeys((tempfile.gettempdir(), "/tmp")):  # noqa: S108  (owner is checked)
         with contextlib.suppress(OSError):
-            for path in Path(place).glob(f"{server.DIRECTORY_PREFIX}*"):
+            for path in matching(place, f"{server.DIRECTORY_PREFIX}*"):
                 if is_private_directory(path) and server.is_up(str(path)):
                     yield str(path)
 

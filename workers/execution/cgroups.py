@@ -22,6 +22,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clinvk.core.user_paths import matching
+
 logger = logging.getLogger(__name__)
 
 ROOT = Path("/sys/fs/cgroup")
@@ -262,7 +264,7 @@ def _remove(directory: Path, give_up_at: float) -> None:
 
 def _remove_stale(hierarchy: _Hierarchy) -> None:
     """End and remove the groups of workers that were killed."""
-    for directory in hierarchy.directory.glob(f"{PREFIX}*"):
+    for directory in matching(hierarchy.directory, f"{PREFIX}*"):
         worker = directory.name.removeprefix(PREFIX).partition("-")[0]
         if not Path(f"/proc/{worker}").exists():
             TaskGroup({directory: hierarchy.version}, {}).close()

@@ -37,7 +37,7 @@ from pathlib import Path
 
 from clinvk.backends.base import SESSION_ID, Backend, Session
 from clinvk.core.error_log import ErrorLog
-from clinvk.core.user_paths import expanded_default, make_directory
+from clinvk.core.user_paths import expanded_default, make_directory, matching
 from clinvk.store.types import Lease
 from workers.execution.disk import remove, size_bytes
 from workers.observers import (
@@ -155,7 +155,7 @@ class SessionStore:
     def is_kept(self, lease: Lease) -> bool:
         """Whether an execution of the task on this worker has kept its session."""
         place = self._own / _name(lease)
-        return (place / TRACES).exists() or any(place.glob("*/*"))
+        return (place / TRACES).exists() or bool(matching(place, "*/*"))
 
     def _keep(
         self,
@@ -226,12 +226,12 @@ class SessionStore:
             case TaskEnded(lease) | TaskReleased(lease) | TaskLost(lease):
                 self._remove([self._own / _name(lease)])
             case RunEnded(run) | RunCanceled(run):
-                self._remove(self._own.glob(f"{glob.escape(run)}.*"))
+                self._remove(matching(self._own, f"{glob.escape(run)}.*"))
 
     def sweep(self) -> None:
         """Remove what is kept for nothing: of runs that are over, and of workers that are gone."""
         remove_stale(self._base, self._own)
-        waiting = [place for place in self._own.glob("*.*") if place.name not in self._active]
+        waiting = [place for place in matching(self._own, "*.*") if place.name not in self._active]
         for place in waiting:
             if self._is_over(place.name.rpartition(".")[0]):
                 self._retire(place)
@@ -240,13 +240,13 @@ class SessionStore:
         for place, size in zip(left, sizes, strict=True):
             if size > MOST_BYTES:
                 self._retire(place)
-        for gone in self._own.glob(f"{GONE}*"):
+        for gone in matching(self._own, f"{GONE}*"):
             _erase(gone)
 
     def close(self) -> None:
         """Remove what is over before this process ends; all, if nothing goes on after it."""
         if self._is_passing:
-            self._remove(self._own.glob("*.*"))
+            self._remove(matching(self._own, "*.*"))
         with self._lock:
             thread, self._thread = self._thread, None
         if thread is not None:
@@ -302,14 +302,14 @@ def directory_of(state_dir: str) -> Path:
 
 def remove_run(base: Path, run: str) -> None:
     """Remove what is kept of a run that is over, and of which no worker lives."""
-    for place in base.glob(f"*/{glob.escape(run)}.*"):
+    for place in matching(base, f"*/{glob.escape(run)}.*"):
         _erase(place)
         _remove_if_empty(place.parent)
 
 
 def remove_stale(base: Path, own: Path | None = None) -> None:
     """Remove what workers left, except for `own`, that are gone and that nobody goes on with."""
-    for directory in base.glob("*"):
+    for directory in matching(base, "*"):
         if directory != own:
             with contextlib.suppress(OSError):  # its worker lives, or it is another user's
                 _remove_stale(directory)
@@ -319,7 +319,7 @@ def _remove_stale(directory: Path) -> None:
     lock_fd = os.open(directory / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for place in (*directory.glob("*.*"), *directory.glob(f"{GONE}*")):
+        for place in (*matching(directory, "*.*"), *matching(directory, f"{GONE}*")):
             if directory.name.startswith(PASSING) or _is_old(place):
                 _erase(place)
         _remove_if_empty(directory)

@@ -1,4 +1,7 @@
-"""Paths with `~`, for users who have no home too; directories that no umask opens to others."""
+"""Paths with `~`, for users who have no home too; directories that no umask opens to others.
+
+What is in a directory is listed while others remove from it.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from clinvk.core.user_paths import (
     expanded,
     expanded_default,
     make_directory,
+    matching,
 )
 
 
@@ -63,3 +67,24 @@ def test_directories_have_their_mode_whatever_the_umask_is(tmp_path: Path) -> No
     make_directory(tmp_path / "a" / "b", 0o700)
     for directory in (tmp_path / "a", tmp_path / "a" / "b"):
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
+def test_what_goes_while_it_is_looked_for_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "kept" / ".file"
+    for path in (kept, tmp_path / "gone" / "file"):
+        path.parent.mkdir()
+        path.touch()
+    scandir = os.scandir
+
+    def remove_and_scan(path: str) -> object:
+        if Path(path).name == "gone":
+            Path(path, "file").unlink()
+            Path(path).rmdir()
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", remove_and_scan)
+    assert matching(tmp_path, "*/*") == [kept]
+    assert not (tmp_path / "gone").exists()
+    assert matching(tmp_path / "never", "*") == []

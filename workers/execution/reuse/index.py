@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Protocol
 
-from clinvk.core.user_paths import make_directory
+from clinvk.core.user_paths import make_directory, matching
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.store.failure_detector import ANSWER_SECONDS
 from clinvk.store.store import Store
@@ -115,7 +115,7 @@ class DirectoryIndex:
 
 def _files(directory: Path) -> list[tuple[Path, os.stat_result]]:
     found = []
-    for path in directory.glob("??/*"):
+    for path in matching(directory, "??/*"):
         with contextlib.suppress(OSError):
             found.append((path, path.stat()))
     return found

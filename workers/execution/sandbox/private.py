@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from clinvk.core.user_paths import matching
 from workers.execution.disk import remove
 from workers.execution.sandbox.plan import PrivateDirectory
 
@@ -99,7 +100,7 @@ def _locked_base() -> tuple[Path, int]:
 
 def remove_stale() -> None:
     """Remove the directories of workers that are gone."""
-    for base in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    for base in matching(tempfile.gettempdir(), f"{PREFIX}*"):
         with contextlib.suppress(OSError):  # another user's, or another process is at it
             lock_fd = os.open(base / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:

@@ -24,7 +24,7 @@ from typing import Protocol
 from clinvk.core.errors import WireError
 from clinvk.core.shipment import PIECE, Shipment
 from clinvk.core.spec import TaskSpec
-from clinvk.core.user_paths import make_directory
+from clinvk.core.user_paths import make_directory, matching
 from clinvk.git.mirror import COMMIT, NOTES, Mirror
 from clinvk.git.runner import FOR_EVER, GitError, OverdueError, StoppedError, Until
 from workers.execution.disk import remove
@@ -214,7 +214,7 @@ class Repositories:
     def _remove(self, path: Path, keep_days: float, used: Callable[[], Collection[str]]) -> None:
         with contextlib.suppress(BlockingIOError), _Lock.of(path) as lock:
             lock.exclude_now()
-            borrowed = map(_text, path.parent.glob("*/objects/info/alternates"))
+            borrowed = map(_text, matching(path.parent, "*/objects/info/alternates"))
             is_used = str(path) in used() or any(f"{path}/" in text for text in borrowed)
             if not is_used and _is_old(path, keep_days):
                 remove(str(path))

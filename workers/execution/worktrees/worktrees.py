@@ -18,7 +18,7 @@ from pathlib import Path
 
 from clinvk.core.changes import Changes
 from clinvk.core.spec import TaskSpec
-from clinvk.core.user_paths import expanded_default, make_directory
+from clinvk.core.user_paths import expanded_default, make_directory, matching
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.git.repository import Repository
 from clinvk.git.runner import FOR_EVER, GitError, OverdueError, StoppedError, TooLargeError, Until
@@ -385,7 +385,7 @@ def _is_its_own(repository: Repository) -> bool:
 
 def _is_in_use(top: str) -> bool:
     """Whether a process works in a directory, as far as this user can see."""
-    for link in Path("/proc").glob("[0-9]*/cwd"):
+    for link in matching("/proc", "[0-9]*/cwd"):
         with contextlib.suppress(OSError):
             if os.readlink(link).startswith(top):  # noqa: PTH115
                 return True
