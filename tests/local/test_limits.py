@@ -66,7 +66,7 @@ def test_a_run_that_is_resumed_goes_on_in_its_session(
     tmp_path: Path, env: Mapping[str, str], script: Script
 ) -> None:
     """A laptop's lid is closed while a task waits that had called tools."""
-    script.limits(2, acts=True)
+    script.limits(12, acts=True)
     script.says("fine")
     tasks = tmp_path / "tasks.json"
     tasks.write_text(json.dumps([{"backend": "claude", "prompt": "hello"}]))
