@@ -11,7 +11,7 @@ from clinvk.store.types import Explanation, PendingReason
 
 MAX_WORKERS = 3
 NORMAL = frozenset(
-    {"run", "busy", "limit", "rate", "turn", "limited", "held", "budget", "occupied"}
+    {"run", "busy", "limit", "rate", "rising", "turn", "limited", "held", "budget", "occupied"}
 )
 """Reasons that pass by themselves as tasks end."""
 REASONS = {
@@ -21,6 +21,7 @@ REASONS = {
     "unserved": "no live worker serves {}",
     "busy": "all slots for {} are busy",
     "rate": "queue {} has reached its rate",
+    "rising": "queue {} begins with some, and doubles them every two seconds",
     "run": "the run has reached max_parallel",
     "turn": "another run has its turn in queue {}",
     "budget": "{} is kept from starting by a budget",

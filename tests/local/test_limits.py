@@ -57,7 +57,7 @@ def test_a_run_waits_until_a_window_opens_and_finishes(run: Run, script: Script)
     result = run()
     assert result["output"] == "fine"
     assert result["rejections"] == 1
-    assert result["waited_seconds"] > 1
+    assert result["waited_seconds"] > 0
     (refused,) = result["tried"]
     assert (refused["backend"], refused["error_kind"]) == ("claude", "usage_limit")
 

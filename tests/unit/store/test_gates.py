@@ -172,7 +172,7 @@ def test_a_probe_whose_worker_is_lost_makes_room_for_another(fleet: Fleet) -> No
 
 def test_fifty_refusals_at_once_are_one_cut(fleet: Fleet) -> None:
     fleet.submit(60)
-    fleet.store.seconds += 1
+    fleet.later(2)  # by then all have started
     for lease in fleet.out[:50]:
         fleet.hold(lease, signal="burst", delay_ms=HOUR * 1000)
     gate = fleet.gate()
@@ -678,3 +678,37 @@ def test_a_task_of_a_canceled_run_says_that_it_was_tried(fleet: Fleet) -> None:
     assert of_refused.error == of_lost.error == "canceled before it was tried again"
     assert (of_lost.attempts, of_lost.cost_source) == (1, "unknown")
     assert of_fresh == TaskResult.never_started(2)
+
+
+def test_a_queue_without_a_known_limit_begins_slowly(fleet: Fleet) -> None:
+    fleet.submit(100)
+    assert len(fleet.out) == 32
+    assert fleet.later(1) == []
+    assert [len(fleet.later(1)), len(fleet.later(2))] == [32, 36]
+
+
+def test_what_was_in_flight_a_while_ago_may_be_at_once(fleet: Fleet) -> None:
+    fleet.submit(64)
+    fleet.later(2)
+    fleet.end_all()
+    fleet.submit(100, "again")
+    assert len(fleet.out) == 64
+    fleet.later(2)
+    fleet.end_all()
+    fleet.later(600)
+    fleet.submit(100, "later")
+    assert len(fleet.out) == 32
+
+
+def test_a_queue_with_a_limit_starts_at_once_what_that_allows(fleet: Fleet) -> None:
+    fleet.store.limit(QUEUE, max_concurrency=80)
+    fleet.submit(100)
+    assert len(fleet.out) == 80
+
+
+def test_a_slow_start_says_when_to_come_back_and_why(fleet: Fleet) -> None:
+    fleet.submit(40)
+    assert fleet.store.admit().retry_after_ms == 2000
+    explanation = fleet.store.explain("r")
+    assert explanation is not None
+    assert [(each.reason, each.count) for each in explanation.pending] == [("rising", 8)]

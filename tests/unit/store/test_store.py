@@ -290,7 +290,7 @@ def test_the_reaper_finds_runs_that_their_chord_did_not_close(store: Store) -> N
 
 
 def test_a_run_of_many_chunks_is_whole(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "SUBMIT_CHUNK", 20)
+    monkeypatch.setattr(runs, "SUBMIT_CHUNK", 10)
     total = 2 * runs.SUBMIT_CHUNK + 1
     assert len(submit(store, " ".join(["a"] * total), max_parallel=total)) == total
 

@@ -23,11 +23,37 @@ local function come_back(admission, wait_ms)
   if wait_ms > 0 then admission.retry_ms = math.min(admission.retry_ms, wait_ms) end
 end
 
+-- Slow start: beyond SLOW_START tasks in flight, those of a queue without any limit, set or learned, at
+-- most double every DOUBLING_MS. So a provider that allows less refuses some of them, and not as many as
+-- the fleet has slots. What the queue has risen to is forgotten after RISE_KEPT_MS.
+-- The queue's field `rise`: how many may be in flight, and since when (ms).
+local SLOW_START, DOUBLING_MS, RISE_KEPT_MS = 32, 2000, 600000
+
+-- Return for how long (ms) a queue starts no more tasks, so that it rises slowly; 0 where it may go on.
+local function rise_wait(queue, admission, rise)
+  local in_flight = admission.taken[queue] or 0
+  admission.rises[queue] = nil
+  if in_flight < SLOW_START - 1 then return 0 end
+  local most, since_ms = string.match(rise or '', '^(%d+):(%d+)$')
+  local age_ms = admission.now - (since_ms or 0)
+  if age_ms >= RISE_KEPT_MS then
+    most = math.max(SLOW_START, in_flight + 1)
+  elseif in_flight < tonumber(most) then
+    return 0
+  elseif age_ms < DOUBLING_MS then
+    return DOUBLING_MS - age_ms
+  else
+    most = 2 * in_flight
+  end
+  admission.rises[queue] = integer(most) .. ':' .. integer(admission.now)
+  return 0
+end
+
 -- Say why one queue may not dispatch one more task now; nil if it may.
 local function why_queue_closed(queue, admission)
   local state = redis.call('HMGET', queue_key(queue), 'paused', 'max_concurrency',
                            'interval_ms', 'last_ms', 'gate', 'paused_until', 'limited_ms',
-                           'model_gates')
+                           'model_gates', 'rise')
   admission.was_limited[queue] = state[5] or state[7]
   admission.has_model_gates[queue] = state[8]
   if state[1] == '1' then
@@ -50,6 +76,13 @@ local function why_queue_closed(queue, admission)
   local slots = tonumber(admission.slots[queue] or 0)
   if slots == 0 then return 'unserved' end
   if (admission.taken[queue] or 0) >= slots or admission.free <= 0 then return 'busy' end
+  if not (state[2] or state[5]) then
+    local rise_ms = rise_wait(queue, admission, state[9])
+    if rise_ms > 0 then
+      come_back(admission, rise_ms)
+      return 'rising'
+    end
+  end
   -- GCRA with a burst of one (the generic cell rate algorithm): starts are spaced evenly, so
   -- that no window of time ever has more than its share.
   local wait_ms = (state[4] or 0) + (state[3] or 0) - admission.now
@@ -199,6 +232,7 @@ local function dispatch_task(run, queue, chosen, admission, amounts, suitable)
   write({'ZREM', leases_key(chosen), lease},
         'ZADD', leases_key(chosen), integer(admission.now + admission.claim_timeout_ms), lease)
   touch_shared(leases_key(chosen))
+  if admission.rises[chosen] then set_field(queue_key(chosen), 'rise', admission.rises[chosen]) end
   take_turn(run, queue, chosen, admission)
   if record_of(run).has_tries or admission.was_limited[chosen] then
     end_wait(run, queue, index)
@@ -307,7 +341,7 @@ end
 local function new_admission(claim_timeout_ms)
   return {now = now_ms(), claim_timeout_ms = tonumber(claim_timeout_ms), retry_ms = 3600000,
           dispatched = {}, runs = {}, slots = {}, taken = {}, free = 0, held = 0, passed = {},
-          was_limited = {}, has_model_gates = {}, failures = {}}
+          was_limited = {}, has_model_gates = {}, rises = {}, failures = {}}
 end
 
 -- Make tasks pending that were held until now.
