@@ -131,5 +131,6 @@ def clinvk(
         timeout=TIMEOUT_SECONDS * 2,
         check=False,
     )
+    sys.stderr.write(done.stderr)  # which is shown if the test fails
     documents.check(arguments, done.stdout)
     return Completed(done.returncode, done.stdout, done.stderr)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import click
@@ -54,11 +52,10 @@ def parallel(config: str | None, **options: Any) -> int:
     Exit codes: 0 every task is ok, 1 a task failed, was canceled or lost, 2 bad usage or task
     file, 3 bad configuration, 4 the broker cannot be reached, 130 interrupted.
     """
-    with _starting_local_mode(config, options):
-        from clinvk.commands import parallel
-        from clinvk.config import settings
+    from clinvk.commands import parallel
+    from clinvk.config import settings
 
-        return parallel.run(settings.load(config), ParallelOptions(**take_paths(options)))
+    return parallel.run(settings.load(config), ParallelOptions(**take_paths(options)))
 
 
 @click.command()
@@ -72,11 +69,10 @@ def chain(config: str | None, **options: Any) -> int:
     A prompt can use the output of earlier steps: {{previous}}, {{steps.NAME.output}}.
     The exit codes are those of `clinvk parallel`.
     """
-    with _starting_local_mode(config, options):
-        from clinvk.commands import chain
-        from clinvk.config import settings
+    from clinvk.commands import chain
+    from clinvk.config import settings
 
-        return chain.run(settings.load(config), ChainOptions(**take_paths(options)))
+    return chain.run(settings.load(config), ChainOptions(**take_paths(options)))
 
 
 @click.command()
@@ -109,22 +105,10 @@ def compare(config: str | None, **options: Any) -> int:
     PROMPT is the text itself, or - for standard input.
     The exit codes are those of `clinvk parallel`.
     """
-    with _starting_local_mode(config, options):
-        from clinvk.commands import compare
-        from clinvk.config import settings
+    from clinvk.commands import compare
+    from clinvk.config import settings
 
-        return compare.run(settings.load(config), CompareOptions(**take_paths(options)))
-
-
-def _starting_local_mode(
-    config: str | None, options: Mapping[str, Any]
-) -> AbstractContextManager[None]:
-    """Start local mode where the run needs it, while the rest is imported and read."""
-    if options["dry_run"]:
-        return nullcontext()
-    from clinvk.local.expected import expected
-
-    return expected(options["broker"], config)
+    return compare.run(settings.load(config), CompareOptions(**take_paths(options)))
 
 
 COMMANDS = (parallel, chain, compare)

@@ -1,8 +1,8 @@
 """The supervisor that a command is likely to need, started before the command loads anything else.
 
-It loads what a worker needs while the command reads its files. The program guesses by its arguments
-(`anticipate`), which click has not read by then, and the command by its options (`expected`). A
-wrong guess costs no more than that: a supervisor that is not used is ended.
+It loads what a worker needs while the command reads its files. The program guesses by its
+arguments, which click has not read by then. A wrong guess costs no more than that: a supervisor
+that is not used is ended, and one that is missing is started where it is needed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from clinvk.config import paths
 from clinvk.core.errors import ConfigError
@@ -53,27 +53,13 @@ def spawn() -> Spawned:
     return Spawned(directory, process)
 
 
-@contextlib.contextmanager
-def expected(broker: str | None, config: str | None) -> Iterator[None]:
-    """Start a supervisor for a `start` inside, unless a broker seems to be configured.
-
-    `broker` and `config` are what the command line says, or None.
-    """
-    if _names_broker(broker, config):
-        discard()
-    else:
-        _start()
-    try:
-        yield
-    finally:
-        discard()
-
-
 def anticipate(arguments: Sequence[str]) -> None:
     """Start a supervisor if a command that starts runs is likely to need one, by its arguments."""
+    global _expected
     broker, config = _value_of("--broker", arguments), _value_of("--config", arguments)
     if WITHOUT.isdisjoint(arguments) and not _names_broker(broker, config):
-        _start()
+        with contextlib.suppress(OSError):  # `start` will report it
+            _expected = spawn()
 
 
 def _value_of(option: str, arguments: Sequence[str]) -> str | None:
@@ -84,12 +70,6 @@ def _value_of(option: str, arguments: Sequence[str]) -> str | None:
         if name == option:
             found = value if separator else following
     return found
-
-
-def _start() -> None:
-    global _expected
-    with contextlib.suppress(OSError):  # `start` will report it
-        _expected = _expected or spawn()
 
 
 def discard() -> None:

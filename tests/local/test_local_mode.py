@@ -14,7 +14,7 @@ from clinvk.core.errors import BrokerError
 from clinvk.core.spec import RunOptions, TaskResult, TaskSpec, TaskStatus
 from clinvk.core.worker_config import WorkerConfig
 from clinvk.local import server, start
-from clinvk.local.expected import anticipate, discard, expected
+from clinvk.local.expected import anticipate, discard, take_expected
 from clinvk.local.reach import connect
 from clinvk.local.records import Records
 from clinvk.runs.client import Client, Event, Run
@@ -151,45 +151,47 @@ def processes(word: str) -> list[psutil.Process]:
 
 
 def test_what_was_got_ready_is_used(temporary: Path) -> None:
-    with expected(None, None):
-        ready = supervisor()
-        with _connect() as client:
-            assert supervisor() == ready
-            assert len(results(list(happened(client.submit(specs("x"), RunOptions()))))) == 1
+    anticipate([])
+    ready = supervisor()
+    with _connect() as client:
+        assert supervisor() == ready
+        assert len(results(list(happened(client.submit(specs("x"), RunOptions()))))) == 1
     assert list(temporary.iterdir()) == []
 
 
 def test_what_was_got_ready_in_vain_goes_away(temporary: Path) -> None:
-    with expected(None, None):
-        assert supervisor().is_running()
+    anticipate([])
+    assert supervisor().is_running()
+    discard()
     assert processes("") == []
     assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("arguments", "count"),
+    ("arguments", "is_expected"),
     [
-        ("", 1),
-        ("--file x", 1),
-        ("--config none.yaml", 1),
-        ("--config broker.yaml", 0),
-        ("--config none.yaml --config=broker.yaml", 0),
-        ("--broker redis://host/0", 0),
-        ("--broker=redis://host/0", 0),
-        ("-f x --dry-run", 0),
-        ("--help", 0),
+        ("", True),
+        ("--file x", True),
+        ("--config none.yaml", True),
+        ("--config broker.yaml", False),
+        ("--config none.yaml --config=broker.yaml", False),
+        ("--broker redis://host/0", False),
+        ("--broker=redis://host/0", False),
+        ("-f x --dry-run", False),
+        ("--help", False),
     ],
 )
 def test_it_is_got_ready_where_the_arguments_say_so(
-    arguments: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: str, is_expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("broker.yaml").write_text("broker_url: redis://host/0\n")
     anticipate(arguments.split())
     try:
-        assert len(processes("clinvk.local.supervisor")) == count
-        with expected(None, None):  # which takes what there is
-            assert len(processes("clinvk.local.supervisor")) == 1
+        if is_expected:
+            assert supervisor().is_running()
+        else:
+            assert take_expected() is None
     finally:
         discard()
     assert processes("") == []
@@ -210,8 +212,10 @@ def test_nothing_is_got_ready_where_there_is_a_broker(
     config.write_text("broker_url: redis://host/0\n" if how == "file" else "{}")
     if how == "variable":
         monkeypatch.setenv("CLINVK_BROKER_URL", "redis://host/0")
-    with expected("redis://host/0" if how == "flag" else None, str(config)):
-        assert processes("clinvk.local.supervisor") == []
+    broker = ["--broker", "redis://host/0"] if how == "flag" else []
+    anticipate([*broker, "--config", str(config)])
+    assert take_expected() is None
+    assert processes("") == []
 
 
 @pytest.mark.parametrize(
