@@ -6,14 +6,13 @@ import io
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 
 import fakeredis
 import pytest
 
 from clinvk.cli.main import main
-from clinvk.local import expected, reach
+from clinvk.local import reach
 from clinvk.store.store import Store
 from tests import documents, harness
 from tests.harness import Completed as Ended
@@ -63,7 +62,6 @@ def clinvk(
 ) -> Clinvk:
     """Run `clinvk ARGUMENTS` in an empty directory; returns status, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(expected, "expected", lambda *_: nullcontext())
 
     def run(*arguments: str, stdin: str | bytes | None = "") -> Ended:
         content = stdin.encode() if isinstance(stdin, str) else stdin or b""

@@ -236,6 +236,33 @@ def test_after_a_reset_the_limit_doubles_up_to_what_it_was(fleet: Fleet) -> None
     assert (most, fleet.limit()) == (15, 15)
 
 
+def test_after_a_reset_the_limit_doubles_up_to_half_of_what_was_in_flight(fleet: Fleet) -> None:
+    fleet.submit(11)
+    for lease in list(fleet.out):
+        fleet.hold(lease, signal="window", retry_at_ms=fleet.in_ms(MINUTE))
+    fleet.submit(97, run="more")
+    assert len(fleet.later(MINUTE + 80)) == 1
+    limits = []
+    for _ in range(8):
+        fleet.end(fleet.out[0])
+        limits.append(fleet.limit())
+        assert len(fleet.out) == limits[-1]
+    assert limits == [2, 4, 5, 5, 6, 6, 7, 7]
+
+
+def test_the_limit_grows_after_a_reset_only_where_all_of_it_is_used(fleet: Fleet) -> None:
+    fleet.submit(1)
+    fleet.hold(fleet.out[0], signal="window", retry_at_ms=fleet.in_ms(MINUTE))
+    for number in range(5):
+        fleet.submit(1, run=f"later{number}")
+    for _ in range(5):
+        fleet.later(MINUTE + 80)
+        fleet.end(fleet.out[0])
+    limit = fleet.limit()
+    fleet.end(fleet.out[0])
+    assert fleet.limit() == limit
+
+
 def test_a_hint_holds_the_task_back(fleet: Fleet) -> None:
     fleet.submit(2)
     fleet.hold(fleet.out[0], signal="burst", delay_ms=30_000)
@@ -287,6 +314,23 @@ def test_a_model_that_is_limited_does_not_stop_others(fleet: Fleet) -> None:
     fleet.end(fleet.out[0])
     assert len(fleet.later(10)) == 2
     assert fleet.gate(model="opus") is None
+
+
+def test_what_has_waited_for_a_model_does_not_start_all_at_once(fleet: Fleet) -> None:
+    fleet.submit(30, model="opus")
+    for lease in list(fleet.out):
+        fleet.hold(lease, signal="window", model="opus", retry_at_ms=fleet.in_ms(HOUR))
+    fleet.submit(2, run="other", model="haiku")
+    others = list(fleet.out)
+    assert len(others) == 2
+    (probe,) = fleet.later(HOUR + 80)
+    fleet.end(next(lease for lease in fleet.out if lease.index == probe and lease not in others))
+    fleet.later(10)
+    assert len(fleet.out) == len(others) + 2
+    assert fleet.limit() == 4
+    fleet.end_all()
+    fleet.later(10)
+    assert len(fleet.out) == 15  # of the 30 that were in flight
 
 
 def test_a_task_may_wait_only_so_long(fleet: Fleet) -> None:

@@ -12,8 +12,11 @@
 --   probe          the lease of the probe
 --   kind, worker, retry_at  what closed it: the kind of limit, who met it, when it opens (ms)
 --   limit          how many may be in flight
---   opening        1 while each success doubles the limit, after a probe went well
---   ceiling        the limit as the gate was closed, where there was one: doubling ends there
+--   opening        1 after a probe went well: the limit doubles with each success, up to `ceiling`, or up to
+--                  half of `level` and then by one with every other success
+--   ceiling        the limit as the gate was closed, where there was one: opening ends there
+--   level          how many were in flight as the gate was closed
+--   successes      since the limit grew last, while opening
 --   proven         how many in flight went well since the cut; starts beyond are PACE_MS apart
 --   cut_ms, cuts   when the limit was cut last; how often without a success in between
 --   grown_ms, step when the limit grew last, and by how much it grows next
@@ -89,7 +92,7 @@ local function note_start(queue, model, lease)
   save_gate(queue, model, gate)
 end
 
-local function close_gate(gate, started_ms, retry_at_ms)
+local function close_gate(gate, started_ms, retry_at_ms, in_flight)
   local now = now_ms()
   local is_news = started_ms > (gate.closed_ms or 0)
   local until_ms = gate.closed_until or 0
@@ -103,7 +106,7 @@ local function close_gate(gate, started_ms, retry_at_ms)
     until_ms = math.max(until_ms, now + LADDER_MS[gate.failed_probes])
   end
   if is_news then gate.closed_ms, gate.probe = now, nil end
-  if not gate.closed_until then gate.first_closed_ms = now end
+  if not gate.closed_until then gate.first_closed_ms, gate.level = now, in_flight end
   gate.closed_until = math.max(until_ms, now)
 end
 
@@ -123,7 +126,7 @@ local function note_limit(queue, model, signal, started_ms, retry_at_ms, kind, w
   local gate = gate_of(queue, model) or {}
   gate.kind, gate.worker = kind, worker
   if signal == 'window' or model ~= '' then
-    close_gate(gate, started_ms, retry_at_ms)
+    close_gate(gate, started_ms, retry_at_ms, in_flight)
   else
     cut_gate(gate, started_ms, in_flight)
   end
@@ -138,27 +141,42 @@ local function count_closed(queue, gate)
   end
 end
 
--- A model's gate has no limit: what it lets through, the gate of the queue counts.
-local function open_gate(queue, model, gate)
-  if model == '' then count_closed(queue, gate) end
+-- Let two tasks start beside `others`, which are none that the gate has held up, and more with each success.
+local function open_gate(gate, others)
   gate.closed_until, gate.probe, gate.failed_probes, gate.retry_at = nil, nil, nil, nil
   gate.opened_ms, gate.opening = now_ms(), 1
   gate.ceiling = gate.limit
-  gate.limit = math.min(2, gate.ceiling or 2)
+  gate.limit = math.min(others + 2, gate.ceiling or math.huge)
   gate.proven, gate.cut_ms = gate.limit, gate.cut_ms or 0
   gate.grown_ms, gate.step, gate.paced_ms = now_ms(), 1, 0
 end
 
+-- A model's gate has no limit: the gate of the queue counts what it lets through. Where that has no limit
+-- either, it gets one, or all that have waited for the model would start at once.
+local function remove_model_gate(queue, model, gate, in_flight)
+  remove_gate(queue, model)
+  if gate_of(queue, '') then return end
+  local opening = {level = gate.level, kind = gate.kind, worker = gate.worker}
+  open_gate(opening, in_flight - 1)
+  save_gate(queue, '', opening)
+end
+
+local function grow_opening_gate(gate, started_ms, in_flight)
+  if started_ms < gate.opened_ms then return end
+  local safe = gate.ceiling or math.floor((gate.level or 0) / 2)
+  gate.successes = (gate.successes or 0) + 1
+  if gate.limit < safe then
+    gate.limit, gate.successes = math.min(gate.limit * 2, safe), 0
+  elseif gate.successes > 1 and in_flight >= gate.limit then
+    gate.limit, gate.successes = gate.limit + 1, 0
+  end
+  gate.proven = gate.limit
+  if gate.limit == gate.ceiling then gate.opening = nil end
+end
+
 local function grow_gate(gate, started_ms, in_flight)
   local now = now_ms()
-  if gate.opening then
-    if started_ms >= gate.opened_ms then
-      gate.limit = math.min(gate.limit * 2, gate.ceiling or math.huge)
-      gate.proven = gate.limit
-      if gate.limit == gate.ceiling then gate.opening = nil end
-    end
-    return
-  end
+  if gate.opening then return grow_opening_gate(gate, started_ms, in_flight) end
   if started_ms <= gate.cut_ms then return end
   gate.cuts = 0
   if in_flight > gate.proven and now - gate.cut_ms > PACE_MS then
@@ -181,8 +199,9 @@ local function note_end(queue, model, signal, lease, started_ms, in_flight, most
     if gate.probe ~= lease then return end
     gate.probe = nil
     if signal == 'clean' then
-      if model ~= '' then return remove_gate(queue, model) end
-      open_gate(queue, model, gate)
+      if model ~= '' then return remove_model_gate(queue, model, gate, in_flight) end
+      count_closed(queue, gate)
+      open_gate(gate, 0)
     end
   elseif signal == 'frozen' then
     gate.grown_ms = now_ms()

@@ -102,12 +102,11 @@ end
 local function note_end_of(run, index, queue, signal, lease, started_ms)
   if not started_ms then return end
   local state = redis.call('HMGET', queue_key(queue), 'gate', 'model_gates')
-  if state[1] then
-    note_end(queue, '', signal, lease, started_ms, redis.call('ZCARD', leases_key(queue)),
-             most_in_flight(queue))
-  end
+  if not (state[1] or state[2]) then return end
+  local in_flight, most = redis.call('ZCARD', leases_key(queue)), most_in_flight(queue)
+  if state[1] then note_end(queue, '', signal, lease, started_ms, in_flight, most) end
   if state[2] then
     local _, model = route_of_task(run, index)
-    if model and model ~= '' then note_end(queue, model, signal, lease, started_ms, 0, 0) end
+    if model and model ~= '' then note_end(queue, model, signal, lease, started_ms, in_flight, most) end
   end
 end
