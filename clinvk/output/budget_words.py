@@ -25,7 +25,7 @@ def ended_by_budget(run: RunSummary) -> str | None:
             f"stopped: nobody knows what {what} costs: set prices.{what.partition(':')[0]} in its "
             f"worker's configuration, or {retry} --allow-unknown-cost goes on"
         )
-    left = f"{run.canceled} task{'s were' if run.canceled != 1 else ' was'} not started"
+    left = f"{run.canceled} task{'s were' if run.canceled != 1 else ' was'} canceled"
     if run.budget_of not in {None, "run"}:
         return (
             f"today's budget{_of(run.budget_of or '')} is used up, {left}; "

@@ -21,14 +21,14 @@ def line(**fields: Any) -> str | None:
         (
             {"max_micro_usd": 2_200_000, "spent_micro_usd": 2_000_000, "budget_of": "run"},
             (
-                "the budget is used up: $2.00 of $2.20 spent, 6 tasks were not started; "
+                "the budget is used up: $2.00 of $2.20 spent, 6 tasks were canceled; "
                 "clinvk retry r --max-cost 5.8 goes on"
             ),
         ),
         (
             {"budget_of": "clinvk.claude"},
             (
-                "today's budget of claude is used up, 6 tasks were not started; "
+                "today's budget of claude is used up, 6 tasks were canceled; "
                 "clinvk retry r goes on after 00:00 UTC"
             ),
         ),
