@@ -28,7 +28,7 @@ TOLD: Mapping[Reason, str] = {
     Reason.MAX_PARALLEL: "no more than {} tasks of the run at once (--max-parallel)",
     Reason.LIMITS: "what waited was held by limits of providers, or to be tried again",
     Reason.QUEUE_LIMIT: "limits of queues (clinvk queues)",
-    Reason.SLOTS: "no worker had a free slot for what waited (clinvk workers)",
+    Reason.SLOTS: "no worker had a free slot (clinvk workers), or the queue began slowly",
 }
 
 

@@ -47,7 +47,8 @@ class Reason(StrEnum):
     """All that waits and is not held waits in queues that run as many tasks as their limit, as it
     is set now, or that have a rate."""
     SLOTS = "slots"
-    """No worker has a free slot for what waits: none is there, or they run tasks of other runs."""
+    """No worker has a free slot for what waits: none is there, or they run tasks of other runs.
+    Or its queue begins slowly, since no limit of it is known."""
 
 
 @dataclass(frozen=True, slots=True)
