@@ -121,15 +121,14 @@ def test_no_swap_leads_out_of_the_root(root: Path) -> None:
     name, outside = root / "target", inode(os.open(root / "out", os.O_PATH))
     refused = inside = 0
     with swapping(name, root / "out"):
-        for _ in range(OPENS):
+        # Both have to have happened: on a busy machine the names may stay as they are for long.
+        while refused + inside < OPENS or not (refused and inside):
             try:
                 with closing(policy.open(policy.directory(str(name)))) as opened:
                     assert inode(opened.fd) != outside
                     inside += 1
             except (PolicyError, OSError):
                 refused += 1
-    assert refused
-    assert inside
 
 
 def test_no_command_starts_outside_the_root(root: Path) -> None:
