@@ -744,6 +744,15 @@ def test_what_was_in_flight_a_while_ago_may_be_at_once(fleet: Fleet) -> None:
     assert len(fleet.out) == 32
 
 
+def test_a_clock_that_goes_back_holds_up_no_slow_start(fleet: Fleet) -> None:
+    fleet.store.seconds = HOUR
+    fleet.submit(100)
+    fleet.store.seconds = 0
+    fleet.later(2)
+    fleet.later(2)
+    assert len(fleet.out) > 33
+
+
 def test_a_queue_with_a_limit_starts_at_once_what_that_allows(fleet: Fleet) -> None:
     fleet.store.limit(QUEUE, max_concurrency=80)
     fleet.submit(100)

@@ -36,7 +36,7 @@ local function rise_wait(queue, admission, rise)
   if in_flight < SLOW_START - 1 then return 0 end
   local most, since_ms = string.match(rise or '', '^(%d+):(%d+)$')
   local age_ms = admission.now - (since_ms or 0)
-  if age_ms >= RISE_KEPT_MS then
+  if age_ms < 0 or age_ms >= RISE_KEPT_MS then  -- another server, whose clock is behind, took over
     most = math.max(SLOW_START, in_flight + 1)
   elseif in_flight < tonumber(most) then
     return 0
