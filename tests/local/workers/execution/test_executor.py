@@ -350,9 +350,9 @@ def run_claude(spec: TaskSpec, tmp_path: Path, *observers: Any, **config: Any) -
 
 
 def test_a_stall_names_the_last_step_and_no_key(claude: Path, tmp_path: Path) -> None:
-    spec = TaskSpec(backend="claude", prompt="x", stall_timeout_seconds=1, steps="full")
+    spec = TaskSpec(backend="claude", prompt="x", stall_timeout_seconds=3, steps="full")
     result = run_claude(spec, tmp_path, steps := Steps())
-    assert result.error == "no output for 1 s (last: Bash pytest -q ***)"
+    assert result.error == "no output for 3 s (last: Bash pytest -q ***)"
     assert (result.status, result.acted) == (TaskStatus.TIMEOUT, True)
     assert [(e.attempt, e.step.kind, e.step.text) for e in steps.events] == [
         (2, "event", ""),
