@@ -218,8 +218,9 @@ def _local(settings: Settings, local: LocalRun, reopen: Reopen | None) -> Iterat
     """Give a client of a local run: of its own server, or of one that reads its record."""
     from clinvk.runs.celery_client import CeleryClient
 
-    if local.record is None or _answers(local):
-        with closing(CeleryClient(local.broker_url)) as client:
+    client = CeleryClient(local.broker_url) if local.record is None else _reached(local)
+    if client is not None:
+        with closing(client):
             client.check_local = partial(_check_goes_on, local)
             yield client
     elif reopen is not None and not local.is_interrupted:
@@ -228,6 +229,7 @@ def _local(settings: Settings, local: LocalRun, reopen: Reopen | None) -> Iterat
     else:
         from clinvk.local.reading import RecordStore, reading
 
+        assert local.record is not None
         program = find_server(settings.config.local.server)
         if local.incomplete is not None:
             note(f"warning: not all of run {local.run} is in its record: {local.incomplete}")
@@ -252,21 +254,29 @@ def _check_goes_on(local: LocalRun) -> None:
     raise BrokerError(f"run {local.run} has ended: clinvk attach {local.run} shows all of it")
 
 
-def _answers(local: LocalRun) -> bool:
-    """Whether the server of a run that goes on answers; False where the run does not go on.
+def _reached(local: LocalRun) -> CeleryClient | None:
+    """Return a client of a run that goes on, once its server has answered; None where it does not.
+
+    A server that accepts a connection may be about to end; one that has answered over it stays
+    until the client has read the end of the run (`RunRecorder.end`).
 
     Raises:
         BrokerError: it goes on, and its server does not answer.
     """
+    from clinvk.runs.celery_client import CeleryClient
+
     assert local.record is not None
     give_up_at = time.monotonic() + ANSWER_SECONDS
     while local.record.is_alive():
         if is_up(local.socket_directory):
-            return True
+            client = CeleryClient(local.broker_url)
+            if client.is_answered():
+                return client
+            client.close()
         if time.monotonic() > give_up_at:
             raise BrokerError(f"run {local.run} goes on, but its server cannot be reached")
         time.sleep(POLL_SECONDS)
-    return False
+    return None
 
 
 @contextmanager

@@ -79,7 +79,8 @@ class RunRecorder:
     def end(self, store: Store) -> bool:
         """Write the last summary; returns whether the server has written a snapshot for `close`.
 
-        Called when nothing of the run is running any more, while the server still is.
+        Called when nothing of the run is running any more, while the server still is, which is to
+        be ended at once after it: who follows the run and comes later would find no server.
 
         Raises:
             redis.RedisError: the server does not answer.
@@ -91,11 +92,11 @@ class RunRecorder:
             return False
         if not self.has_ended:
             self._write(interrupted_summary(self._last))
-        self._wait_for_followers(store)
         is_small = self._record.aof_bytes() <= SMALL_BYTES
-        if self.incomplete is None and (is_small or not self.has_ended):
-            return False
-        return self._save(store)
+        is_enough = self.incomplete is None and (is_small or not self.has_ended)
+        has_snapshot = not is_enough and self._save(store)
+        self._wait_for_followers(store)
+        return has_snapshot
 
     def _save(self, store: Store) -> bool:
         with contextlib.closing(store.unhurried()) as client:

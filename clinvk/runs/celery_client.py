@@ -89,6 +89,13 @@ class CeleryClient:
         with closing(create_app(self._broker_url)) as app:
             return template(app, run)
 
+    def is_answered(self) -> bool:
+        """Whether the broker answers; the connection stays open."""
+        try:
+            return bool(self.store.redis.ping())
+        except redis.RedisError:
+            return False
+
     def check_server(self) -> Sequence[str]:
         """Make sure that the broker answers and has what clinvk needs.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
+import socket
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -127,6 +129,41 @@ def kill_all(process: subprocess.Popen[str]) -> None:
 
 def results_of(document: Any) -> list[tuple[int, str, str | None]]:
     return [(each["index"], each["status"], each.get("output")) for each in document["results"]]
+
+
+@contextlib.contextmanager
+def ending(record: Record) -> Iterator[socket.socket]:
+    """Make a run go on whose server accepts connections and answers over none of them any more."""
+    lock_fd = record.lock()
+    assert lock_fd is not None
+    directory = Path(record.summary().socket_directory)
+    directory.mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(directory / "server.sock"))
+        listening.listen()
+        listening.settimeout(harness.TIMEOUT_SECONDS)
+        yield listening
+    shutil.rmtree(directory)
+    os.close(lock_fd)
+
+
+@pytest.mark.parametrize("command", ["attach", "results"])
+def test_a_run_that_ends_as_its_server_is_asked_is_read_from_its_record(
+    command: str, home: Home
+) -> None:
+    home.run("parallel", *home.write("a-0"))
+    record = home.record()
+    with ending(record) as listening:
+        asking = subprocess.Popen(
+            [*harness.CLINVK, command, record.run_id, "--json", *home.config],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2):  # the first only shows that it listens
+            listening.accept()[0].close()
+    said, _ = asking.communicate(timeout=harness.TIMEOUT_SECONDS)
+    assert asking.returncode == 0
+    assert results_of(json.loads(said)) == [(0, "ok", "did a")]
 
 
 def test_a_detached_run_goes_on_without_its_client(home: Home) -> None:
