@@ -24,8 +24,6 @@ FOLLOWERS_SECONDS = 5.0
 """How long a server stays for those who follow its run from other terminals and read its end."""
 FLUSHED_AFTER_SECONDS = 1.0
 """A run that took longer than this waits for the disk at its end; a shorter one costs little."""
-WRITTEN_SECONDS = 30.0
-"""How long to wait at the end until the server has written all of the run to its file."""
 POLL_SECONDS = 0.005
 
 
@@ -46,6 +44,7 @@ class RunRecorder:
         self._last: Summary | None = None
         self._started_at = time.monotonic()
         self._is_empty = False
+        self._flushed_bytes = 0
         self.has_ended = False
         self.incomplete: str | None = None
 
@@ -56,6 +55,8 @@ class RunRecorder:
             redis.RedisError: the server does not answer.
         """
         self._go_on_without_disk(store)
+        if time.monotonic() - self._started_at > FLUSHED_AFTER_SECONDS:
+            self._flush()
         newest = store.runs(1)
         if not newest:
             return  # it is not submitted yet
@@ -64,6 +65,17 @@ class RunRecorder:
         self._write(
             Summary(newest[0], self._socket_directory, self._queues, self.incomplete, ledger)
         )
+
+    def _flush(self) -> None:
+        """Have the disk take what was appended, if something was; the server leaves that to us.
+
+        It would put off writing for up to two seconds while the disk is busy with an earlier flush
+        of its own, though it has acknowledged it: if it is killed then, that is lost.
+        """
+        with contextlib.suppress(OSError):
+            if (size_bytes := self._record.aof_bytes()) != self._flushed_bytes:
+                flush(self._record)
+                self._flushed_bytes = size_bytes
 
     def _write(self, summary: Summary) -> None:
         if summary != self._last:
@@ -98,7 +110,6 @@ class RunRecorder:
         is_enough = self.incomplete is None and (is_small or not self.has_ended)
         has_snapshot = not is_enough and self._save(store)
         self._wait_for_followers(store)
-        self._wait_until_written(store)
         return has_snapshot
 
     def _save(self, store: Store) -> bool:
@@ -117,16 +128,6 @@ class RunRecorder:
         while self.has_ended and store.others() and time.monotonic() < give_up_at:
             time.sleep(POLL_SECONDS)
 
-    def _wait_until_written(self, store: Store) -> None:
-        """Wait until what the server has acknowledged is in its file: it is about to be killed.
-
-        With `appendfsync everysec` it puts that off for up to two seconds while the disk is still
-        busy with what it wrote before.
-        """
-        give_up_at = time.monotonic() + WRITTEN_SECONDS
-        while _unwritten_bytes(store) and time.monotonic() < give_up_at:
-            time.sleep(POLL_SECONDS)
-
     def close(self, *, has_snapshot: bool) -> None:
         """Tidy the record up once the server has ended; one of a run that never was is removed."""
         with contextlib.suppress(OSError):
@@ -135,12 +136,7 @@ class RunRecorder:
             elif has_snapshot:
                 self._record.keep_snapshot()
             elif time.monotonic() - self._started_at > FLUSHED_AFTER_SECONDS:
-                flush(self._record)
-
-
-def _unwritten_bytes(store: Store) -> int:
-    about: dict[str, Any] = store.redis.info("persistence")
-    return int(about.get("aof_buffer_length", 0))
+                self._flush()
 
 
 def interrupted_summary(summary: Summary) -> Summary:

@@ -6,7 +6,7 @@
 
 The server writes each change to its append-only file before it answers. So whatever is killed, what
 was acknowledged is there; only a machine that loses its power can lose what the server wrote in its
-last second or two (`appendfsync everysec`). Nothing here waits for a disk.
+last second or two: `RunRecorder` flushes it. Nothing here waits for a disk.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def argv(program: str, directory: str, record: str | None = None) -> list[str]:
         *("--port", "0"),
         *("--unixsocket", f"{directory}/{SOCKET_NAME}", "--unixsocketperm", "700"),
         *("--save", "", "--appendonly", "yes" if record else "no", "--dir", record or directory),
-        *("--appendfsync", "everysec", "--loglevel", "warning"),
+        *("--appendfsync", "no", "--loglevel", "warning"),
     ]
 
 
