@@ -14,7 +14,7 @@ from clinvk.local.recorder import RunRecorder
 
 def test_the_disk_is_to_take_what_was_appended_since(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server leaves that to the system: see `server.argv`."""
-    flushed = []
+    flushed: list[Any] = []
     monkeypatch.setattr(recorder_module, "flush", flushed.append)
     monkeypatch.setattr(recorder_module, "FLUSHED_AFTER_SECONDS", -1)
     sizes = iter([10, 10, 20])
