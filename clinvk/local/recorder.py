@@ -67,11 +67,7 @@ class RunRecorder:
         )
 
     def _flush(self) -> None:
-        """Have the disk take what was appended, if something was; the server leaves that to us.
-
-        It would put off writing for up to two seconds while the disk is busy with an earlier flush
-        of its own, though it has acknowledged it: if it is killed then, that is lost.
-        """
+        """Have the disk take what was appended, if something was: see `server.argv`."""
         with contextlib.suppress(OSError):
             if (size_bytes := self._record.aof_bytes()) != self._flushed_bytes:
                 flush(self._record)

@@ -47,6 +47,8 @@ def argv(program: str, directory: str, record: str | None = None) -> list[str]:
     """Return the command that starts the server: a socket in this directory, and no port.
 
     It reads what is in the directory `record`, and keeps there what is written, if there is one.
+    `RunRecorder` flushes that: by itself (`appendfsync everysec`) the server would acknowledge
+    changes that it has not written yet, while the disk is busy.
     """
     return [
         program,

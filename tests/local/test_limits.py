@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from clinvk.core.user_paths import matching
 from tests import harness, quick_limits
 from tests.local.commands.test_durable_runs import kill_all
 from tests.scripted_claude import SESSION, Script
@@ -80,7 +81,7 @@ def test_a_run_that_is_resumed_goes_on_in_its_session(
     )
     sessions = Path(os.environ["HOME"], ".clinvk", "state", "sessions")
     try:
-        harness.wait_until(lambda: list(sessions.glob("*/*/traces.json")), "the session to be kept")
+        harness.wait_until(lambda: matching(sessions, "*/*/traces.json"), "the session to be kept")
         run_id = harness.wait_until(lambda: waiting(env), "the task to wait")
     finally:
         kill_all(client)
